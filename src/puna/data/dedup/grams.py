@@ -1,0 +1,49 @@
+"""Hashes of runs of n words: what "shares 13-grams" and "contains 5-grams" are measured with.
+
+A word is a run of letters, digits or underscores, lower-cased. The definition is part of what a recipe means, so it has
+a readable twin in the tests.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+WORD = re.compile(r"\w+")
+MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd, so no word of a run is lost modulo 2^64
+
+
+def gram_hashes(text: str, n: int) -> npt.NDArray[np.uint64]:
+    """64-bit hashes of the runs of `n` words of `text`, in order; a shorter text is one run, an empty one none.
+
+    h = mix(sum over k of word[i + k] * M^(n - 1 - k)) modulo 2^64, with word = xxh3_64 of its UTF-8 bytes.
+    """
+    words = WORD.findall(text.lower())
+    if not words:
+        return np.empty(0, np.uint64)
+    values = np.fromiter((_word_hash(word) for word in words), np.uint64, len(words))
+    n = min(n, len(words))
+    total = np.zeros(len(words) - n + 1, np.uint64)
+    for k in range(n):
+        total = total * np.uint64(MULTIPLIER) + values[k : k + len(total)]
+    total ^= total >> np.uint64(32)
+    total *= np.uint64(0xD6E8FEB86659FD93)
+    return total ^ (total >> np.uint64(32))
+
+
+def shared_part(grams: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> float:
+    """The part of the distinct `grams` that stand in `known` (sorted, distinct), 0 when there are none."""
+    distinct = np.unique(grams)
+    if not len(distinct) or not len(known):
+        return 0.0
+    place = np.minimum(np.searchsorted(known, distinct), len(known) - 1)
+    return float((known[place] == distinct).mean())
+
+
+@lru_cache(maxsize=200_000)
+def _word_hash(word: str) -> int:
+    return xxhash.xxh3_64_intdigest(word.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,99 @@
+"""Map a function over tasks, on processes of this machine.
+
+The result of a task is a value of the function and its task alone, and results come back in the order of the tasks, so
+one worker, eight workers and any timing give the same bytes. Workers are fresh processes (spawned, so they carry
+nothing of the parent such as torch), and die with it: an orphan could still be writing when the run is resumed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from puna.errors import PunaError
+from puna.progress import progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 4  # tasks handed out per worker before their turn, so that memory does not grow with their number
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use (affinity), at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def map_tasks(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    *,
+    workers: int,
+    label: str,
+    size: Callable[[T], float] = lambda task: 1.0,
+) -> Iterator[tuple[T, R]]:
+    """Yield (task, function(task)) in the order of `tasks`.
+
+    `function` must be picklable (a top-level function or a functools.partial of one). One worker runs here, in this
+    process: the readable twin of the pool. `size` weighs tasks for the progress bar. An exception of a task ends the
+    map; a worker killed from outside (out of memory, mostly) ends it with a PunaError.
+    """
+    with progress(label, sum(size(task) for task in tasks)) as bar:
+        if workers <= 1 or len(tasks) <= 1:
+            for task in tasks:
+                result = function(task)
+                bar.advance(size(task))
+                yield task, result
+            return
+        for task, result in _on_pool(function, tasks, min(workers, len(tasks)), label):
+            bar.advance(size(task))
+            yield task, result
+
+
+def _on_pool(function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str) -> Iterator[tuple[T, R]]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(),))
+    waiting: list[tuple[T, Future[R]]] = []
+    upcoming = iter(tasks)
+    try:
+        while True:
+            while len(waiting) < AHEAD * workers and (task := next(upcoming, None)) is not None:
+                waiting.append((task, pool.submit(function, task)))
+            if not waiting:
+                break
+            task, future = waiting.pop(0)
+            yield task, future.result()
+    except BrokenProcessPool:
+        mend = "most often memory ran out: run the same command with fewer --workers"
+        raise PunaError("a worker process was killed", where=label, mend=mend) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+
+
+def _begin_worker(parent: int) -> None:
+    """Leave interrupts to the parent, and end when it ends, even by SIGKILL."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    # Where the kernel has no death signal, and for a parent that died before it was asked for.
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)

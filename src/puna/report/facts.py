@@ -1,0 +1,184 @@
+"""What a run's files say, read for the report.
+
+Every file may be absent (the run has not got that far), and a value inside one may be missing or of another shape (an
+older version wrote it): then the page says less, it never fails. `at` and `number` are how the sections ask.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OWN_STEP = "report"  # its record is written after the page, and would make the next page differ
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The training lines of metrics.jsonl, one element a step; a step trained again after a restart counts once."""
+
+    step: np.ndarray
+    tokens: np.ndarray  # trained on so far, this step included
+    loss: np.ndarray  # nats per token
+    learning_rate: np.ndarray
+    seconds: np.ndarray  # of this step
+    grad_norm: np.ndarray
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    @property
+    def rate(self) -> np.ndarray:
+        """Tokens per second, step by step."""
+        gained = np.diff(self.tokens, prepend=0.0)
+        if len(gained) > 1 and not 0 < gained[0] <= 2 * gained[1]:
+            gained[0] = gained[1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.seconds > 0, gained / self.seconds, np.nan)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the page tells, as read."""
+
+    recipe_text: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)  # each step after those it needs
+    begun: tuple[str, ...] = ()  # steps that have begun and not ended
+    machine: list[dict[str, Any]] = field(default_factory=list)
+    manifest: Any = None
+    mixture: Any = None
+    heldout: Any = None
+    baselines: Any = None
+    samples: Any = None
+    curve: Curve | None = None
+    unreadable: tuple[str, ...] = ()
+
+    def counts(self, step: str) -> Any:
+        """What the done-record of `step` counted, or None."""
+        return at(self.records.get(step), "counts")
+
+    def sources(self) -> list[str]:
+        """Every source that the recipe or a record names, in the recipe's order."""
+        asked = [name for name, value in items(self.recipe.get("sources")) if isinstance(value, dict)]
+        named = [name.partition(".")[2] for name in self.records if name.startswith("extract.")]
+        for step in ("inputs", "documents", "tokens"):
+            named += [name for name, _ in items(self.counts(step))]
+        return list(dict.fromkeys([*asked, *sorted(named)]))
+
+
+def read(folder: Path) -> Facts:
+    """Read the run at `folder`; files that are not there are None or empty, damaged ones are listed in `unreadable`."""
+    unreadable: list[str] = []
+
+    def json_of(*parts: str) -> Any:
+        path = folder.joinpath(*parts)
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            unreadable.append("/".join(parts))
+            return None
+
+    text, recipe = "", {}
+    try:
+        text = (folder / "recipe.toml").read_text("utf-8")
+        recipe = tomllib.loads(text)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):
+        unreadable.append("recipe.toml")
+    found = [json_of("records", path.name) for path in sorted((folder / "records").glob("*.json"))]
+    named = [value for value in found if isinstance(at(value, "step"), str) and value["step"] != OWN_STEP]
+    records = {value["step"]: value for value in named if "counts" in value}
+    machine = json_of("machine.json")
+    segments = machine if isinstance(machine, list) else at(machine, "segments") or [machine]
+    return Facts(
+        recipe_text=text,
+        recipe=recipe,
+        records={step: records[step] for step in sorted(records, key=lambda step: (_depth(step, records), step))},
+        begun=tuple(value["step"] for value in named if "counts" not in value),
+        machine=[segment for segment in segments if isinstance(segment, dict)],
+        manifest=json_of("tokens", "manifest.json"),
+        mixture=json_of("tokens", "mixture.json"),
+        heldout=json_of("evaluations", "heldout.json"),
+        baselines=json_of("evaluations", "baselines.json"),
+        samples=json_of("evaluations", "samples.json"),
+        curve=_curve(folder / "metrics.jsonl"),
+        unreadable=tuple(unreadable),
+    )
+
+
+def at(value: Any, *keys: str) -> Any:
+    """value[key][key]..., or None where there is no such thing."""
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            return None
+        value = value[key]
+    return value
+
+
+def number(value: Any, *keys: str) -> float | None:
+    """The finite number at `keys` inside `value`, or None; a number written as text ("0.045") counts."""
+    found = at(value, *keys)
+    if isinstance(found, bool) or not isinstance(found, int | float | str):
+        return None
+    try:
+        made = float(found)
+    except (ValueError, OverflowError):
+        return None
+    return made if math.isfinite(made) else None
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """The sum of what is there; None when nothing is."""
+    there = [value for value in values if value is not None]
+    return sum(there) if there else None
+
+
+def items(value: Any, *keys: str) -> list[tuple[str, Any]]:
+    """The pairs of the table at `keys`, none when there is no table."""
+    found = at(value, *keys)
+    return list(found.items()) if isinstance(found, dict) else []
+
+
+def _depth(step: str, records: dict[str, dict[str, Any]], below: tuple[str, ...] = ()) -> int:
+    """How many steps had to be done one after another before this one."""
+    needs = [need for need, _ in items(records.get(step), "inputs") if need in records and need not in below]
+    return 1 + max((_depth(need, records, (*below, step)) for need in needs), default=-1)
+
+
+def _curve(path: Path) -> Curve | None:
+    lines: dict[int, dict[str, Any]] = {}
+    skipped = 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for text in file:
+                try:
+                    line = json.loads(text)
+                except ValueError:
+                    continue  # the half line of a killed process
+                step = number(line, "step")
+                if step is not None and at(line, "loss") is not None:
+                    lines[int(step)] = line
+    except OSError:
+        return None
+    if not lines:
+        return None
+    ordered = [lines[step] for step in sorted(lines)]
+    skipped = sum(bool(at(line, "skipped")) for line in ordered)
+
+    def column(name: str) -> np.ndarray:
+        values = (number(line, name) for line in ordered)
+        return np.array([math.nan if value is None else value for value in values])
+
+    names = ("step", "tokens", "loss", "learning_rate", "seconds", "grad_norm")
+    return Curve(*(column(name) for name in names), skipped=skipped)

@@ -1,0 +1,234 @@
+"""The report's figures: loss, learning rate, throughput and bits per byte, as inline SVG.
+
+matplotlib draws each figure twice, for a wide and for a narrow page, since text in a picture that is scaled down to a
+telephone cannot be read; the style sheet shows one of them. Colours are names of the style sheet (so a figure follows
+the page into the dark), text stays text, and nothing in the drawing depends on the day, the user's matplotlib settings
+or a random id: the same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from puna.report.facts import Curve
+from puna.report.markup import Html, element, fixed, join, plain, visible
+
+# Colours that stand for the style sheet's variables until the drawing is done.
+INK, MUTED, RULE, ACCENT, FAINT = "#010101", "#020202", "#030303", "#040404", "#050505"
+_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", FAINT: "--faint"}
+_WIDTHS = {"wide": 720, "narrow": 340}  # units of the drawing, of the size of a CSS pixel
+_POINTS = 500  # stretches a long curve is drawn in: more cannot be seen
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "puna",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 11.5,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 1.0,
+    "axes.labelcolor": MUTED,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11.5,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid.axis": "y",
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One panel of a bar chart: what it is about and a value for each row, None where there is none."""
+
+    title: str
+    values: Sequence[float | None]
+
+
+def loss(curve: Curve) -> Html:
+    """Training loss over tokens, raw and smoothed, above the learning rate."""
+    scale, unit = _scale(curve.tokens)
+    x = curve.tokens / scale
+    smooth = smoothed(curve.loss)
+    top = ceiling(curve)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        _line(upper, x, np.where(curve.loss <= top, curve.loss, np.nan), FAINT, 0.8)
+        _line(upper, x, np.where(smooth <= top, smooth, np.nan), ACCENT, 1.8)
+        upper.annotate(
+            fixed(smooth[-1], 2), (x[-1], smooth[-1]), (4, 0), textcoords="offset points", va="center", color=ACCENT
+        )
+        upper.set_title("Training loss, nats per token")
+        _line(lower, x, curve.learning_rate, ACCENT, 1.8)
+        lower.set_title("Learning rate")
+        lower.set_ylim(bottom=0)
+        lower.set_xlabel(f"tokens trained on, {unit}")
+        lower.yaxis.set_major_locator(MaxNLocator(3))
+        lower.ticklabel_format(axis="y", style="plain", useOffset=False)
+
+    label = f"Training loss falls from {fixed(curve.loss[0], 2)} to {fixed(smooth[-1], 2)} nats per token"
+    return _both(label, draw, wide=430, narrow=400)
+
+
+def throughput(curve: Curve) -> Html:
+    """Tokens per second over tokens, raw and smoothed."""
+    scale, unit = _scale(curve.tokens)
+    rate = curve.rate
+    smooth = smoothed(rate)
+    per, thousands = (1000, "thousand tokens per second") if np.nanmax(smooth) >= 2000 else (1, "tokens per second")
+    top = 1.25 * float(np.nanmax(smooth))
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        _line(axes, curve.tokens / scale, np.where(rate <= top, rate, np.nan) / per, FAINT, 0.8)
+        _line(axes, curve.tokens / scale, smooth / per, ACCENT, 1.8)
+        axes.set_title(thousands[0].upper() + thousands[1:])
+        axes.set_ylim(0, top / per)
+        axes.set_xlabel(f"tokens trained on, {unit}")
+
+    return _both(f"Throughput in {thousands}", draw, wide=200, narrow=200)
+
+
+def bits(rows: Sequence[str], panels: Sequence[Bars]) -> Html:
+    """Bits per byte, a panel a source; the first row is the model, and its value is drawn through the others."""
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        columns = 1 if narrow else min(3, len(panels))
+        lines = -(-len(panels) // columns)
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+        highest = max((value for panel in panels for value in panel.values if value is not None), default=1.0)
+        for index, axes in enumerate(grid.flat):
+            if index >= len(panels):
+                axes.set_axis_off()
+                continue
+            _bars(axes, rows, panels[index], highest)
+
+    high = 34 + 21 * len(rows)
+    return _both(
+        "Held-out bits per byte of the model and the baselines: " + ", ".join(panel.title for panel in panels),
+        draw,
+        wide=high * -(-len(panels) // min(3, len(panels))),
+        narrow=high * len(panels),
+    )
+
+
+def _bars(axes: Axes, rows: Sequence[str], panel: Bars, highest: float) -> None:
+    places = range(len(rows))
+    lengths = [value or 0.0 for value in panel.values]
+    axes.barh(places, lengths, height=0.62, color=[ACCENT, *[FAINT] * (len(rows) - 1)])
+    for place, value in zip(places, panel.values, strict=True):
+        axes.text(
+            (value or 0.0) + 0.02 * highest, place, fixed(value, 2), va="center", color=ACCENT if place == 0 else MUTED
+        )
+    if panel.values[0] is not None:
+        axes.plot([panel.values[0]] * 2, [-0.31, len(rows) - 0.6], color=ACCENT, linewidth=0.9)
+    axes.set_title(visible(panel.title))
+    axes.set_yticks(list(places), [visible(row) for row in rows])
+    axes.set_xlim(0, 1.22 * highest)
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.spines["left"].set_visible(True)
+    axes.grid(False)
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """The mean over `span(len(values))` neighbouring steps, fewer at the ends; what is not a number is left out."""
+    half = span(len(values)) // 2
+    there = np.isfinite(values)
+    sums = np.concatenate(([0.0], np.cumsum(np.where(there, values, 0.0))))
+    seen = np.concatenate(([0], np.cumsum(there)))
+    index = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(index, len(values) - 1 - index))
+    low, high = index - reach, index + reach + 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((sums[high] - sums[low]) / (seen[high] - seen[low]))
+
+
+def span(steps: int) -> int:
+    """Over how many neighbouring steps the curves are smoothed: 4 % of them, an odd number."""
+    return 2 * round(steps * 0.02) + 1
+
+
+def ceiling(curve: Curve) -> float:
+    """The loss above which nothing is drawn: the first steps fall so fast that they would flatten all the rest."""
+    finite = curve.loss[np.isfinite(curve.loss)]
+    if len(finite) < 50:
+        return float(finite.max(initial=0.0))
+    later = finite[len(finite) // 50 :]
+    return float(max(later.max(), finite.min() + 0.6 * (finite.max() - finite.min())))
+
+
+def _scale(tokens: np.ndarray) -> tuple[float, str]:
+    most = float(np.nanmax(tokens, initial=0.0))
+    for scale, unit in ((1e12, "trillions"), (1e9, "billions"), (1e6, "millions"), (1e3, "thousands")):
+        if most >= 2 * scale:
+            return scale, unit
+    return 1.0, "single"
+
+
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, width: float) -> None:
+    """A curve; a long one as the lowest and highest value of every stretch, so that no spike is lost."""
+    if len(x) > 2 * _POINTS:
+        edges = np.linspace(0, len(x), _POINTS + 1).astype(int)
+        kept: list[int] = []
+        for first, last in zip(edges[:-1], edges[1:], strict=True):
+            part = y[first:last]
+            if np.isfinite(part).any():
+                kept += sorted({first + int(np.nanargmin(part)), first + int(np.nanargmax(part))})
+        x, y = x[kept], y[kept]
+    axes.plot(x, y, color=color, linewidth=width)
+    axes.grid(True)
+
+
+def _both(label: str, draw: Callable[[Figure, bool], None], *, wide: int, narrow: int) -> Html:
+    heights = {"wide": wide, "narrow": narrow}
+    return join(*(element("div", _svg(label, draw, name, heights[name]), class_=name) for name in _WIDTHS))
+
+
+def _svg(label: str, draw: Callable[[Figure, bool], None], name: str, height: int) -> Html:
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        figure = Figure(figsize=(_WIDTHS[name] / 72, height / 72), layout="constrained")
+        figure.patch.set_visible(False)
+        draw(figure, name == "narrow")
+        for axes in figure.axes:
+            axes.patch.set_visible(False)
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return _inline(buffer.getvalue(), label)
+
+
+def _inline(text: str, label: str) -> Html:
+    """A drawing as part of a page: no prologue, metadata, styles or ids of its own; colours from the style sheet."""
+    box = re.search(r'viewBox="[^"]*"', text)
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<defs>.*?</defs>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r' (?:id|clip-path)="[^"]*"', "", body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    body = body.replace("'DejaVu Sans'", "var(--sans)")
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    return Html(f'<svg {box.group() if box else ""} role="img" aria-label="{plain(label)}">{body.strip()}')
