@@ -1,9 +1,9 @@
 """The kinds of value a recipe holds: what each takes, and how a number with a unit is read and written.
 
 Counts have a unit so that a recipe reads like the paper's Table 2 ("4M tokens", "1.4T"); K, M, B, T and KB, MB, GB, TB
-are decimal. Fractional values arrive as Decimal (the TOML reader keeps them exact), because the shares of Table 1 become
-a schedule of windows that two machines must agree on; all other fractional values become floats. Each kind carries a
-`Takes`, the one text behind both an error ("takes ...") and the table in docs/recipe.md.
+are decimal. Fractional values arrive as Decimal, since the TOML reader keeps them exact: the shares of Table 1 become a
+schedule of windows that two machines must agree on; all others become floats. Each kind carries a `Takes`, the one text
+behind both an error ("takes ...") and the table in docs/recipe.md.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def count(value: object, unit: str) -> int:
     if match:
         factor = _factors(unit).get("".join(match[2].split()).lower())
         if factor is None:
-            raise ValueError(f"{match[2].strip()} does not count {unit}")
+            raise ValueError(f'"{match[2].strip()}" does not count {unit}')
         number = Decimal(match[1]) * factor
     elif isinstance(value, int | Decimal) and not isinstance(value, bool):
         number = Decimal(value)
     else:
-        raise ValueError(f"not a number of {unit}")
+        raise ValueError
     if not number.is_finite() or not 0 <= number <= LARGEST or number != int(number):
-        raise ValueError(f"not a whole number of {unit}")
+        raise ValueError
     return int(number)
 
 
@@ -68,7 +68,7 @@ def written(number: int, unit: str) -> str:
 def takes(annotation: Any, metadata: Sequence[Any] = ()) -> Takes:
     """What a field of this type accepts; metadata: what pydantic has moved from the type to the field."""
     arguments = get_args(annotation)
-    for item in metadata:
+    for item in reversed(metadata):  # the last is the narrowest: kinds are built upon kinds
         if isinstance(item, Takes):
             return item
     if get_origin(annotation) is Annotated:
@@ -114,7 +114,6 @@ def _pattern(value: str) -> str:
 T = TypeVar("T")
 Maybe = Annotated[T | None, BeforeValidator(_unset)]  # TOML has no null: the word "none" lifts a value set further down
 
-Text = Annotated[str, Takes("text in quotes")]
 Texts = Annotated[list[str], Takes('a list of texts, such as ["en", "de"]')]
 TextTable = Annotated[dict[str, str], Takes('a table of texts, such as {numpy = "BSD-3-Clause"}')]
 Patterns = Annotated[
@@ -122,15 +121,14 @@ Patterns = Annotated[
 ]
 Whole = Annotated[int, Field(ge=0, le=LARGEST), Takes("a whole number, 0 or more")]
 Positive = Annotated[int, Field(gt=0, le=LARGEST), Takes("a whole number above 0")]
-Number = Annotated[
-    float, BeforeValidator(_real), Field(ge=0, allow_inf_nan=False), Takes("a number, 0 or more")
-]
-PositiveNumber = Annotated[
-    float, BeforeValidator(_real), Field(gt=0, allow_inf_nan=False), Takes("a number above 0")
-]
+Number = Annotated[float, BeforeValidator(_real), Field(ge=0, allow_inf_nan=False), Takes("a number, 0 or more")]
+PositiveNumber = Annotated[float, BeforeValidator(_real), Field(gt=0, allow_inf_nan=False), Takes("a number above 0")]
 Fraction = Annotated[float, BeforeValidator(_real), Field(ge=0, le=1), Takes("a number from 0 to 1")]
 Share = Annotated[
-    Decimal, BeforeValidator(_exact), Field(gt=0, le=1, decimal_places=9), Takes("a number above 0, at most 1, with at most 9 decimals")
+    Decimal,
+    BeforeValidator(_exact),
+    Field(gt=0, le=1, decimal_places=9),
+    Takes("a number above 0, at most 1, with at most 9 decimals"),
 ]
 Tokens = Annotated[
     int, BeforeValidator(partial(count, unit="tokens")), Field(gt=0), Takes('tokens, such as "4M tokens"', "tokens")

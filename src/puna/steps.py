@@ -75,15 +75,15 @@ class Context:
     ) -> list[Mapping[str, Any]]:
         """Run function(task, scratch) -> result for every task without a done-record; all results, in order.
 
-        A result is a JSON object. Files that a task makes go to `scratch` under names that begin with the task's and
-        are listed in the result as "files": a record whose files are gone or of another size does not count.
+        A result is a JSON object. The files that a task makes are listed in it as "files", relative to the run folder:
+        a record whose files are gone or of another size does not count.
         """
-        results = {name(task): _finished(self.scratch, name(task)) for task in tasks}
+        results = {name(task): _finished(self.folder, self.scratch, name(task)) for task in tasks}
         missing = [task for task in tasks if results[name(task)] is None]
         if len(missing) < len(tasks):
             say(f"  {label}: {len(tasks) - len(missing)} of {len(tasks)} tasks were done before")
         if missing:
-            run = partial(_run_task, function, self.scratch, name)
+            run = partial(_run_task, function, self.folder, self.scratch, name)
             for task, result in map_tasks(run, missing, workers=self.workers, label=label, size=size):
                 results[name(task)] = result
         return [result for result in results.values() if result is not None]
@@ -104,6 +104,8 @@ def run_steps(
                 records[step.name] = record
                 continue
             say(f"{step.name}: {damaged}; done again")
+            _forget(folder, step, fingerprint)
+            record = None
         elif record is not None:
             say(f"{step.name}: done again, since {_difference(record, step, records)}")
         _set_aside(folder, step, fingerprint, record)
@@ -170,6 +172,12 @@ def _set_aside(folder: Path, step: Step, fingerprint: str, record: Mapping[str, 
     # The record goes last: as long as it stands, a killed run comes here again and moves the rest.
     if record is not None:
         storage.move(folder / "records" / f"{step.name}.json", aside / f"{step.name}.json")
+
+
+def _forget(folder: Path, step: Step, fingerprint: str) -> None:
+    """Let a step whose outputs were damaged start over: its tasks' records may vouch for what is no longer there."""
+    storage.remove(folder / "records" / f"{step.name}.json")
+    storage.remove(folder / _work(step.name, fingerprint))
 
 
 def _needed(steps: Sequence[Step], target: str | None) -> list[Step]:
@@ -245,24 +253,24 @@ def _difference(record: Mapping[str, Any], step: Step, records: Mapping[str, Map
 
 
 def _run_task(
-    function: Callable[[T, Path], Mapping[str, Any]], scratch: Path, name: Callable[[T], str], task: T
+    function: Callable[[T, Path], Mapping[str, Any]], folder: Path, scratch: Path, name: Callable[[T], str], task: T
 ) -> Mapping[str, Any]:
     start = time.monotonic()
     result = function(task, scratch)
-    sizes = {file: storage.size(scratch / file) for file in result.get("files", ())}
+    sizes = {file: storage.size(folder / file) for file in result.get("files", ())}
     record = {"format": FORMAT, "result": _plain(result), "sizes": sizes, "seconds": time.monotonic() - start}
     storage.write_json(scratch / f"{name(task)}.json", record)
     plain: Mapping[str, Any] = record["result"]
     return plain
 
 
-def _finished(scratch: Path, name: str) -> Mapping[str, Any] | None:
+def _finished(folder: Path, scratch: Path, name: str) -> Mapping[str, Any] | None:
     path = scratch / f"{name}.json"
     if not path.exists():
         return None
     record = storage.read_json(path)
     for file, size in record["sizes"].items():
-        if not storage.exists(scratch / file) or storage.size(scratch / file) != size:
+        if not storage.exists(folder / file) or storage.size(folder / file) != size:
             return None
     result: Mapping[str, Any] = record["result"]
     return result

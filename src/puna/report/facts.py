@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from puna import recipe as recipes
+from puna.errors import PunaError
+
 OWN_STEP = "report"  # its record is written after the page, and would make the next page differ
 
 
@@ -48,11 +51,13 @@ class Curve:
 class Facts:
     """All that the page tells, as read."""
 
+    name: str = "without a name"
     recipe_text: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)  # each step after those it needs
     begun: tuple[str, ...] = ()  # steps that have begun and not ended
     machine: list[dict[str, Any]] = field(default_factory=list)
+    parameters: int | None = None
     manifest: Any = None
     mixture: Any = None
     heldout: Any = None
@@ -65,13 +70,27 @@ class Facts:
         """What the done-record of `step` counted, or None."""
         return at(self.records.get(step), "counts")
 
+    @property
     def sources(self) -> list[str]:
         """Every source that the recipe or a record names, in the recipe's order."""
-        asked = [name for name, value in items(self.recipe.get("sources")) if isinstance(value, dict)]
-        named = [name.partition(".")[2] for name in self.records if name.startswith("extract.")]
-        for step in ("inputs", "documents", "tokens"):
-            named += [name for name, _ in items(self.counts(step))]
-        return list(dict.fromkeys([*asked, *sorted(named)]))
+        asked = [name for name, value in items(self.recipe, "sources") if isinstance(value, dict)]
+        done = {name for step in ("inputs", "extract", "documents", "tokens") for name in self._counted(step)}
+        return list(dict.fromkeys([*asked, *sorted(done)]))
+
+    def per_source(self, step: str) -> list[tuple[str, Any]]:
+        """What a step counted for each source, whether it is one step for all (`tokens`) or one each (`extract.github`)."""
+        return self.by_source(self._counted(step))
+
+    def _counted(self, step: str) -> dict[str, Any]:
+        each = {name.partition(".")[2]: self.counts(name) for name in self.records if name.startswith(f"{step}.")}
+        return dict(items(self.counts(step))) | each
+
+    def by_source(self, value: Any) -> list[tuple[str, Any]]:
+        """The pairs of a table whose keys are sources, "all" first and then in the recipe's order."""
+        order = ["all", *self.sources]
+        return sorted(
+            items(value), key=lambda pair: (order.index(pair[0]) if pair[0] in order else len(order), pair[0])
+        )
 
 
 def read(folder: Path) -> Facts:
@@ -102,11 +121,13 @@ def read(folder: Path) -> Facts:
     machine = json_of("machine.json")
     segments = machine if isinstance(machine, list) else at(machine, "segments") or [machine]
     return Facts(
+        name=str(at(recipe, "name") or folder.name),
         recipe_text=text,
         recipe=recipe,
         records={step: records[step] for step in sorted(records, key=lambda step: (_depth(step, records), step))},
         begun=tuple(value["step"] for value in named if "counts" not in value),
         machine=[segment for segment in segments if isinstance(segment, dict)],
+        parameters=_parameters(folder / "recipe.toml", number(records.get("tokenizer"), "counts", "pieces")),
         manifest=json_of("tokens", "manifest.json"),
         mixture=json_of("tokens", "mixture.json"),
         heldout=json_of("evaluations", "heldout.json"),
@@ -148,6 +169,15 @@ def items(value: Any, *keys: str) -> list[tuple[str, Any]]:
     """The pairs of the table at `keys`, none when there is no table."""
     found = at(value, *keys)
     return list(found.items()) if isinstance(found, dict) else []
+
+
+def _parameters(path: Path, pieces: float | None) -> int | None:
+    """Weights of the model that the recipe asks for; None when it cannot be read."""
+    try:
+        asked = recipes.load(path)
+    except PunaError:
+        return None
+    return asked.model.parameters(int(pieces or asked.tokenizer.pieces))
 
 
 def _depth(step: str, records: dict[str, dict[str, Any]], below: tuple[str, ...] = ()) -> int:

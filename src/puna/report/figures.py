@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from puna.report.facts import Curve
@@ -33,13 +34,13 @@ _SETTINGS = {
     "svg.hashsalt": "puna",
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
-    "font.size": 11.5,
+    "font.size": 12.5,
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.linewidth": 1.0,
     "axes.labelcolor": MUTED,
     "axes.titlelocation": "left",
-    "axes.titlesize": 11.5,
+    "axes.titlesize": 12.5,
     "axes.titlecolor": INK,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -83,9 +84,9 @@ def loss(curve: Curve) -> Html:
         _line(lower, x, curve.learning_rate, ACCENT, 1.8)
         lower.set_title("Learning rate")
         lower.set_ylim(bottom=0)
-        lower.set_xlabel(f"tokens trained on, {unit}")
+        lower.set_xlabel(f"{unit} tokens trained on")
         lower.yaxis.set_major_locator(MaxNLocator(3))
-        lower.ticklabel_format(axis="y", style="plain", useOffset=False)
+        lower.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
 
     label = f"Training loss falls from {fixed(curve.loss[0], 2)} to {fixed(smooth[-1], 2)} nats per token"
     return _both(label, draw, wide=430, narrow=400)
@@ -105,7 +106,7 @@ def throughput(curve: Curve) -> Html:
         _line(axes, curve.tokens / scale, smooth / per, ACCENT, 1.8)
         axes.set_title(thousands[0].upper() + thousands[1:])
         axes.set_ylim(0, top / per)
-        axes.set_xlabel(f"tokens trained on, {unit}")
+        axes.set_xlabel(f"{unit} tokens trained on")
 
     return _both(f"Throughput in {thousands}", draw, wide=200, narrow=200)
 
@@ -136,16 +137,15 @@ def bits(rows: Sequence[str], panels: Sequence[Bars]) -> Html:
 def _bars(axes: Axes, rows: Sequence[str], panel: Bars, highest: float) -> None:
     places = range(len(rows))
     lengths = [value or 0.0 for value in panel.values]
-    axes.barh(places, lengths, height=0.62, color=[ACCENT, *[FAINT] * (len(rows) - 1)])
+    axes.barh(places, lengths, height=0.52, color=[ACCENT, *[FAINT] * (len(rows) - 1)])
+    right = 1.24 * highest
     for place, value in zip(places, panel.values, strict=True):
-        axes.text(
-            (value or 0.0) + 0.02 * highest, place, fixed(value, 2), va="center", color=ACCENT if place == 0 else MUTED
-        )
+        axes.text(right, place, fixed(value, 2), ha="right", va="center", color=ACCENT if place == 0 else MUTED)
     if panel.values[0] is not None:
-        axes.plot([panel.values[0]] * 2, [-0.31, len(rows) - 0.6], color=ACCENT, linewidth=0.9)
+        axes.plot([panel.values[0]] * 2, [-0.26, len(rows) - 0.6], color=ACCENT, linewidth=0.9)
     axes.set_title(visible(panel.title))
     axes.set_yticks(list(places), [visible(row) for row in rows])
-    axes.set_xlim(0, 1.22 * highest)
+    axes.set_xlim(0, right)
     axes.set_ylim(len(rows) - 0.5, -0.6)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
@@ -160,8 +160,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:
     sums = np.concatenate(([0.0], np.cumsum(np.where(there, values, 0.0))))
     seen = np.concatenate(([0], np.cumsum(there)))
     index = np.arange(len(values))
-    reach = np.minimum(half, np.minimum(index, len(values) - 1 - index))
-    low, high = index - reach, index + reach + 1
+    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((sums[high] - sums[low]) / (seen[high] - seen[low]))
 
@@ -182,10 +181,10 @@ def ceiling(curve: Curve) -> float:
 
 def _scale(tokens: np.ndarray) -> tuple[float, str]:
     most = float(np.nanmax(tokens, initial=0.0))
-    for scale, unit in ((1e12, "trillions"), (1e9, "billions"), (1e6, "millions"), (1e3, "thousands")):
+    for scale, unit in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
         if most >= 2 * scale:
             return scale, unit
-    return 1.0, "single"
+    return 1.0, ""
 
 
 def _line(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, width: float) -> None:
@@ -199,7 +198,9 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, width: float) ->
                 kept += sorted({first + int(np.nanargmin(part)), first + int(np.nanargmax(part))})
         x, y = x[kept], y[kept]
     axes.plot(x, y, color=color, linewidth=width)
-    axes.grid(True)
+    axes.grid(True, axis="y")
+    axes.set_xlim(0, 1.02 * float(x[-1]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _both(label: str, draw: Callable[[Figure, bool], None], *, wide: int, narrow: int) -> Html:
@@ -211,7 +212,7 @@ def _svg(label: str, draw: Callable[[Figure, bool], None], name: str, height: in
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
-        figure = Figure(figsize=(_WIDTHS[name] / 72, height / 72), layout="constrained")
+        figure = Figure(figsize=(_WIDTHS[name] / 72, height / 72), layout=ConstrainedLayoutEngine(hspace=0.08))
         figure.patch.set_visible(False)
         draw(figure, name == "narrow")
         for axes in figure.axes:

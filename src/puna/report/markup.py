@@ -61,21 +61,25 @@ def _is_unseen(character: str) -> bool:
     return character not in _SET_AS_THEY_ARE and unicodedata.category(character) in _UNSEEN
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, words: int = 1, caption: str = "") -> Html:
-    """A table whose first `words` columns hold words and whose others hold numbers, set flush right."""
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, words: int = 1, kind: str = "") -> Html:
+    """A table whose first `words` columns hold words and whose others hold numbers, set flush right.
 
-    def kind(index: int) -> dict[str, object]:
-        return {} if index < words else {"class_": "n"}
-
-    titles = [element("th", title, scope="col", **kind(index)) for index, title in enumerate(head)]
+    A row of one cell is the heading of the rows below it.
+    """
+    titles = [element("th", title, scope="col", **_column(index, words)) for index, title in enumerate(head)]
     body = []
     for row in rows:
-        cells = [element("td", value, **kind(index)) for index, value in enumerate(row)]
-        cells[0] = element("th", row[0], scope="row")
-        body.append(element("tr", *cells))
-    named = [element("caption", caption)] if caption else []
-    whole = element("table", *named, element("thead", element("tr", *titles)), element("tbody", *body))
+        if len(row) == 1:
+            body.append(element("tr", element("th", row[0], colspan=len(head), scope="rowgroup"), class_="group"))
+            continue
+        cells = [element("td", value, **_column(index, words)) for index, value in enumerate(row)]
+        body.append(element("tr", element("th", row[0], scope="row"), *cells[1:]))
+    whole = element("table", element("thead", element("tr", *titles)), element("tbody", *body), class_=kind)
     return element("div", whole, class_="scroll")
+
+
+def _column(index: int, words: int) -> dict[str, object]:
+    return {} if index < words else {"class_": "n"}
 
 
 def bar(share: float | None) -> Html:

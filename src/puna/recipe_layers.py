@@ -105,13 +105,15 @@ def _extended(extends: object, origin: str, folder: Path) -> tuple[Values, str]:
         raise InputError(f"extends: {error}", where=origin) from None
     if "extends" in values:
         what = f"extends {extends}, which itself extends {values['extends']}"
-        raise InputError(what, where=origin, mend="only one level is allowed: extend the last one and repeat what differs")
+        raise InputError(
+            what, where=origin, mend="only one level is allowed: extend the last one and repeat what differs"
+        )
     values.pop("name", None)
     return values, extended_origin
 
 
 def _overrides(overrides: Sequence[str]) -> Values:
-    """`section.key=value` words as one layer; a value that is not TOML is taken as text, so "4M tokens" needs no quotes."""
+    """`section.key=value` words as one layer; what is not TOML is text, so "4M tokens" needs no quotes."""
     layer: Values = {}
     for override in overrides:
         name, equals, text = override.partition("=")
@@ -125,7 +127,7 @@ def _overrides(overrides: Sequence[str]) -> Values:
             raise InputError(
                 f"{name.strip()}: {text} is not TOML", mend="""quote it for the shell: 'section.key=["en", "de"]'"""
             )
-        lay(layer, {}, _with_leaf(key, value), COMMAND_LINE)
+        _lay_table(layer, {}, _with_leaf(key, value), COMMAND_LINE, ())
     return layer
 
 
@@ -165,6 +167,6 @@ def _missing(name_or_path: str) -> InputError:
     stem = Path(name_or_path).name.removesuffix(".toml")
     close = difflib.get_close_matches(stem, known, n=1, cutoff=0.5)
     guess = f"did you mean {close[0]}? " if close else ""
-    return InputError(
-        f'no recipe "{name_or_path}"', mend=f"{guess}the recipes are {', '.join(known)}, or the path of a TOML file"
-    )
+    is_path = name_or_path.endswith(".toml") or "/" in name_or_path
+    what = f"no recipe file {name_or_path}" if is_path else f'no recipe "{name_or_path}"'
+    return InputError(what, mend=f"{guess}the recipes are {', '.join(known)}, or the path of a TOML file")

@@ -1,0 +1,44 @@
+# make run     raise a small LLaMA from raw text and show the result
+# make test    the tests a newcomer runs (under ten minutes)
+# make prove   the slow proofs: kills, sweeps, whole runs
+# make check   ruff and the type checker
+#
+# Each sets up .venv first, with pip and its own settings. On Linux pip takes torch's CUDA build (several GB) unless
+# told otherwise: TORCH= holds what pip is given for torch, for example  make run TORCH='torch==2.13.0+cpu'
+
+PYTHON ?= python3
+TORCH ?= torch>=2.13,<2.14
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE ?= laptop
+
+.PHONY: run test prove check
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.installed-sample
+	@$(BIN)/puna run $(RECIPE)
+
+test: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest
+
+prove: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -m prove --durations=5
+
+check: $(VENV)/.installed-check
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'puna needs Python 3.11 or newer: set PYTHON=, for example  make run PYTHON=python3.12' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: | $(VENV)/bin/python
+	@echo 'Setting up .venv. To download: about 400 MB with the CPU build of torch; about 3 GB with the CUDA build,'
+	@echo 'which is what pip takes on Linux unless told otherwise (see TORCH= in the Makefile). On disk: 1.6 GB or 7 GB.'
+	@$(BIN)/python -m pip install --quiet $(foreach word,$(TORCH),'$(word)')
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml $(VENV)/.torch
+	@echo 'Installing puna[$*] ...'
+	@$(BIN)/python -m pip install --quiet --editable '.[sample,$*]'
+	@touch $@

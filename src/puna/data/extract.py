@@ -1,0 +1,92 @@
+"""One extraction task: raw records in, shards of clean documents out, and a count for every record that went.
+
+Documents are written as they come, in shards of bounded size, so memory is one row group, whatever the input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from puna.data.document import Document, DocumentWriter
+from puna.data.sources import Dropped, Input, SetAside, Task, read
+from puna.data.sources import as_json as as_json
+from puna.data.sources import from_json as from_json
+from puna.recipe import Source
+
+EXAMPLES = 5  # of each kind, per task, that are kept for people to look at
+
+
+def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task, scratch: Path) -> dict[str, Any]:
+    """Read one task and write its documents to scratch/TASK-NNN.parquet; the result counts every record."""
+    counts = _Counts()
+    shards: list[str] = []
+    documents = counts.kept(read(task, inputs, recipe))
+    first = next(documents, None)
+    while first is not None:
+        shard = scratch / f"{task.name}-{len(shards):03d}.parquet"
+        with DocumentWriter(shard) as writer:
+            size = 0
+            while first is not None and size < shard_size:
+                writer.write(first)
+                size += len(first.text.encode())
+                first = next(documents, None)
+        shards.append(shard.relative_to(scratch.parents[2]).as_posix())
+    return counts.as_json() | {"files": shards}
+
+
+def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The counts of all tasks of a source as one."""
+    kept: Counter[str] = Counter()
+    dropped: dict[str, dict[str, Any]] = {}
+    aside: list[Any] = []
+    for result in results:
+        kept.update(result["kept"])
+        aside += result["set_aside"]["examples"]
+        for rule, found in result["dropped"].items():
+            into = dropped.setdefault(rule, {"documents": 0, "bytes": 0, "examples": []})
+            into["documents"] += found["documents"]
+            into["bytes"] += found["bytes"]
+            into["examples"] = (into["examples"] + found["examples"])[:EXAMPLES]
+    return {
+        "records": sum(result["records"] for result in results),
+        "kept": {"documents": kept["documents"], "bytes": kept["bytes"]},
+        "dropped": dropped,
+        "set_aside": {"count": sum(r["set_aside"]["count"] for r in results), "examples": aside[:EXAMPLES]},
+    }
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.records = self.aside = 0
+        self.size: Counter[str] = Counter()
+        self.dropped: dict[str, dict[str, Any]] = {}
+        self.examples: list[dict[str, str]] = []
+
+    def kept(self, records: Iterator[Document | Dropped | SetAside]) -> Iterator[Document]:
+        """The documents among the records; everything is counted as it passes."""
+        for record in records:
+            self.records += 1
+            if isinstance(record, Document):
+                self.size.update(documents=1, bytes=len(record.text.encode()))
+                yield record
+            elif isinstance(record, Dropped):
+                rule = self.dropped.setdefault(record.rule, {"documents": 0, "bytes": 0, "examples": []})
+                rule["documents"] += 1
+                rule["bytes"] += record.size
+                if len(rule["examples"]) < EXAMPLES:
+                    rule["examples"].append({"key": record.key, "text": record.example})
+            else:
+                self.aside += 1
+                if len(self.examples) < EXAMPLES:
+                    self.examples.append({"file": record.file, "key": record.key, "reason": record.reason})
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "records": self.records,
+            "kept": {"documents": self.size["documents"], "bytes": self.size["bytes"]},
+            "dropped": self.dropped,
+            "set_aside": {"count": self.aside, "examples": self.examples},
+        }

@@ -1,0 +1,246 @@
+"""The graph of data steps: raw dumps in, documents without repeats and held-out text out (section 2.1).
+
+For each source S (what crosses sources stands under the name without one):
+
+    inputs            which files, of which version: another version is another input
+    split.S           the tasks, cut by what the format allows
+    extract.S         clean documents, what each rule dropped, what could not be read
+    duplicates.S      exact repeats, found by one exchange over all shards
+    heldout           the n-grams of held-out text, of all sources together
+    overlap.S         how much of each document's n-grams held-out text has: a score, no verdict
+    documents.S       the verdicts; documents sorted by id in shards of even size, so that nothing of tasks or workers
+                      is left in them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from puna import storage
+from puna.data import extract, route
+from puna.data.dedup import exact
+from puna.data.document import read_column
+from puna.data.heldout import is_held_out, known_grams, overlaps
+from puna.data.sources import Input, split
+from puna.errors import InputError
+from puna.recipe import Recipe
+from puna.steps import Context, Step
+
+NOT_CLEANING = {"inputs", "share", "max_epochs", "heldout_groups"}  # values of a source that extraction never sees
+
+
+def steps(recipe: Recipe, inputs: Mapping[str, Sequence[Input]]) -> list[Step]:
+    """The data steps of a recipe in order; `inputs` are the located inputs of each source that has any."""
+    seen = {name: [_declared(entry) for entry in entries] for name, entries in inputs.items()}
+    graph = [Step("inputs", partial(_inputs, inputs), ("inputs.json",), values=seen)]
+    for name, entries in inputs.items():
+        cleaning = recipe.sources[name].model_dump(mode="json", exclude=NOT_CLEANING)
+        graph += [
+            Step(
+                f"split.{name}",
+                partial(_split, recipe, name, entries),
+                ("{work}/tasks.json",),
+                ("inputs",),
+                {"task_size": recipe.data.task_size},
+            ),
+            Step(
+                f"extract.{name}",
+                partial(_extract, recipe, name, entries),
+                ("{work}/*.parquet",),
+                ("inputs", f"split.{name}"),
+                cleaning | {"shard_size": recipe.data.shard_size},
+            ),
+            Step(
+                f"duplicates.{name}",
+                partial(_duplicates, recipe, name),
+                ("{work}/*.verdicts",),
+                (f"extract.{name}",),
+                {"partitions": recipe.data.partitions},
+            ),
+        ]
+    chosen = _choice(recipe, inputs)
+    before = tuple(f"{step}.{name}" for name in inputs for step in ("extract", "duplicates"))
+    graph.append(
+        Step(
+            "heldout",
+            partial(_heldout, recipe, tuple(inputs)),
+            ("{work}/grams.bin",),
+            before,
+            chosen | {"ngram": recipe.heldout.ngram, "minimum": recipe.heldout.minimum},
+        )
+    )
+    for name in inputs:
+        graph += [
+            Step(
+                f"overlap.{name}",
+                partial(_overlap, recipe, name),
+                ("{work}/*.overlap",),
+                (f"extract.{name}", "heldout"),
+                {"ngram": recipe.heldout.ngram},
+            ),
+            Step(
+                f"documents.{name}",
+                partial(_documents, recipe, name),
+                (f"documents/{name}/*.parquet", f"heldout/{name}/*.parquet"),
+                (f"extract.{name}", f"duplicates.{name}", f"overlap.{name}"),
+                {
+                    "heldout": {"share": chosen["share"], "seed": recipe.seed, "groups": chosen["groups"][name]},
+                    "max_overlap": recipe.heldout.max_overlap,
+                    "shard_size": recipe.data.shard_size,
+                },
+            ),
+        ]
+    return graph
+
+
+def bad_share(records: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> list[str]:
+    """A line for each source in which more records could not be read than the recipe allows."""
+    lines = []
+    for step, record in records.items():
+        if step.startswith("extract."):
+            bad, read = record["counts"]["set_aside"]["count"], record["counts"]["records"]
+            if bad > recipe.data.max_bad_share * max(1, read):
+                first = record["counts"]["set_aside"]["examples"][0]
+                where = f"{first['file']} {first['key']}".strip()
+                lines.append(
+                    f"{step.removeprefix('extract.')}: {bad} of {read} records could not be read "
+                    f"(data.max_bad_share is {recipe.data.max_bad_share:g}); the first: {where}: {first['reason']}"
+                )
+    return lines
+
+
+def _declared(entry: Input) -> dict[str, Any]:
+    return {"declared": entry.declared, "dump": entry.dump, "version": entry.version, "size": entry.size}
+
+
+def _choice(recipe: Recipe, inputs: Mapping[str, Sequence[Input]]) -> dict[str, Any]:
+    groups = {name: recipe.sources[name].heldout_groups for name in inputs}
+    return {"share": recipe.heldout.share, "seed": recipe.seed, "groups": groups}
+
+
+def _inputs(inputs: Mapping[str, Sequence[Input]], context: Context) -> dict[str, Any]:
+    known = {
+        name: [_declared(entry) | {"digest": entry.digest} for entry in entries] for name, entries in inputs.items()
+    }
+    storage.write_json(context.folder / "inputs.json", {"format": 1, "sources": known})
+    return known
+
+
+def _split(recipe: Recipe, name: str, inputs: Sequence[Input], context: Context) -> dict[str, Any]:
+    tasks = split(name, inputs, recipe.sources[name], recipe.data.task_size)
+    storage.write_json(context.scratch / "tasks.json", extract.as_json(tasks))
+    return {"tasks": len(tasks)}
+
+
+def _extract(recipe: Recipe, name: str, inputs: Sequence[Input], context: Context) -> dict[str, Any]:
+    (plan,) = _files(context, f"split.{name}", "tasks.json")
+    tasks = extract.from_json(storage.read_json(plan))
+    work = partial(extract.extract, inputs, recipe.sources[name], recipe.data.shard_size)
+    results = context.map(work, tasks, label=f"  {name}: reading and cleaning", name=lambda task: task.name)
+    return extract.total(results) | {"tasks": len(tasks)}
+
+
+def _duplicates(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
+    shards = _shards(context, name)
+    hashes = [context.scratch / f"{index:05d}.hashes" for index in range(len(shards))]
+    work = partial(_write_hashes, recipe.data.partitions)
+    context.map(work, list(enumerate(shards)), label=f"  {name}: hashing", name=_numbered)
+    judge = partial(_find_repeats, hashes)
+    parts = list(range(recipe.data.partitions))
+    results = context.map(judge, parts, label=f"  {name}: finding repeats", name=lambda part: f"part-{part:05d}")
+    return {"documents": sum(r["documents"] for r in results), "bytes": sum(r["bytes"] for r in results)}
+
+
+def _write_hashes(partitions: int, task: tuple[int, Path], scratch: Path) -> dict[str, Any]:
+    index, shard = task
+    pairs = zip(read_column(shard, "id"), read_column(shard, "text"), strict=True)
+    return {"documents": exact.write_hashes(scratch / f"{index:05d}.hashes", pairs, partitions)}
+
+
+def _find_repeats(hashes: Sequence[Path], part: int, scratch: Path) -> dict[str, Any]:
+    documents, size = exact.find_repeats(hashes, part, scratch / f"{part:05d}.verdicts")
+    return {"documents": documents, "bytes": size}
+
+
+def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str, Any]:
+    counts: dict[str, Any] = {}
+    found = []
+    for name in names:
+        texts = []
+        verdicts = _files(context, f"duplicates.{name}", ".verdicts")
+        for index, shard in enumerate(_shards(context, name)):
+            gone = set(exact.dropped_rows(verdicts, index).tolist())
+            rows = zip(read_column(shard, "group"), read_column(shard, "text"), strict=True)
+            texts += [
+                text
+                for row, (group, text) in enumerate(rows)
+                if row not in gone and _held(recipe, name, group)
+            ]
+        size = sum(len(text.encode()) for text in texts)
+        if (recipe.heldout.share or recipe.sources[name].heldout_groups) and size < recipe.heldout.minimum:
+            what = f"held-out {name} text is {size} bytes, less than heldout.minimum ({recipe.heldout.minimum})"
+            raise InputError(what, mend="raise heldout.share, name heldout_groups, or choose another seed")
+        counts[name] = {"documents": len(texts), "bytes": size}
+        found.append(known_grams(texts, recipe.heldout.ngram))
+    grams = np.unique(np.concatenate(found))
+    storage.write(context.scratch / "grams.bin", grams.astype("<u8").tobytes())
+    return counts
+
+
+def _overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
+    known = _files(context, "heldout", "grams.bin")[0]
+    work = partial(_measure_overlap, known, recipe.heldout.ngram)
+    tasks = list(enumerate(_shards(context, name)))
+    results = context.map(work, tasks, label=f"  {name}: comparing with held-out text", name=_numbered)
+    return {"documents": sum(result["documents"] for result in results)}
+
+
+def _measure_overlap(known: Path, n: int, task: tuple[int, Path], scratch: Path) -> dict[str, Any]:
+    index, shard = task
+    grams = np.frombuffer(storage.read(known), "<u8").astype(np.uint64)
+    scores = overlaps(read_column(shard, "text"), grams, n)
+    storage.write(scratch / f"{index:05d}.overlap", scores.astype("<f4").tobytes())
+    return {"documents": len(scores)}
+
+
+def _documents(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
+    shards = _shards(context, name)
+    kept = context.counts(f"extract.{name}")["kept"]["bytes"]
+    parts = max(1, -(-kept // recipe.data.shard_size))
+    rule = route.Verdict(
+        held=partial(_held, recipe, name),
+        verdicts=tuple(_files(context, f"duplicates.{name}", ".verdicts")),
+        overlaps=tuple(_files(context, f"overlap.{name}", ".overlap")),
+        max_overlap=recipe.heldout.max_overlap,
+        parts=parts,
+    )
+    results = context.map(
+        partial(route.send, rule), list(enumerate(shards)), label=f"  {name}: sorting", name=_numbered
+    )
+    gather = partial(route.gather, context.folder, name, len(shards))
+    context.map(gather, [None, *range(parts)], label=f"  {name}: writing", name=lambda part: f"part-{part}")
+    route.tidy(context.scratch, len(shards))
+    return route.total(results)
+
+
+def _held(recipe: Recipe, name: str, group: str) -> bool:
+    groups = recipe.sources[name].heldout_groups
+    return is_held_out(name, group, share=recipe.heldout.share, groups=groups, seed=recipe.seed)
+
+
+def _numbered(task: tuple[int, Path]) -> str:
+    return f"{task[0]:05d}"
+
+
+def _shards(context: Context, name: str) -> list[Path]:
+    return _files(context, f"extract.{name}", ".parquet")
+
+
+def _files(context: Context, step: str, ending: str) -> list[Path]:
+    """The outputs of a step done before, by the end of their name, sorted."""
+    return [context.folder / file for file in sorted(context.records[step]["outputs"]) if file.endswith(ending)]

@@ -1,0 +1,108 @@
+"""The verdicts, and the last exchange: every kept document goes to the shard of its id.
+
+Documents of a source end up sorted by id in shards that are ranges of ids. Ids are hashes, so each shard is a fair sample
+of the source, and which task, file or worker a document came through leaves no mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from puna import storage
+from puna.data.dedup import exact, exchange
+from puna.data.document import SCHEMA, read_table, write_table
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What decides where a document of one source goes."""
+
+    held: Callable[[str], bool]  # whether a group is held out
+    verdicts: tuple[Path, ...]  # rows that repeat others, cut by shard
+    overlaps: tuple[Path, ...]  # each shard's scores against held-out text
+    max_overlap: float
+    parts: int
+
+
+def send(rule: Verdict, task: tuple[int, Path], scratch: Path) -> dict[str, Any]:
+    """Judge one shard: write what stays sorted by id, a row group for each range of ids, and what is held out apart."""
+    index, shard = task
+    table = read_table(shard)
+    repeat = np.zeros(len(table), bool)
+    repeat[exact.dropped_rows(rule.verdicts, index)] = True
+    held = np.fromiter(map(rule.held, table["group"].to_pylist()), bool, len(table))
+    overlap = np.frombuffer(storage.read(rule.overlaps[index]), "<f4") > rule.max_overlap
+    size = pc.binary_length(table["text"]).to_numpy()
+    fates = {
+        "heldout": held & ~repeat,
+        "duplicate": repeat,
+        "overlap": overlap & ~held & ~repeat,
+        "training": ~(overlap | held | repeat),
+    }
+    _write_ranges(table.filter(pa.array(fates["training"])), _sent(scratch, index), rule.parts)
+    write_table(_heldout(scratch, index), table.filter(pa.array(fates["heldout"])))
+    counts = {name: {"documents": int(fate.sum()), "bytes": int(size[fate].sum())} for name, fate in fates.items()}
+    files = (_sent(scratch, index), _heldout(scratch, index))
+    return counts | {"files": [file.relative_to(scratch.parents[2]).as_posix() for file in files]}
+
+
+def gather(folder: Path, source: str, shards: int, part: int | None, scratch: Path) -> dict[str, Any]:
+    """Write one range of ids of all shards, sorted, as documents/SOURCE/PART.parquet; no part: what is held out, as
+    heldout/SOURCE/00000.parquet."""
+    if part is None:
+        target = f"heldout/{source}/00000.parquet"
+        tables = [read_table(_heldout(scratch, index)) for index in range(shards)]
+    else:
+        target = f"documents/{source}/{part:05d}.parquet"
+        tables = [pq.ParquetFile(_sent(scratch, index)).read_row_group(part) for index in range(shards)]
+    write_table(folder / target, _sorted(pa.concat_tables(tables) if tables else SCHEMA.empty_table()))
+    return {"files": [target]}
+
+
+def tidy(scratch: Path, shards: int) -> None:
+    """Remove what was only on its way: the documents stand in their shards now."""
+    for index in range(shards):
+        storage.remove(_sent(scratch, index))
+        storage.remove(_heldout(scratch, index))
+
+
+def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Documents and bytes by fate, over all shards."""
+    names = ("training", "heldout", "duplicate", "overlap")
+    count = {n: {k: sum(r[n][k] for r in results) for k in ("documents", "bytes")} for n in names}
+    return {
+        "training": count["training"],
+        "heldout": count["heldout"],
+        "dropped": {"duplicate": count["duplicate"], "overlap": count["overlap"]},
+    }
+
+
+def _write_ranges(table: pa.Table, location: Path, parts: int) -> None:
+    table = _sorted(table)
+    keys = np.fromiter((int(i[:16], 16) for i in table["id"].to_pylist()), np.uint64, len(table))
+    ends = np.searchsorted(exchange.ranges(keys, parts), np.arange(parts + 1)).tolist()
+    with storage.create(location) as file, pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
+        for start, end in zip(ends, ends[1:], strict=False):
+            writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    order: npt.NDArray[np.int64] = np.argsort(np.array(table["id"].to_pylist(), "S32"), kind="stable")
+    return table.take(pa.array(order))
+
+
+def _sent(scratch: Path, index: int) -> Path:
+    return scratch / f"{index:05d}.sent.parquet"
+
+
+def _heldout(scratch: Path, index: int) -> Path:
+    return scratch / f"{index:05d}.heldout.parquet"

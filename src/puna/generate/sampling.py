@@ -1,0 +1,63 @@
+"""Which piece comes next: temperature, top-k, top-p.
+
+In f64 and on the CPU whatever the model's device and dtype, so that one seed gives one text for one row of logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from puna.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a piece is drawn. InputError when a value makes no sense."""
+
+    temperature: float = 0.8
+    """Logits are divided by it; 0 takes the likeliest piece (the first of equals)."""
+    top_p: float = 0.95
+    """Only the likeliest pieces that together reach this probability are kept; 1 keeps all."""
+    top_k: int = 0
+    """Only so many of the likeliest pieces are kept, before top_p; 0 keeps all."""
+    seed: int = 1
+    """The same seed, prompt and model give the same text."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature = {self.temperature}, but it must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p = {self.top_p}, but it must be above 0 and at most 1")
+        if self.top_k < 0:
+            raise InputError(f"top_k = {self.top_k}, but it must be 0 (all) or more")
+
+    def generator(self) -> torch.Generator:
+        """The source of chance that `draw` takes, at its start."""
+        return torch.Generator().manual_seed(self.seed % 2**63)
+
+    def draw(self, logits_V: Tensor, generator: torch.Generator) -> int:
+        """The id of the next piece, from the scores of all pieces."""
+        logits_V = logits_V.detach().cpu().double()
+        if self.temperature == 0:
+            return int(logits_V.argmax())
+        ids, probabilities = candidates(logits_V, self.temperature, self.top_k, self.top_p)
+        return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
+
+
+def candidates(logits_V: Tensor, temperature: float, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """The ids that may be drawn, likeliest first (lower id first among equals), and their probabilities.
+
+    The likeliest piece is always among them; of top_p, the piece that crosses the share is kept.
+    """
+    scaled, ids = ((logits_V - logits_V.max()) / temperature).sort(descending=True, stable=True)
+    if top_k:
+        scaled, ids = scaled[:top_k], ids[:top_k]
+    probabilities = scaled.softmax(-1)
+    before = probabilities.cumsum(-1) - probabilities
+    kept = before < top_p
+    kept[0] = True
+    probabilities = probabilities[kept]
+    return ids[kept], probabilities / probabilities.sum()

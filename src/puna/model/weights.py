@@ -1,0 +1,212 @@
+"""Names of a model's tensors, their first values, and their files.
+
+The first value of an element depends on nothing but the seed, the tensor's name and the element's index, so any mesh of
+processes can make its own part and all start alike. On disk a model is `model.safetensors`, tensors under Meta's names,
+and `config.json`; a checkpoint of a training run adds `checkpoint.json`, written last, with size and digest of every
+file. Generating reads weights from here and so never imports training. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+import xxhash
+from torch import Tensor
+
+from puna import storage
+from puna.errors import InputError
+from puna.model.config import ModelConfig
+from puna.model.llama import Llama
+
+CHECKPOINT_FORMAT = 1  # of checkpoint.json
+STANDARD_DEVIATION = 0.02
+BLOCK = 1 << 20  # elements made at a time
+
+
+@functools.cache
+def shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a model, in the order of its state dict."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in Llama(config).state_dict().items()}
+
+
+def initial(
+    config: ModelConfig, name: str, seed: int, *, start: int = 0, stop: int | None = None
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """First values of rows start .. stop - 1 of the tensor `name`, f32.
+
+    | tensor                                    | shape                      | first values                          |
+    |-------------------------------------------|----------------------------|---------------------------------------|
+    | tok_embeddings.weight                     | vocabulary, dim            | normal, 0.02                          |
+    | layers.N.attention_norm.weight            | dim                        | 1                                     |
+    | layers.N.attention.wq.weight              | dim, dim                   | normal, 0.02                          |
+    | layers.N.attention.wk.weight, wv          | kv_heads * head_dim, dim   | normal, 0.02                          |
+    | layers.N.attention.wo.weight              | dim, dim                   | normal, 0.02 / sqrt(2 * layers)       |
+    | layers.N.ffn_norm.weight                  | dim                        | 1                                     |
+    | layers.N.feed_forward.w1.weight, w3       | hidden, dim                | normal, 0.02                          |
+    | layers.N.feed_forward.w2.weight           | dim, hidden                | normal, 0.02 / sqrt(2 * layers)       |
+    | norm.weight                               | dim                        | 1                                     |
+    | output.weight (unless tied)               | vocabulary, dim            | normal, 0.02                          |
+
+    The paper does not say how LLaMA was initialised; this is GPT-2's way, where what adds to the residual stream is
+    made smaller, so that the stream does not grow with depth.
+    Element e of a tensor is standard normal by Box and Muller from the two halves of splitmix64's output number e + 1
+    from the state xxh3_64(name, seed).
+    """
+    shape = shapes(config)[name]
+    rows = slice(start, stop).indices(shape[0])
+    row = int(np.prod(shape[1:]))
+    if name.endswith("norm.weight"):
+        return np.ones((rows[1] - rows[0], *shape[1:]), dtype=np.float32)
+    scale = STANDARD_DEVIATION
+    if name.endswith(("attention.wo.weight", "feed_forward.w2.weight")):
+        scale /= (2 * config.layers) ** 0.5
+    key = xxhash.xxh3_64_intdigest(name.encode(), seed=seed % 2**64)
+    values = np.empty((rows[1] - rows[0]) * row, dtype=np.float32)
+    for first in range(0, len(values), BLOCK):
+        block = values[first : first + BLOCK]
+        block[:] = scale * _normal(key, rows[0] * row + first, len(block))
+    return values.reshape(-1, *shape[1:])
+
+
+def initialise(model: Llama, seed: int) -> None:
+    """Fill every tensor of `model` with its first values, in the model's dtype."""
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(torch.from_numpy(initial(model.config, name, seed)))
+
+
+def _normal(key: int, first: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Standard normal numbers first .. first + count - 1 of the stream `key`."""
+    bits = np.arange(first + 1, first + count + 1, dtype=np.uint64)
+    bits *= np.uint64(0x9E3779B97F4A7C15)
+    bits += np.uint64(key)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits ^= bits >> np.uint64(shift)
+        bits *= np.uint64(factor)
+    bits ^= bits >> np.uint64(31)
+    high, low = bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)
+    radius = np.sqrt(-2.0 * np.log((high + 0.5) * 2.0**-32))
+    return np.asarray(radius * np.cos(2.0 * np.pi * (low * 2.0**-32)))
+
+
+def write_model(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], *, tokenizer: str = "") -> None:
+    """Write `model.safetensors` and `config.json` into `folder`; `tokenizer` is the digest of its tokenizer's file.
+
+    Raises ValueError when `state` is not a whole state dict of a model of this config.
+    """
+    wrong = _difference(state, config)
+    if wrong:
+        raise ValueError(wrong)
+    write_tensors(folder / "model.safetensors", state)
+    storage.write_json(folder / "config.json", {**config.to_json(), "tokenizer": tokenizer})
+
+
+def write_tensors(location: storage.Location, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as one safetensors file; equal tensors are equal bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    storage.write(location, safetensors.torch.save(plain, metadata={"format": "pt"}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file; InputError, naming it, when it is missing or broken."""
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            # Copies, so that nothing reads through to a file that may be replaced or cut.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"is broken ({error})", where=str(path), mend=_MEND) from None
+
+
+def load_checkpoint(
+    folder: Path, *, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu"
+) -> Llama:
+    """The model of a checkpoint folder, in `dtype` (None: as stored).
+
+    Raises InputError, naming the file, when one is missing, broken, of a newer format, not what checkpoint.json says,
+    or when its tensors are not those of its config.
+    """
+    verify(folder)
+    config, _ = read_config(folder)
+    path = folder / "model.safetensors"
+    state = read_tensors(path)
+    wrong = _difference(state, config)
+    if wrong:
+        raise InputError(f"does not fit its config.json: {wrong}", where=str(path), mend=_MEND)
+    model = Llama(config, device="meta")
+    model.load_state_dict({name: tensor.to(device, dtype) for name, tensor in state.items()}, assign=True)
+    return model
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, str]:
+    """The config of a checkpoint folder, and the digest of the tokenizer its ids are of ("" when it is not said)."""
+    location = folder / "config.json"
+    value = storage.read_json(location)
+    config = ModelConfig.from_json(value, where=str(location))
+    return config, str(value.get("tokenizer", ""))
+
+
+def verify(folder: Path) -> None:
+    """Compare every file that checkpoint.json lists with the size and digest there; InputError names the first that
+    differs. A folder without checkpoint.json, such as an exported model, has nothing to compare."""
+    marker = folder / "checkpoint.json"
+    if not marker.is_file():
+        return
+    value = storage.read_json(marker)
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("format"), int)
+        or not isinstance(value.get("files"), dict)
+    ):
+        raise InputError("is not a checkpoint's record", where=str(marker), mend=_MEND)
+    if value["format"] > CHECKPOINT_FORMAT:
+        what = f"has format {value['format']}, but this version reads up to {CHECKPOINT_FORMAT}"
+        raise InputError(what, where=str(marker), mend="install a newer Puna")
+    for name, record in sorted(value["files"].items()):
+        path = folder / name
+        if not path.is_file():
+            raise InputError("is missing", where=str(path), mend=_MEND)
+        if path.stat().st_size != record["size"]:
+            what = f"is {path.stat().st_size} bytes, but was written with {record['size']}"
+            raise InputError(what, where=str(path), mend=_MEND)
+        if storage.digest(path) != record["digest"]:
+            raise InputError("does not have the digest it was written with", where=str(path), mend=_MEND)
+
+
+def latest_checkpoint(run_folder: Path) -> Path:
+    """The newest whole checkpoint of a run; InputError when it has none."""
+    folders = (run_folder / "checkpoints").glob("step-*")
+    whole = [
+        folder
+        for folder in folders
+        if re.fullmatch(r"step-\d+", folder.name) and (folder / "checkpoint.json").is_file()
+    ]
+    if not whole:
+        raise InputError("has no checkpoint yet", where=str(run_folder), mend="train it first: puna train RECIPE")
+    return max(whole, key=lambda folder: int(folder.name.removeprefix("step-")))
+
+
+_MEND = "use another checkpoint, or remove this one and train again"
+
+
+def _difference(state: Mapping[str, Tensor], config: ModelConfig) -> str:
+    """What keeps `state` from being a state dict of a model of this config; "" when it is one."""
+    expected = shapes(config)
+    for name in sorted(expected.keys() | state.keys()):
+        if name not in state:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} is not a tensor of such a model"
+        if tuple(state[name].shape) != expected[name]:
+            return f"{name} has shape {tuple(state[name].shape)}, not {expected[name]}"
+    return ""

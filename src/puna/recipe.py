@@ -1,0 +1,241 @@
+"""A whole run as one typed document: what is read, how it is cleaned and mixed, the model, its training.
+
+A recipe holds intent only; what a machine decides (threads, kernels, versions) stands in machine.json. Every key is a
+field below, documented by the string under it, which is also what docs/recipe.md and errors say. Defaults are the
+paper's where it gives a number (section 2, Tables 1 and 2), else those of the reproductions that filled its gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from puna import recipe_layers, recipe_text
+from puna.recipe_data import Data, GitHub, Heldout, Section, Source, Sources, Tokenizer, Wikipedia
+from puna.recipe_text import Explained
+from puna.recipe_values import (
+    Fraction,
+    Maybe,
+    Number,
+    Positive,
+    PositiveNumber,
+    PositiveSteps,
+    Steps,
+    Takes,
+    Texts,
+    Tokens,
+    Whole,
+)
+
+__all__ = [
+    "Data", "Evaluate", "Explained", "GitHub", "Heldout", "Model", "Recipe", "Samples", "Source", "Sources",
+    "Tokenizer", "Train", "Wikipedia", "as_json", "as_toml", "batch_tokens", "batch_windows", "explain", "key_table",
+    "load", "names", "steps",
+]  # fmt: skip
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name or file with `section.key=value` overrides laid over it, resolved and validated.
+
+    Raises InputError, always one line: no such recipe, broken TOML, an unknown key, a value of the wrong kind.
+    """
+    values, origins = recipe_layers.gather(name_or_path, overrides)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise recipe_text.refusal(error, Recipe, origins) from None
+    recipe._origins = origins
+    return recipe
+
+
+def names() -> list[str]:
+    """The recipes inside the package, sorted."""
+    return recipe_layers.names()
+
+
+def explain(recipe: Recipe) -> list[Explained]:
+    """(key, value, origin) of every resolved value; origin: "default", the file as it was named, or "command line"."""
+    return recipe_text.explained(recipe, recipe._origins)
+
+
+def as_toml(recipe: Recipe, *, origins: bool = False) -> str:
+    """The resolved recipe as a TOML file: `load` gives the same values back. origins: say in a comment who set each."""
+    return recipe_text.toml(recipe, recipe._origins if origins else None)
+
+
+def as_json(recipe: Recipe) -> str:
+    """The resolved recipe as one JSON object, sections as in TOML, counts in tokens, steps or bytes, plus `origins`."""
+    return recipe_text.json_text(recipe, recipe._origins)
+
+
+def key_table() -> str:
+    """The Markdown table of every key that docs/recipe.md shows."""
+    return recipe_text.table(Recipe, shared="sources")
+
+
+def batch_windows(recipe: Recipe) -> int:
+    """Windows a step: `train.batch` tokens rounded down to whole windows of `train.context` tokens, at least one."""
+    return max(1, recipe.train.batch // recipe.train.context)
+
+
+def batch_tokens(recipe: Recipe) -> int:
+    """Tokens a step, after that rounding."""
+    return batch_windows(recipe) * recipe.train.context
+
+
+def steps(recipe: Recipe) -> int:
+    """The steps asked for: `train.steps`, or ceil(`train.tokens` / tokens a step). Epoch caps may leave fewer."""
+    if recipe.train.steps is not None:
+        return recipe.train.steps
+    assert recipe.train.tokens is not None  # Train holds exactly one of the two
+    return -(-recipe.train.tokens // batch_tokens(recipe))
+
+
+class Model(Section):
+    dim: Positive
+    """Width of the residual stream (Table 2)."""
+    heads: Positive
+    """Attention heads; `dim / heads` is the width of one."""
+    layers: Positive
+    """Transformer layers."""
+    kv_heads: Maybe[Positive] = None
+    """Key and value heads, shared by equal groups of heads; unset: one each, as in the paper."""
+    multiple_of: Positive = 256
+    """The feed-forward width, 2/3 of 4 dim, is rounded up to a multiple of this."""
+    rope_base: PositiveNumber = 10_000.0
+    """Base of the rotary embeddings' wavelengths."""
+    norm_epsilon: PositiveNumber = 1e-6
+    """Added to the mean square in RMSNorm."""
+    tied: bool = False
+    """Use the input embedding as the output layer."""
+
+    @property
+    def hidden(self) -> int:
+        """Width of the feed-forward layer: 2/3 * 4 * dim rounded up to a multiple of `multiple_of`."""
+        return -(-(8 * self.dim // 3) // self.multiple_of) * self.multiple_of
+
+    def parameters(self, vocabulary: int) -> int:
+        """Weights of the whole model; Table 2's sizes are this at 32,000 pieces, cut to one decimal."""
+        kv_dim = self.dim // self.heads * (self.kv_heads or self.heads)
+        attention = 2 * self.dim * self.dim + 2 * self.dim * kv_dim
+        layer = attention + 3 * self.dim * self.hidden + 2 * self.dim
+        return self.layers * layer + self.dim + vocabulary * self.dim * (1 if self.tied else 2)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Model:
+        if self.dim % (2 * self.heads):
+            raise ValueError(
+                f"model.dim {self.dim} must be an even multiple of model.heads {self.heads}: heads are turned in pairs"
+            )
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"model.heads {self.heads} must be a multiple of model.kv_heads {self.kv_heads}")
+        return self
+
+
+class Train(Section):
+    context: Positive = 2048
+    """Tokens of a window."""
+    batch: Annotated[Tokens, Field(gt=0)] = 4_000_000
+    """Tokens a step, rounded down to whole windows, at least one."""
+    tokens: Maybe[Tokens] = None
+    """Tokens to train on; the last step is whole. Exactly one of `tokens` and `steps` is given."""
+    steps: Maybe[PositiveSteps] = None
+    """Steps to train, instead of `tokens`."""
+    learning_rate: PositiveNumber
+    """The highest rate, reached after the warm-up."""
+    minimum_rate: Fraction = 0.1
+    """What is left of it at the end of the cosine, as a share."""
+    warmup: Steps = 2000
+    """Steps in which the rate rises from 0."""
+    weight_decay: Number = 0.1
+    """AdamW's decay."""
+    beta1: Annotated[Fraction, Field(lt=1), Takes("a number from 0, below 1")] = 0.9
+    """AdamW's first moment."""
+    beta2: Annotated[Fraction, Field(lt=1), Takes("a number from 0, below 1")] = 0.95
+    """AdamW's second moment."""
+    epsilon: PositiveNumber = 1e-8
+    """AdamW's smallest divisor."""
+    clip: PositiveNumber = 1.0
+    """Largest norm of the gradient; a larger one is scaled down."""
+    layer: Literal["reference"] = "reference"
+    """Which implementation of the transformer layer trains."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Type of the computation; weights are kept in float32. auto: bfloat16 where the processor has it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile. auto: where a C++ compiler is found."""
+    micro_batch: Whole = 0
+    """Windows in one forward pass, to bound memory; 0: the whole batch."""
+    checkpoint_every: PositiveSteps = 1000
+    """Steps between checkpoints."""
+    keep: Positive = 2
+    """Checkpoints that are kept, the newest ones."""
+    max_nonfinite: Positive = 10
+    """Steps in a row that may be skipped because loss or gradient is not finite; one more stops the training."""
+    log_every: Positive = 1
+    """Steps between lines of metrics.jsonl."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Train:
+        if (self.tokens is None) == (self.steps is None):
+            what = "are both given" if self.tokens is not None else "are both missing"
+            raise ValueError(f'train.tokens and train.steps {what}; give exactly one, such as tokens = "1.4T"')
+        return self
+
+
+class Evaluate(Section):
+    context: Maybe[Positive] = None
+    """Tokens the model sees at once when held-out text is measured; unset: `train.context`."""
+    stride: Maybe[Positive] = None
+    """Tokens between two such views; unset: half the context."""
+    ngram_order: Positive = 5
+    """Order of the n-gram model beside which the model is shown."""
+    baselines: list[Literal["xz", "zstd", "ngram", "uniform"]] = Field(default=["xz", "zstd", "ngram", "uniform"])
+    """What stands beside the model in the table of bits per byte."""
+
+
+class Samples(Section):
+    prompts: Texts = Field(default=[])
+    """Prompts that the trained model continues in the report, all of them, unselected."""
+    tokens: Positive = 128
+    """Tokens of each continuation."""
+    temperature: Number = 0.8
+    """Sampling temperature; 0 takes the likeliest token."""
+    top_p: Annotated[Fraction, Field(gt=0), Takes("a number above 0, at most 1")] = 0.95
+    """Sample from the likeliest tokens that hold this share of the probability."""
+    seed: Whole = 1
+    """Seed of the samples."""
+
+
+class Recipe(Section):
+    name: Annotated[
+        str, Field(pattern=r"^\w([\w .-]{0,98}\w)?$"), Takes("a name in quotes of letters, digits, spaces, -, _ and .")
+    ]
+    """The run's name: its folder is runs/NAME."""
+    seed: Whole = 1
+    """Every random choice of the run follows from it."""
+    sources: Sources
+    data: Data = Data()
+    heldout: Heldout = Heldout()
+    tokenizer: Tokenizer = Tokenizer()
+    model: Model
+    train: Train
+    evaluate: Evaluate = Evaluate()
+    samples: Samples = Samples()
+
+    _origins: recipe_layers.Origins = PrivateAttr(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Recipes are equal when their values are, wherever those came from."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    @model_validator(mode="after")
+    def _stride_within_context(self) -> Recipe:
+        context = self.evaluate.context or self.train.context
+        if self.evaluate.stride and self.evaluate.stride > context:
+            raise ValueError(
+                f"evaluate.stride {self.evaluate.stride} is more than the context, {context}: text would be skipped"
+            )
+        return self

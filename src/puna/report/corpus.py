@@ -1,0 +1,183 @@
+"""The data's part of the report: what went in, what was dropped, the tokenizer, the mixture (section 2.1, Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from puna.report.facts import Facts, at, items, number, total
+from puna.report.markup import (
+    Html,
+    absent,
+    amount,
+    bar,
+    count,
+    element,
+    fixed,
+    join,
+    note,
+    paragraph,
+    percent,
+    size,
+    table,
+)
+
+_LISTED = 40  # inputs of one source that are named one by one
+_EXAMPLE_LENGTH = 70  # characters of the record that is shown for each rule
+_EXAMPLES = 5  # records set aside that are shown for each source
+
+
+_UNITS = ("documents", "bytes")
+
+
+def went_in(facts: Facts) -> Html:
+    """The inputs as the recipe names them, then for every source what each rule dropped."""
+    return join(_inputs(facts), _funnel(facts))
+
+
+def _inputs(facts: Facts) -> Html:
+    rows: list[list[object]] = []
+    for source, inputs in facts.per_source("inputs"):
+        known = [one for one in inputs if isinstance(one, dict)] if isinstance(inputs, list) else []
+        rows.append([source])
+        for one in known[:_LISTED]:
+            rows.append([at(one, "declared") or "", _edition(one), size(number(one, "size"))])
+        if len(known) > _LISTED:
+            rest = known[_LISTED:]
+            rows.append([f"and {count(len(rest))} more", "", size(total(number(one, "size") for one in rest))])
+    if not rows:
+        return absent("the inputs with their versions", "records/inputs.json")
+    return table(["input", "version", "size"], rows, words=2, kind="inputs")
+
+
+def _edition(one: dict[str, Any]) -> str:
+    """Dump and version, without what is said already."""
+    dump, version, declared = (str(at(one, key) or "") for key in ("dump", "version", "declared"))
+    if not dump or dump in declared or dump in version:
+        return version
+    return dump if version in dump else f"{dump}, {version}"
+
+
+def _funnel(facts: Facts) -> Html:
+    rows: list[list[object]] = []
+    missing, set_aside = [], []
+    counted = dict(facts.per_source("extract"))
+    for source in facts.sources:
+        counts = counted.get(source)
+        if counts is None:
+            missing.append(absent(f"what the rules kept of {source}", f"records/extract.{source}.json"))
+            continue
+        kept, dropped = at(counts, "kept"), items(counts, "dropped")
+        dropped.sort(key=lambda pair: (-(number(pair[1], "bytes") or 0), pair[0]))
+        read = {unit: total(number(part, unit) for part in (kept, *(rule for _, rule in dropped))) for unit in _UNITS}
+        rows += [[source], _share("read", read, read)]
+        rows += [_share(join(f"−\u00a0{rule}", _example(value)), value, read) for rule, value in dropped]
+        rows.append(_share(element("strong", "kept"), kept, read))
+        set_aside.append(_set_aside(at(counts, "set_aside"), source))
+    if not rows:
+        return join(*missing)
+    said = note("Kept bytes are of clean text as UTF-8; a dropped record counts with the bytes that its rule saw.")
+    return join(table(["rule", *_UNITS, "of bytes", ""], rows, kind="shares"), said, *set_aside, *missing)
+
+
+def _example(value: Any) -> Html:
+    """The first record that a rule dropped, by its key."""
+    examples = at(value, "examples")
+    first = examples[0] if isinstance(examples, list) and examples else None
+    named = " ".join(str(at(first, part) or "") for part in ("key", "text")).strip()
+    shortened = named if len(named) <= _EXAMPLE_LENGTH else f"{named[:_EXAMPLE_LENGTH].rstrip()}…"
+    return element("span", "such as ", shortened, class_="note") if named else Html("")
+
+
+def _share(name: object, value: Any, whole: Any) -> list[object]:
+    """A row: documents, bytes, and the bytes' share of the whole in figures and as a bar."""
+    part, all_bytes = number(value, "bytes"), number(whole, "bytes")
+    share = part / all_bytes if part is not None and all_bytes else None
+    return [name, count(number(value, "documents")), size(part), percent(share), bar(share)]
+
+
+def _set_aside(value: Any, source: str) -> Html:
+    bad = number(value, "count")
+    if not bad:
+        return Html("")
+    examples = at(value, "examples")
+    shown = [one for one in examples if isinstance(one, dict)] if isinstance(examples, list) else []
+    lines = [
+        element("li", element("code", at(one, "file")), " ", element("code", at(one, "key")), ": ", at(one, "reason"))
+        for one in shown[:_EXAMPLES]
+    ]
+    said = note(
+        f"{count(bad)} damaged or unreadable records of {source} were set aside", ", such as:" if lines else "."
+    )
+    return join(said, element("ul", *lines, class_="note") if lines else "")
+
+
+def split(facts: Facts) -> Html:
+    """What the global steps took out, and what was held out, by source."""
+    rows: list[list[object]] = []
+    for source, value in facts.per_source("documents"):
+        parts = {
+            "−\u00a0exact repeats": at(value, "dropped", "duplicate"),
+            "−\u00a0overlap with held-out text": at(value, "dropped", "overlap"),
+            "held out": at(value, "heldout"),
+            element("strong", "training"): at(value, "training"),
+        }
+        whole = {unit: total(number(part, unit) for part in parts.values()) for unit in _UNITS}
+        rows += [[source], *(_share(name, part, whole) for name, part in parts.items())]
+    if rows:
+        return join(table(["", *_UNITS, "of bytes", ""], rows, kind="shares"), note(_rule(facts)))
+    missing = absent("held-out and training text", "records/documents.json")
+    repeats = [
+        [source, count(number(value, "documents")), size(number(value, "bytes"))]
+        for source, value in facts.per_source("duplicates")
+    ]
+    return join(table(["exact repeats", *_UNITS], repeats), missing) if repeats else missing
+
+
+def _rule(facts: Facts) -> str:
+    overlap, grams = (number(facts.recipe, "heldout", key) for key in ("max_overlap", "ngram"))
+    much = "too much" if overlap is None or grams is None else f"more than {100 * overlap:g} % of its {grams:g}-grams"
+    return (
+        "Of exact repeats one stays. Text is held out in whole groups (a Wikipedia page, a package); a training document "
+        f"that shares {much} with held-out text is dropped."
+    )
+
+
+def tokenizer(facts: Facts) -> Html:
+    """Pieces, the sample they were learnt from, and how many bytes a token holds in each source."""
+    counts = facts.counts("tokenizer")
+    if counts is None:
+        return absent("the tokenizer", "records/tokenizer.json")
+    said = paragraph(
+        f"Byte-pair encoding with {count(number(counts, 'pieces'))} pieces, learnt from ",
+        f"{count(number(counts, 'sample_documents'))} documents ({size(number(counts, 'sample_bytes'))}). ",
+        "Numbers are split into digits, and characters without a piece are spelt in bytes.",
+    )
+    found = facts.per_source("tokens")
+    if not found:
+        return join(said, absent("tokens by source", "records/tokens.json"))
+    names = ("tokens", "documents", "bytes")
+    sums = {name: total(number(value, name) for _, value in found) for name in names}
+    rows = [_packed(source, value) for source, value in found]
+    if len(found) > 1:
+        rows.append(_packed("all", sums))
+    return join(said, table(["source", "documents", "bytes", "tokens", "bytes per token"], rows))
+
+
+def _packed(source: str, value: Any) -> list[object]:
+    tokens, weight = number(value, "tokens"), number(value, "bytes")
+    each = weight / tokens if tokens and weight is not None else None
+    return [source, count(number(value, "documents")), size(weight), amount(tokens), fixed(each, 2)]
+
+
+def mixture(facts: Facts) -> Html:
+    """Shares asked for beside those seen, epochs, and what a cap did."""
+    if facts.mixture is None:
+        return absent("the mixture", "tokens/mixture.json")
+    return Html("")
+
+
+def training_text(facts: Facts) -> dict[str, float | None]:
+    """Documents and bytes of training text over all sources."""
+    found = [at(value, "training") for _, value in facts.per_source("documents")]
+    return {unit: total(number(part, unit) for part in found) for unit in _UNITS}

@@ -1,0 +1,59 @@
+"""The page itself: the sections in the order of the story, in one file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from puna import storage
+from puna.report import corpus, facts, origin, results, training
+from puna.report.facts import Facts
+from puna.report.markup import Html, element, join
+
+_SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
+    ("text", "What went in", corpus.went_in),
+    ("heldout", "Repeats and held-out text", corpus.split),
+    ("tokenizer", "Tokenizer", corpus.tokenizer),
+    ("mixture", "Mixture", corpus.mixture),
+    ("training", "Loss and learning rate", training.curves),
+    ("throughput", "Throughput", training.throughput),
+    ("samples", "Samples", results.samples),
+    ("bits", "Bits per byte", results.bits),
+    ("time", "Where the time went", training.times),
+    ("recipe", "Recipe", origin.recipe),
+    ("machine", "Versions and machine", origin.machine),
+    ("digests", "Digests", origin.digests),
+)
+
+
+def write(folder: Path) -> Path:
+    """Write `folder`/report.html from the files of the run there and return its path.
+
+    The page tells what is there; a run folder that is almost empty gives a page that says so. InputError when there is
+    no such folder.
+    """
+    target = folder / "report.html"
+    storage.write(target, page(facts.read(folder)).encode())
+    return target
+
+
+def page(of: Facts) -> str:
+    """The whole document."""
+    style = resources.files("puna.report").joinpath("style.css").read_text("utf-8")
+    links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in _SECTIONS]
+    sections = [element("section", element("h2", title), tell(of), id=name) for name, title, tell in _SECTIONS]
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{of.name}: Puna run"),
+        element("style", Html(style)),
+    )
+    body = element(
+        "body",
+        element("nav", element("ol", *links), aria_label="Contents"),
+        element("main", element("header", results.headline(of)), *sections, between="\n"),
+    )
+    return join(Html("<!DOCTYPE html>\n"), Html(f'<html lang="en">\n{head}\n{body}\n</html>\n'))

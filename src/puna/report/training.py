@@ -1,0 +1,96 @@
+"""The training's part of the report: loss, learning rate, throughput, and where the time went (sections 2.2 to 2.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from puna.report import figures
+from puna.report.facts import Facts, at, number
+from puna.report.markup import (
+    Html,
+    absent,
+    amount,
+    bar,
+    count,
+    element,
+    fixed,
+    join,
+    note,
+    paragraph,
+    percent,
+    seconds,
+    table,
+)
+
+_FILE = "metrics.jsonl"
+
+
+def curves(facts: Facts) -> Html:
+    """Loss and learning rate over the tokens trained on."""
+    curve = facts.curve
+    if curve is None:
+        return absent("the training", _FILE)
+    smooth = figures.smoothed(curve.loss)
+    span = figures.span(len(curve))
+    said = paragraph(
+        f"{_shape(facts)}{count(float(curve.step[-1]), 'steps')} over {amount(float(curve.tokens[-1]), 'tokens')}. The loss fell from ",
+        f"{fixed(_finite(curve.loss[0]), 3)} to {fixed(_finite(smooth[-1]), 3)} nats per token",
+        f" (mean of the last {count(span // 2 + 1)} steps). " if span > 1 else ". ",
+        f"{count(curve.skipped)} steps with a loss that was not finite were not taken. " if curve.skipped else "",
+    )
+    hidden = int(np.sum(curve.loss > figures.ceiling(curve)))
+    caption = [f"Faint: every step. Strong: the mean over {count(span)} neighbouring steps. "]
+    if hidden:
+        caption.append(f"The {count(hidden)} steps with a higher loss lie above the picture.")
+    return join(said, element("figure", figures.loss(curve), element("figcaption", *caption)))
+
+
+def _shape(facts: Facts) -> str:
+    """The model and its batch in one sentence, or nothing when the recipe cannot be read."""
+    model = {key: number(facts.recipe, "model", key) for key in ("layers", "dim", "heads")}
+    if None in model.values():
+        return ""
+    context, batch = number(facts.recipe, "train", "context"), at(facts.recipe, "train", "batch")
+    return (
+        f"{count(model['layers'], 'layers')} of width {count(model['dim'])} with {count(model['heads'], 'heads')}, "
+        f"a context of {count(context, 'tokens')}, batches of {batch}. "
+    )
+
+
+def throughput(facts: Facts) -> Html:
+    """Tokens per second over the run."""
+    if facts.curve is None:
+        return absent("the throughput", _FILE)
+    rate = facts.curve.rate
+    rate = rate[np.isfinite(rate)]
+    if not len(rate):
+        return absent("the throughput, since no training line tells its seconds", _FILE)
+    low, middle, high = (float(value) for value in np.quantile(rate, (0.05, 0.5, 0.95)))
+    said = paragraph(
+        f"{count(middle, 'tokens')} per second in the median step, nine steps of ten between ",
+        f"{count(low)} and {count(high)}. ",
+        f"Training took {seconds(float(np.nansum(facts.curve.seconds)))} for its steps alone.",
+    )
+    return join(said, element("figure", figures.throughput(facts.curve)))
+
+
+def times(facts: Facts) -> Html:
+    """Seconds by step, in the order in which the steps depend on each other."""
+    spent = {step: number(record, "seconds") for step, record in facts.records.items()}
+    known = {step: value for step, value in spent.items() if value is not None}
+    whole = sum(known.values())
+    if not known:
+        return absent("a step that is done", "records/")
+    rows: list[list[object]] = [
+        [step, seconds(value), percent(value / whole if whole else None), bar(value / whole if whole else 0)]
+        for step, value in known.items()
+    ]
+    rows.append([element("strong", "all"), seconds(whole), "", ""])
+    return join(
+        table(["step", "time", "share", ""], rows),
+        note("Of a step that was interrupted, the time since it was last taken up."),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,194 @@
+"""Checkpoints: all that a training needs to go on bit for bit, in files that nothing has to unpickle.
+
+    checkpoints/step-000500/
+        model.safetensors       the float32 master weights under Meta's names
+        config.json             the model's shape and the tokenizer's digest
+        optimizer.safetensors   both moments of every tensor
+        state.json              where the training stands, and the machine whose bits these are
+        checkpoint.json         the marker: format, step, fingerprint, size and digest of the other files
+
+A folder is filled aside and renamed, so a checkpoint stands whole or not at all; what a disk does to it later is found by
+the digests, and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from puna import __version__, storage
+from puna.errors import InputError, PunaError
+from puna.model import weights
+from puna.model.config import ModelConfig
+from puna.progress import say
+from puna.train.machine import Machine
+from puna.train.optimizer import Optimizer
+
+FORMAT = 1
+MARKER = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training is."""
+
+    step: int = 0
+    """Steps done, the skipped ones too."""
+    taken: int = 0
+    """Steps that changed the weights."""
+    tokens: int = 0
+    """Tokens read."""
+    cursor: int = 0
+    """The window that comes next."""
+    skipped: tuple[tuple[int, int], ...] = ()
+    """Ranges of windows, first and one behind the last, that were read but changed no weight."""
+    nonfinite_in_a_row: int = 0
+    """Skipped steps since the last one that was taken."""
+
+    def after(self, windows: int, tokens: int, *, taken: bool) -> Position:
+        """The position one step on, which read that many windows and tokens."""
+        here = replace(self, step=self.step + 1, tokens=self.tokens + tokens, cursor=self.cursor + windows)
+        if taken:
+            return replace(here, taken=self.taken + 1, nonfinite_in_a_row=0)
+        earlier, first = self.skipped, self.cursor
+        if earlier and earlier[-1][1] == first:
+            earlier, first = earlier[:-1], earlier[-1][0]
+        skipped = (*earlier, (first, here.cursor))
+        return replace(here, skipped=skipped, nonfinite_in_a_row=self.nonfinite_in_a_row + 1)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An intact checkpoint on the disk."""
+
+    path: Path
+    position: Position
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save(
+    folder: Path,
+    *,
+    position: Position,
+    optimizer: Optimizer,
+    config: ModelConfig,
+    tokenizer: str,
+    machine: Machine,
+    fingerprint: str,
+) -> Path:
+    """Write the checkpoint of `position` into `folder`, the run's `checkpoints`; what stood under its name is replaced.
+
+    tokenizer: digest of the tokenizer's model. Returns its folder.
+    """
+    path = folder / f"step-{position.step:06d}"
+    storage.remove(path)
+    versions = {"puna": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    with storage.create_folder(path) as inside:
+        weights.write_model(inside, config, optimizer.masters, tokenizer=tokenizer)
+        _write_tensors(inside / "optimizer.safetensors", optimizer.state())
+        state = {"format": FORMAT, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
+        storage.write_json(inside / "state.json", {**state, "versions": versions})
+        files = {
+            file.name: {"size": file.stat().st_size, "digest": storage.digest(file)} for file in sorted(inside.iterdir())
+        }
+        marker = {"format": FORMAT, "step": position.step, "fingerprint": fingerprint, "files": files}
+        storage.write_json(inside / MARKER, marker)
+    return path
+
+
+def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
+    """The newest intact checkpoint of that training in `folder`, or None where it has none.
+
+    A damaged one is named in a line and passed over. InputError when there are damaged ones only.
+    """
+    damaged = None
+    for path in reversed(_folders(folder)):
+        reason = why_damaged(path)
+        if reason:
+            say(f"{path}: this checkpoint is damaged and not used: {reason}")
+            damaged = path
+            continue
+        state = storage.read_json(path / "state.json")
+        if state["fingerprint"] == fingerprint:
+            return Checkpoint(path, _position(state), state["machine"])
+    if damaged is not None:
+        mend = f"delete the folder {folder} to train from the start"
+        raise InputError("no checkpoint in it is intact", where=str(folder), mend=mend)
+    return None
+
+
+def why_damaged(path: Path) -> str:
+    """What is wrong with the checkpoint, in words; "" when every byte is as it was written.
+
+    InputError when a newer Puna wrote it.
+    """
+    try:
+        marker = storage.read_json(path / MARKER)
+        files = {name: (entry["size"], entry["digest"]) for name, entry in marker["files"].items()}
+        version = int(marker["format"])
+    except (InputError, LookupError, TypeError, ValueError, AttributeError):
+        return f"{MARKER} is missing or unreadable"
+    if version > FORMAT:
+        what = f"was written by a newer Puna (checkpoint format {version}, this one reads {FORMAT})"
+        raise InputError(what, where=str(path), mend="update puna")
+    for name, (size, digest) in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, but {size} were written"
+        if storage.digest(file) != digest:
+            return f"{name} was changed since it was written"
+    return ""
+
+
+def read_masters(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The float32 master weights by name."""
+    return {name: tensor.to(torch.float32) for name, tensor in load_file(checkpoint.path / "model.safetensors").items()}
+
+
+def read_moments(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """What `Optimizer.state` gave."""
+    return dict(load_file(checkpoint.path / "optimizer.safetensors"))
+
+
+def prune(folder: Path, keep: int, fingerprint: str) -> None:
+    """Remove all but the newest `keep` checkpoints of that training."""
+    own = [path for path in _folders(folder) if _fingerprint(path) == fingerprint]
+    for path in own[:-keep]:
+        storage.remove(path)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, whole or not, oldest first; folders from which all was moved away are none."""
+    found = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdecimal() and path.is_dir()}
+    return [found[step] for step in sorted(found) if any(found[step].iterdir())]
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return str(storage.read_json(path / MARKER)["fingerprint"])
+    except (InputError, LookupError, TypeError):
+        return ""
+
+
+def _position(state: Mapping[str, Any]) -> Position:
+    values = {name: state[name] for name in Position.__dataclass_fields__}
+    return Position(**{**values, "skipped": tuple((first, end) for first, end in values["skipped"])})
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        mend = "free some space and run the same command"
+        raise PunaError(f"could not be written ({error})", where=str(path), mend=mend) from None

@@ -1,0 +1,172 @@
+"""What the machine decides about a training, and not the recipe: type of the computation, threads, kernels, compiler.
+
+Two trainings give the same bits when these agree, so they are fixed before the first step, recorded in machine.json
+(one entry a segment: a segment is what one process trained) and in every checkpoint, and compared when one is resumed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from torch import dtype as Dtype
+
+from puna.engine import usable_cpus
+from puna.errors import InputError
+from puna.progress import say
+from puna.recipe import Train
+
+# Processors whose bfloat16 torch's matmul uses, as seen to be faster than float32 there. ARM has such instructions too,
+# but torch's builds for it were not measured.
+BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the bits of weights and losses depend on, beside recipe and tokens."""
+
+    torch: str
+    threads: int
+    dtype: str
+    """Type of the computation: "bfloat16" or "float32". Master weights, moments and losses are always float32."""
+    kernels: str
+    """Instruction set and who makes the elementwise kernels, such as "AVX512, compiled by g++ 12.2.0"."""
+
+    @property
+    def compute_type(self) -> Dtype:
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
+    @property
+    def compiles(self) -> bool:
+        return "compiled by" in self.kernels
+
+
+def choose(train: Train, threads: int | None) -> Machine:
+    """Decide for this machine. threads: None takes every usable CPU.
+
+    Says what was chosen against a recipe's `auto` and why. InputError when `train.compile` is "on" and cannot be.
+    """
+    threads = threads or usable_cpus()
+    dtype = train.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if has_bfloat16() else "float32"
+    kernels = f"{torch.backends.cpu.get_cpu_capability()}, not compiled"
+    if train.compile != "off":
+        reason = why_not_compiled()
+        if not reason:
+            kernels = f"{torch.backends.cpu.get_cpu_capability()}, compiled by {compiler()}"
+        elif train.compile == "on":
+            mend = "install a C++ compiler (g++) and Python's headers, or set train.compile=auto"
+            raise InputError(f"kernels cannot be compiled here: {reason}", where="train.compile", mend=mend)
+        else:
+            say(f"kernels are not compiled, since {reason}: training takes about a third longer")
+    return Machine(torch.__version__, threads, dtype, kernels)
+
+
+def differences(then: Mapping[str, Any], now: Machine) -> list[str]:
+    """What differs from the recorded machine, in words: "2 threads then, 1 now"."""
+    told = {"torch": "torch {}", "threads": "{} threads", "dtype": "{}", "kernels": "{}"}
+    return [
+        f"{text.format(then.get(name))} then, {text.format(getattr(now, name))} now"
+        for name, text in told.items()
+        if then.get(name) != getattr(now, name)
+    ]
+
+
+def segment(machine: Machine, start: int, fingerprint: str) -> dict[str, Any]:
+    """The entry of machine.json for a segment that begins after step `start`."""
+    features = torch.cpu.get_capabilities()
+    return {
+        "start_step": start,
+        "fingerprint": fingerprint,
+        "cpu": cpu_name(),
+        "cpus": usable_cpus(),
+        "features": sorted(name for name, value in features.items() if value is True),
+        "torch": machine.torch,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "threads": machine.threads,
+        "dtype": machine.dtype,
+        "kernels": machine.kernels,
+        "compiler": compiler(),
+    }
+
+
+@contextmanager
+def settled(machine: Machine) -> Iterator[None]:
+    """Hold torch to the machine's threads and to deterministic algorithms; put everything back at the end."""
+    threads = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.set_num_threads(machine.threads)
+    torch.use_deterministic_algorithms(True)
+    # It fills every fresh tensor with NaN: no result reads one, and it costs a pass over memory each time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware; elsewhere that type is slower than float32."""
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name) for name in BFLOAT16_FEATURES)
+
+
+@cache
+def compiler() -> str:
+    """Name and version of the C++ compiler that would be used, such as "g++ 12.2.0"; "" when there is none."""
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        if not name or not shutil.which(name):
+            continue
+        found = subprocess.run([name, "-dumpfullversion", "-dumpversion"], capture_output=True, text=True, check=False)
+        if found.returncode == 0 and found.stdout.strip():
+            return f"{name} {found.stdout.split()[0]}"
+    return ""
+
+
+@cache
+def why_not_compiled() -> str:
+    """Why torch.compile gives no kernel here, in words that follow "since"; "" when a trial gave one."""
+    if not compiler():
+        return "no C++ compiler was found"
+    _set_up_inductor()
+    try:
+        torch.compile(lambda x: x.exp() + 1, dynamic=False)(torch.zeros(64))
+    except Exception as error:  # whatever a half-installed compiler raises: the answer is the same
+        last = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"{compiler()} gave no kernel ({last[:200]})"
+    return ""
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model as the system names it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _set_up_inductor() -> None:
+    """One compile worker, within this process (more would each hold torch in memory), and the compiler we named."""
+    import torch._inductor.config as inductor
+
+    inductor.compile_threads = 1
+    inductor.cpp.cxx = (None, compiler().split()[0])
