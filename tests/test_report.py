@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from puna import generate
 from puna import recipe as recipes
+from puna.evaluate.samples import samples as make_samples
 from puna.report import facts, figures, markup, write
+from puna.report.page import page as page_of
 
-HOSTILE = (
-    'x</pre><script>alert("1")</script><img src=http://evil.example/a.png>\x00\x1b[31m\u202eevil\u2066 \ud800 & <b>'
-)
-MAIN_SECTIONS = (
+SECTIONS = [
     "What went in",
     "Repeats and held-out text",
     "Tokenizer",
@@ -31,189 +36,413 @@ MAIN_SECTIONS = (
     "Recipe",
     "Versions and machine",
     "Digests",
+]
+HOSTILE = (
+    '</pre></style><script>alert(1)</script><img src="http://evil.example/a">\x00\x1b[31m\u202eevil\u2066\ud800&amp;$x$'
 )
+LOADING = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "background"}
+LOADING_TAGS = {"script", "link", "img", "iframe", "object", "embed", "base", "image", "use", "foreignobject"}
+STEPS = 120
 Make = Callable[..., Path]
 
 
-@pytest.fixture()
+@pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """A run folder as the steps leave it; files named in `without` are missing, and so are those of `only`'s others."""
+    """Makes a run folder as the steps leave it; `changed` gives files another content, or None: they are missing."""
 
-    def made(*, without: tuple[str, ...] = (), steps: int = 300, **changed: Any) -> Path:
-        folder = tmp_path / "laptop ü"
-        for name, content in (_files(steps) | changed).items():
-            if name in without:
-                continue
+    def made(changed: dict[str, Any] | None = None) -> Path:
+        folder = tmp_path / "läufe" / "laptop"
+        for name, content in (run_files() | (changed or {})).items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
         return folder
 
     return made
 
 
-def test_the_page_has_every_section_of_the_story_in_order(make: Make) -> None:
-    page = _page(make())
-    titles = re.findall(r"<h2>(.*?)</h2>", page)
-    assert titles == list(MAIN_SECTIONS)
-    assert "Not there yet" not in page
+def test_a_finished_run_has_every_section_in_the_order_of_the_story(make: Make) -> None:
+    page = Page(make())
+    assert page.headings == SECTIONS
+    assert page.links == [f"#{section}" for section in page.sections]
+    assert "Not there yet" not in page.text
+    assert "A LLaMA of" in page.text
+    assert page.drawings == 6  # loss, throughput and bits per byte, each for a wide and for a narrow page
 
 
-def _files(steps: int) -> dict[str, Any]:
-    made: dict[str, Any] = {"recipe.toml": recipes.as_toml(recipes.load("laptop"))}
-    documents = {
+def test_the_page_needs_nothing_outside_itself(make: Make) -> None:
+    page = Page(make())
+    assert not LOADING_TAGS & page.tags
+    assert [value for name, value in page.attributes if name in LOADING and not value.startswith("#")] == []
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "@import" not in page.raw
+    assert "url(" not in page.raw.lower()
+
+
+def test_nothing_from_outside_becomes_markup_or_stays_unseen(make: Make) -> None:
+    files = run_files()
+    heldout = files["evaluations/heldout.json"]
+    heldout["bits_per_byte"][HOSTILE] = {"model": 1.0, HOSTILE: 2.0}
+    one = {"documents": 1, "bytes": 1}
+    extract = {
+        "kept": one,
+        "dropped": {HOSTILE: one | {"examples": [{"key": HOSTILE, "text": HOSTILE}]}},
+        "set_aside": {"count": 1, "examples": [dict.fromkeys(("file", "key", "reason"), HOSTILE)]},
+    }
+    everywhere = {
+        "recipe.toml": f"name = {json.dumps(HOSTILE.encode('utf-8', 'ignore').decode())}\n",
+        "records/inputs.json": record("inputs", {HOSTILE: [dict.fromkeys(("declared", "version", "digest"), HOSTILE)]}),
+        "records/extract.x.json": record(f"extract.{HOSTILE}", extract),
+        "records/documents.x.json": files["records/documents.github.json"] | {"step": f"documents.{HOSTILE}"},
+        "tokens/mixture.json": {
+            "sources": {HOSTILE: {"windows": 1}},
+            "missing": {HOSTILE: "0.5"},
+            "capped_by": HOSTILE,
+        },
+        "machine.json": [{HOSTILE: HOSTILE, "versions": {HOSTILE: [HOSTILE]}}],
+        "evaluations/heldout.json": heldout | {"checkpoint": HOSTILE},
+        "evaluations/samples.json": {"samples": [{"prompt": HOSTILE, "text": HOSTILE}, {"prompt": "", "text": "א\r"}]},
+    }
+    page = Page(make(everywhere))
+    assert page.headings == SECTIONS
+    assert not LOADING_TAGS & page.tags
+    assert page.text.count("<script>alert(1)</script>") > 12
+    assert "U+202E" in page.text
+    assert [character for character in page.raw if markup.is_unseen(character)] == []
+
+
+def test_an_empty_folder_gives_a_page_that_names_what_is_missing(tmp_path: Path) -> None:
+    page = Page(tmp_path)
+    assert page.headings == SECTIONS
+    assert "A run that has not trained yet" in page.text
+    for file in (
+        "records/inputs.json",
+        "records/tokenizer.json",
+        "tokens/mixture.json",
+        "metrics.jsonl",
+        "recipe.toml",
+    ):
+        assert file in page.text
+
+
+@pytest.mark.parametrize("step", ["extract.wikipedia", "documents.github", "tokenizer", "train"])
+def test_a_run_on_its_way_tells_what_it_has_and_what_is_under_way(make: Make, step: str) -> None:
+    begun = {"format": 1, "step": step, "fingerprint": "00"}
+    later = dict.fromkeys(("metrics.jsonl", "machine.json", "evaluations/heldout.json", "evaluations/samples.json"))
+    page = Page(make(later | {f"records/{step}.json": None, f"records/{step}.begun.json": begun}))
+    assert page.headings == SECTIONS
+    assert f"Begun and not ended when this page was written: {step}." in page.text
+    assert "Not there yet" in page.text
+    assert "6.3\u00a0MB" in page.text  # an input's size: what is done is told all the same
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", '[{"step": 1, "loss": "x", "tokens": []}]', "\x00"])
+def test_damaged_files_never_stop_the_report(make: Make, content: str) -> None:
+    assert Page(make(dict.fromkeys(run_files(), content))).headings == SECTIONS
+
+
+def test_no_value_of_another_shape_stops_the_report(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for drawing in ("loss", "throughput", "bits"):
+        monkeypatch.setattr(figures, drawing, lambda *given: markup.Html(""))
+    folder, others = make(), itertools.cycle((None, "x", [1], {"x": 1}, -1e400))
+    for name, whole in run_files().items():
+        if not name.endswith(".json"):
+            continue
+        for changed in with_each_value_changed(whole, others):
+            (folder / name).write_text(json.dumps(changed), "utf-8")
+            assert "<h2>Digests</h2>" in page_of(facts.read(folder))
+        (folder / name).write_text(json.dumps(whole), "utf-8")
+
+
+def test_the_same_files_give_the_same_bytes_whatever_the_settings_and_the_folder(make: Make, tmp_path: Path) -> None:
+    folder = make()
+    first = write(folder).read_bytes()
+    (folder / "records" / "report.json").write_text(json.dumps(record("report", {}, seconds=3.0)), "utf-8")
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "svg.fonttype": "path"}):
+        assert write(folder).read_bytes() == first
+    assert write(folder.rename(tmp_path / "elsewhere")).read_bytes() == first
+
+
+def test_the_headline_says_plainly_which_baselines_are_better(make: Make) -> None:
+    scores = {"all": {"model": 2.0, "xz": 2.5, "ngram": 2.1}, "github": {"model": 1.5, "xz": 1.6, "xz_primed": 1.25}}
+    text = Page(make({"evaluations/heldout.json": {"bits_per_byte": scores}})).text
+    assert "All held-out text: 2.000 bits per byte, fewer than every baseline" in text
+    assert "5-gram, needs 2.100 (5.0\u00a0% more)" in text
+    assert "github: 1.500 bits per byte. The model does not beat xz primed (1.250)" in text
+
+
+def test_every_prompt_is_continued_once_unselected_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def continued(prompt: str, **values: Any) -> str:
+        asked.append((prompt, values))
+        return f"text {len(asked)}"
+
+    loaded = SimpleNamespace(generate=continued, folder=tmp_path / "checkpoints" / "step-000007")
+    monkeypatch.setattr(generate, "load", lambda folder: loaded)
+    recipe = recipes.load("laptop", ['samples.prompts=["a", "", "a"]', "samples.seed=5", "samples.tokens=9"])
+    result = make_samples(tmp_path, recipe)
+    values = {"tokens": 9, "temperature": recipe.samples.temperature, "top_p": recipe.samples.top_p}
+    assert asked == [(prompt, values | {"seed": seed}) for prompt, seed in (("a", 5), ("", 6), ("a", 7))]
+    assert [one["text"] for one in result["samples"]] == ["text 1", "text 2", "text 3"]
+    assert result == json.loads((tmp_path / "evaluations" / "samples.json").read_bytes())
+    assert (result["format"], result["checkpoint"]) == (1, "step-000007")
+
+
+def test_a_long_training_stays_a_small_page_and_keeps_its_spikes(make: Make) -> None:
+    lines = training_lines(30_000)
+    lines[17_123]["loss"] = 8.0
+    short, long = (write(make({"metrics.jsonl": jsonl(some)})).stat().st_size for some in (lines[:1200], lines))
+    assert long < 2 * short
+    curve = facts.read(make({"metrics.jsonl": jsonl(lines)})).curve
+    assert curve is not None
+    kept = figures.thinned(curve.loss)
+    assert len(kept) <= 1000
+    assert 17_123 in kept
+
+
+def test_a_training_of_one_step_or_without_a_finite_loss_is_told(make: Make) -> None:
+    assert Page(make({"metrics.jsonl": jsonl(training_lines(1))})).drawings == 6
+    lines = [line | {"loss": None, "skipped": True} for line in training_lines(70)]
+    page = Page(make({"metrics.jsonl": jsonl(lines) + '{"step": 71, "lo'}))
+    assert "Steps not taken, since loss or gradient was not finite: 70." in page.text
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-1e6, 1e6) | st.just(float("nan")), min_size=1, max_size=200))
+def test_smoothing_is_the_mean_over_the_neighbours_that_are_there(values: list[float]) -> None:
+    half = figures.span(len(values)) // 2
+    for index, mean in enumerate(figures.smoothed(np.array(values))):
+        near = [value for value in values[max(0, index - half) : index + half + 1] if value == value]
+        assert np.isnan(mean) if not near else abs(mean - sum(near) / len(near)) < 1e-3
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text())
+def test_shown_text_reads_as_it_was_with_codes_for_what_cannot_be_seen(text: str) -> None:
+    reader = Page.__new__(Page)
+    reader.read(f"<p>{markup.shown(text)}</p>")
+    assert reader.text == "".join(f"U+{ord(c):04X}" if markup.is_unseen(c) else c for c in text)
+    assert markup.element("p", text) == f"<p>{markup.shown(text)}</p>"
+
+
+def test_numbers_carry_their_unit() -> None:
+    with_plain_spaces = [
+        text.replace("\u00a0", " ")
+        for text in (
+            markup.amount(3_150_000, "parameters"),
+            markup.amount(1.4e12, "tokens"),
+            markup.amount(999_600),
+            markup.amount(12),
+            markup.count(12345, "steps"),
+            markup.percent(0.12345),
+            markup.percent(0.0001),
+            markup.percent(0),
+            markup.seconds(0.84),
+            markup.seconds(205),
+            markup.size(None),
+        )
+    ]
+    assert with_plain_spaces == [
+        *("3.15 M parameters", "1.40 T tokens", "1.00 M", "12", "12,345 steps"),
+        *("12.3 %", "< 0.1 %", "0.0 %", "0.8 s", "3 min 25 s", "–"),
+    ]
+
+
+class Page(HTMLParser):
+    """A written report as a browser would read it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.read(write(folder).read_text("utf-8"))
+
+    def read(self, raw: str) -> None:
+        super().__init__()
+        self.raw, self.text = raw, ""
+        self.headings: list[str] = []
+        self.sections: list[str] = []
+        self.links: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.tags: set[str] = set()
+        self.drawings = 0
+        self._open = ""
+        self.feed(raw)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {name: value or "" for name, value in attrs}
+        self._open = tag
+        self.tags.add(tag)
+        self.attributes += named.items()
+        self.drawings += tag == "svg"
+        if tag == "section":
+            self.sections.append(named["id"])
+        if tag == "a":
+            self.links.append(named["href"])
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._open == "h2":
+            self.headings.append(data)
+        self._open = ""
+
+
+def with_each_value_changed(whole: Any, others: Iterator[Any]) -> Iterator[Any]:
+    """`whole` with each value inside it, one at a time, replaced by the next of `others`."""
+    if isinstance(whole, dict | list):
+        for key in whole if isinstance(whole, dict) else range(len(whole)):
+            for changed in [next(others), *with_each_value_changed(whole[key], others)]:
+                made = copy.copy(whole)
+                made[key] = changed
+                yield made
+
+
+def jsonl(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def training_lines(steps: int) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl as the loop writes them: a loss that falls with noise, a compilation in the first step."""
+    noise = np.random.default_rng(1).normal(size=(2, steps)).tolist()
+    falling = [3.1 + 5.2 * np.exp(-step / 12) + 1.4 * np.exp(-5 * step / steps) for step in range(1, steps + 1)]
+    lines = []
+    for step, (loss, wiggle, pause) in enumerate(zip(falling, *noise, strict=True), start=1):
+        seconds = 0.62 + 0.02 * abs(pause) + 6.0 * (step == 1)
+        rate = 3e-3 * min(step / 40, 0.55 + 0.45 * float(np.cos(np.pi * step / steps)))
+        line = {"step": step, "tokens": step * 16_384, "loss": loss + 0.06 * wiggle, "learning_rate": rate}
+        line |= {"grad_norm": 0.8, "seconds": seconds, "tokens_per_second": 16_384 / seconds, "skipped": False}
+        lines.append(line)
+    return lines
+
+
+def record(step: str, counts: Any, needs: tuple[str, ...] = (), seconds: float = 1.0) -> dict[str, Any]:
+    """A done-record as steps.py writes it."""
+    mark = f"{len(step):032x}"
+    outputs = {f"work/{step}/0.json": {"digest": f"xxh3:{mark}"}, f"{step}/0.bin": {"digest": f"xxh3:{mark}"}}
+    inputs = {need: f"xxh3:{len(need):032x}" for need in needs}
+    made = {"format": 1, "step": step, "fingerprint": mark, "values": {}, "inputs": inputs, "outputs": outputs}
+    return made | {"produced": f"xxh3:{mark}", "counts": counts, "seconds": seconds}
+
+
+def run_files() -> dict[str, Any]:
+    """The files of a finished run: relative path -> text, or a value to write as JSON."""
+
+    def part(documents: int, size: int, *examples: tuple[str, str]) -> dict[str, Any]:
+        shown = {"examples": [{"key": key, "text": text} for key, text in examples]} if examples else {}
+        return {"documents": documents, "bytes": size} | shown
+
+    wiki, packages = ("enwiki-latest-pages-articles1.xml.bz2", "gensim 4.4.0"), ("networkx 3.4.2", "numpy 2.3.1")
+    inputs = {
+        "wikipedia": [
+            {"declared": f"package:gensim/{wiki[0]}", "dump": wiki[0], "version": wiki[1], "size": 5_120_331}
+            | {"digest": "xxh3:00f3a1c2b4d5e6f7a8b9c0d1e2f3a4b5"}
+        ],
+        "github": [
+            {"declared": f"package:{name.split()[0]}", "dump": name, "version": name, "size": 6_300_000 + index}
+            | {"digest": f"xxh3:{index:032x}"}
+            for index, name in enumerate(packages)
+        ],
+    }
+    extract = {
         "wikipedia": {
-            "training": {"documents": 2310, "bytes": 9_870_123},
-            "heldout": {"documents": 61, "bytes": 251_020},
-            "dropped": {"duplicate": {"documents": 3, "bytes": 4_100}, "overlap": {"documents": 12, "bytes": 31_000}},
+            "records": 4122,
+            "kept": part(2386, 10_156_243),
+            "dropped": {
+                "redirect": part(1202, 88_000, ("10231", "#REDIRECT [[Anarchism]]")),
+                "namespace": part(312, 2_140_000),
+                "min_characters": part(119, 21_000),
+                "disambiguation": part(101, 73_500),
+            },
+            "set_aside": {"count": 2, "examples": [{"file": wiki[0], "key": "10231", "reason": "broken XML"}]},
+            "tasks": 12,
         },
         "github": {
-            "training": {"documents": 1630, "bytes": 11_300_456},
-            "heldout": {"documents": 140, "bytes": 902_100},
-            "dropped": {"duplicate": {"documents": 41, "bytes": 120_100}, "overlap": {"documents": 0, "bytes": 0}},
+            "records": 3310,
+            "kept": part(1811, 12_322_656),
+            "dropped": {
+                "drop_paths": part(640, 7_100_000, ("torch/_vendor/packaging/version.py", "")),
+                "max_line_length": part(31, 900_300),
+                "min_alphanumeric": part(1, 120),
+                "min_characters": part(824, 20_400),
+            },
+            "set_aside": {"count": 0, "examples": []},
+            "tasks": 9,
         },
     }
-    counts: dict[str, tuple[Any, list[str], float]] = {
-        "inputs": (
-            {
-                "wikipedia": [
-                    {
-                        "declared": "package:gensim/test/test_data/enwiki-latest-pages-articles1.xml.bz2",
-                        "dump": "enwiki-latest-pages-articles1.xml.bz2",
-                        "version": "gensim 4.4.0",
-                        "size": 5_120_331,
-                        "digest": "xxh3:00f3a1c2b4d5e6f7a8b9c0d1e2f3a4b5",
-                    }
-                ],
-                "github": [
-                    {
-                        "declared": f"package:{name}",
-                        "dump": f"{name} {version}",
-                        "version": version,
-                        "size": size,
-                        "digest": f"xxh3:{size:032x}",
-                    }
-                    for name, version, size in (
-                        ("networkx", "3.4.2", 4_100_220),
-                        ("numpy", "2.3.1", 6_300_001),
-                        ("sympy", "1.14.0", 13_900_720),
-                        ("torch", "2.13.0", 21_400_910),
-                    )
-                ],
-            },
-            [],
-            0.4,
-        ),
-        "extract.wikipedia": (
-            {
-                "records": 4120,
-                "kept": {"documents": 2386, "bytes": 10_156_243},
-                "dropped": {
-                    "redirect": {"documents": 1202, "bytes": 88_000},
-                    "namespace": {"documents": 312, "bytes": 2_140_000},
-                    "min_characters": {"documents": 119, "bytes": 21_000},
-                    "disambiguation": {"documents": 101, "bytes": 73_500},
-                },
-                "set_aside": {
-                    "count": 2,
-                    "examples": [
-                        {"file": "enwiki-latest-pages-articles1.xml.bz2", "key": "10231", "reason": "broken XML"}
-                    ],
-                },
-                "tasks": 12,
-            },
-            ["inputs"],
-            41.2,
-        ),
-        "extract.github": (
-            {
-                "records": 3310,
-                "kept": {"documents": 1811, "bytes": 12_322_656},
-                "dropped": {
-                    "drop_paths": {"documents": 640, "bytes": 7_100_000},
-                    "max_line_length": {"documents": 31, "bytes": 900_300},
-                    "min_alphanumeric": {"documents": 1, "bytes": 120},
-                    "max_bytes": {"documents": 3, "bytes": 4_120_000},
-                    "min_characters": {"documents": 824, "bytes": 20_400},
-                },
-                "set_aside": {"count": 0, "examples": []},
-                "tasks": 9,
-            },
-            ["inputs"],
-            8.8,
-        ),
-        "duplicates": (
-            {source: value["dropped"]["duplicate"] for source, value in documents.items()},
-            ["extract.wikipedia", "extract.github"],
-            2.2,
-        ),
-        "documents": (documents, ["duplicates"], 6.4),
-        "tokenizer": ({"pieces": 4096, "sample_documents": 1980, "sample_bytes": 8_000_000}, ["documents"], 21.0),
-        "tokens": (
-            {
-                "wikipedia": {"tokens": 3_310_220, "documents": 2310, "bytes": 9_870_123},
-                "github": {"tokens": 3_990_104, "documents": 1630, "bytes": 11_300_456},
-            },
-            ["documents", "tokenizer"],
-            7.7,
-        ),
-        "baselines": ({}, ["tokens"], 38.1),
-        "train": ({}, ["tokens"], 402.9),
-        "heldout": ({}, ["train"], 22.0),
-        "samples": ({}, ["train"], 9.1),
+    documents = {
+        "wikipedia": {
+            "training": part(2310, 9_870_123),
+            "heldout": part(61, 251_020),
+            "dropped": {"duplicate": part(3, 4_100), "overlap": part(12, 31_000)},
+        },
+        "github": {
+            "training": part(1630, 11_300_456),
+            "heldout": part(140, 902_100),
+            "dropped": {"duplicate": part(41, 120_100), "overlap": part(0, 0)},
+        },
     }
-    for step, (counted, needs, spent) in counts.items():
-        made[f"records/{step}.json"] = {
-            "format": 1,
-            "step": step,
-            "version": 1,
-            "fingerprint": f"{abs(hash(step)) if False else len(step):032x}",
-            "values": {},
-            "inputs": {need: f"xxh3:{len(need):032x}" for need in needs},
-            "outputs": {f"{step}/00000.bin": {"size": 10, "modified": 1, "digest": f"xxh3:{len(step) + 7:032x}"}},
-            "produced": f"xxh3:{len(step) + 99:032x}",
-            "counts": counted,
-            "seconds": spent,
-        }
-    made["metrics.jsonl"] = "".join(json.dumps(line) + "\n" for line in _training(steps))
-    made["machine.json"] = [
-        {
-            "processor": "x86-64, 2 cores",
-            "threads": 2,
-            "dtype": "bfloat16",
-            "compile": True,
-            "versions": {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.3.1"},
-        },
-        {
-            "processor": "x86-64, 2 cores",
-            "threads": 1,
-            "dtype": "bfloat16",
-            "compile": True,
-            "versions": {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.3.1"},
-        },
-    ]
-    made["tokens/manifest.json"] = {"format": 1, "digest": "xxh3:00ff"}
-    made["tokens/mixture.json"] = {
+    tokens = {
+        "wikipedia": {"tokens": 3_310_220, "documents": 2310, "bytes": 9_870_123},
+        "github": {"tokens": 3_990_104, "documents": 1630, "bytes": 11_300_456},
+    }
+    records = [record("inputs", inputs, seconds=0.4)]
+    for source in ("github", "wikipedia"):
+        before = (f"extract.{source}", f"duplicates.{source}")
+        records += [
+            record(before[0], extract[source], ("inputs",), 41.2),
+            record(before[1], documents[source]["dropped"]["duplicate"], before[:1], 2.2),
+            record(f"documents.{source}", documents[source], before, 6.4),
+        ]
+        records.append(record(f"tokens.{source}", tokens[source], (f"documents.{source}", "tokenizer"), 3.3))
+    mixture = {
         "format": 1,
-        "weights": {"github": 1, "wikipedia": 1},
-        "windows": 12000,
-        "steps": steps,
-        "batch_windows": 40,
-        "epochs": {"github": 0.8, "wikipedia": 1.1},
-        "capped_by": None,
-        "asked": {},
+        "manifest": "xxh3:00ff",
+        "context": 256,
+        "batch_windows": 64,
+        "asked": 24_000,
+        "windows": STEPS * 64,
+        "steps": STEPS,
+        "capped_by": "wikipedia",
+        "missing": {"books": "0.1"},
+        "sources": {
+            "github": {"share": "0.3", "weight": 3, "epoch_windows": 15_586, "windows": 2304}
+            | {"epochs": 0.148, "max_epochs": None},
+            "wikipedia": {"share": "0.6", "weight": 7, "epoch_windows": 12_930, "windows": 5376}
+            | {"epochs": 0.416, "max_epochs": 6.0},
+        },
+    }
+    ready = ("documents.github", "documents.wikipedia")
+    pieces = {"pieces": 4096, "sample_documents": 1980, "sample_bytes": 8_000_000}
+    records += [
+        record("tokenizer", pieces, ready, 21.0),
+        record("manifest", {"digest": "xxh3:00ff"}, ("tokens.github", "tokens.wikipedia"), 0.3),
+        record("mixture", {}, ("manifest",), 0.1),
+        record("baselines", {}, ("manifest", *ready), 38.1),
+        record("train", {}, ("mixture",), 402.9),
+        record("evaluate", {}, ("train", "baselines"), 60.0),
+    ]
+    versions = {"torch": "2.13.0", "numpy": "2.3.1", "python": "3.11.7"}
+    segment = versions | {
+        "start_step": 0,
+        "cpu": "a processor",
+        "cpus": 2,
+        "features": ["avx2", "fma"],
+        "dtype": "float32",
     }
     scores = {
-        "model": (2.081, 2.213, 1.66),
-        "xz": (2.31, 2.655, 1.87),
-        "xz_primed": (2.12, 2.284, 1.41),
-        "zstd": (2.35, 2.70, 1.90),
-        "zstd_primed": (2.16, 2.33, 1.44),
-        "ngram": (2.20, 2.301, 1.71),
-        "uniform": (4.10, 4.02, 4.24),
+        "model": (2.081, 2.213, 1.660),
+        "ngram": (2.205, 2.301, 1.714),
+        "xz": (2.310, 2.655, 1.872),
+        "xz_primed": (2.120, 2.284, 1.411),
+        "zstd": (2.351, 2.702, 1.902),
+        "zstd_primed": (2.162, 2.331, 1.440),
+        "uniform": (4.103, 4.022, 4.241),
     }
-    made["evaluations/heldout.json"] = {
-        "format": 1,
+    heldout = {
         "bits_per_byte": {
             source: {name: values[index] for name, values in scores.items()}
             for index, source in enumerate(("all", "wikipedia", "github"))
@@ -221,53 +450,26 @@ def _files(steps: int) -> dict[str, Any]:
         "bytes": {"all": 1_153_120, "wikipedia": 251_020, "github": 902_100},
         "documents": {"all": 201, "wikipedia": 61, "github": 140},
         "tokens": {"all": 402_331, "wikipedia": 84_100, "github": 318_231},
-        "context": 256,
-        "stride": 128,
-        "checkpoint": "checkpoints/step-000300",
     }
-    made["evaluations/samples.json"] = {
-        "format": 1,
-        "settings": {"tokens": 128, "temperature": 0.8, "top_p": 0.95, "seed": 1},
-        "samples": [
-            {
-                "prompt": "The city of",
-                "text": " Anarchism is the most of the states of the world, and the first was a large number of "
-                "the American school in the 19th century. In 1871, the state of Alabama was named after the\n"
-                "people who had been in the north of the river, and it is the second of the three most common.\n\n"
-                "== History ==\nThe Greek name of the word Achilles was used",
-                "seed": 1,
-            },
-            {
-                "prompt": "def add(first, second):\n",
-                "text": '    """Return the sum of two arrays.\n\n    Parameters\n    ----------\n    x : ndarray\n'
-                '    """\n    if not isinstance(first, Tensor):\n        return self._op(first, other=second)\n',
-                "seed": 2,
-            },
-            {"prompt": "", "text": HOSTILE, "seed": 3},
-            {"prompt": "שלום", "text": " עולם, an Arabic word: كتاب and 12 of them\ttabbed", "seed": 4},
-        ],
+    prose = (
+        " Anarchism is the most of the states of the world, and the first was a large number of the American school in "
+        "the 19th century. In 1871, the state of Alabama was named after the people who had been in the north.\n\n"
+        "== History ==\nThe Greek name of the word Achilles was used"
+    )
+    code = (
+        '    """Return the sum of two arrays.\n    """\n    if not isinstance(first, Tensor):\n\treturn self._op(first)'
+    )
+    gallery = (("The city of", prose), ("def add(first, second):\n", code), ("", "א ב 12\x07\u202e!"))
+    return {f"records/{one['step']}.json": one for one in records} | {
+        "recipe.toml": recipes.as_toml(recipes.load("laptop")),
+        "metrics.jsonl": jsonl(training_lines(STEPS)),
+        "machine.json": [segment | {"threads": 2}, segment | {"threads": 1, "start_step": 60}],
+        "tokens/manifest.json": {"format": 1, "digest": "xxh3:00ff", "tokenizer": "xxh3:0aff"},
+        "tokens/mixture.json": mixture,
+        "evaluations/heldout.json": heldout | {"format": 1, "context": 256, "stride": 128, "checkpoint": "step-000120"},
+        "evaluations/samples.json": {
+            "format": 1,
+            "settings": {"tokens": 128, "temperature": 0.8, "top_p": 0.95, "seed": 1},
+            "samples": [{"prompt": prompt, "text": text, "seed": seed} for seed, (prompt, text) in enumerate(gallery)],
+        },
     }
-    return made
-
-
-def _training(steps: int) -> list[dict[str, Any]]:
-    noise = np.random.default_rng(1).normal(size=(2, steps))
-    return [
-        {
-            "step": step,
-            "tokens": step * 40_960,
-            "loss": 3.1
-            + 5.2 * float(np.exp(-step / 12))
-            + 1.4 * float(np.exp(-step / 120))
-            + 0.06 * noise[0, step - 1],
-            "learning_rate": 1e-3 * min(step / 30, 0.55 + 0.45 * float(np.cos(np.pi * step / steps))),
-            "seconds": 1.3 + 0.05 * abs(noise[1, step - 1]) + (6.0 if step == 1 else 0.0),
-            "grad_norm": 1.0,
-            "skipped": False,
-        }
-        for step in range(1, steps + 1)
-    ]
-
-
-def _page(folder: Path) -> str:
-    return write(folder).read_text("utf-8")

@@ -90,10 +90,10 @@ class Context:
 
 
 def run_steps(
-    folder: Path, steps: Sequence[Step], *, workers: int, verify: bool = False, target: str | None = None
+    folder: Path, steps: Sequence[Step], *, workers: int, verify: bool = False, targets: Sequence[str] | None = None
 ) -> dict[str, Mapping[str, Any]]:
-    """Bring every step (or those that `target` needs) to done, in order; return the records by name."""
-    chosen = _needed(steps, target)
+    """Bring every step (or `targets` and what they need) to done, in order; return the records by name."""
+    chosen = _needed(steps, targets)
     records: dict[str, Mapping[str, Any]] = {}
     for step in chosen:
         fingerprint = _fingerprint(step, records)
@@ -180,7 +180,7 @@ def _forget(folder: Path, step: Step, fingerprint: str) -> None:
     storage.remove(folder / _work(step.name, fingerprint))
 
 
-def _needed(steps: Sequence[Step], target: str | None) -> list[Step]:
+def _needed(steps: Sequence[Step], targets: Sequence[str] | None) -> list[Step]:
     by_name = {step.name: step for step in steps}
     seen: set[str] = set()
     for step in steps:
@@ -188,10 +188,10 @@ def _needed(steps: Sequence[Step], target: str | None) -> list[Step]:
         if unknown:
             raise ValueError(f"step {step.name} needs {unknown}, which do not stand before it")
         seen.add(step.name)
-    if target is None:
+    if targets is None:
         return list(steps)
     wanted: set[str] = set()
-    stack = [target]
+    stack = list(targets)
     while stack:
         name = stack.pop()
         if name not in wanted:

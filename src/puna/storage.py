@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -261,19 +262,14 @@ def digest_bytes(data: bytes) -> str:
 
 @contextmanager
 def _remote_create(location: str) -> Iterator[BinaryIO]:
-    """One upload, completed only when the block ends well; fsspec's transaction drops it otherwise."""
-    system, _ = _remote(location)
-    border("before write", location)
-    file = system.open(location, "wb", autocommit=False)
-    try:
-        yield file
-        file.close()
-        file.commit()
-    except BaseException:
-        with contextlib.suppress(Exception):
-            file.discard()
-        raise
-    border("after write", location)
+    """A local file to fill, uploaded in one go when the block ends without an exception."""
+    system, root = _remote(location)
+    with tempfile.NamedTemporaryFile() as file:
+        yield cast(BinaryIO, file)
+        file.flush()
+        border("before write", location)
+        system.put_file(file.name, root)
+        border("after write", location)
 
 
 def _remote(location: str) -> tuple[Any, str]:

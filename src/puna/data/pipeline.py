@@ -176,11 +176,7 @@ def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str
         for index, shard in enumerate(_shards(context, name)):
             gone = set(exact.dropped_rows(verdicts, index).tolist())
             rows = zip(read_column(shard, "group"), read_column(shard, "text"), strict=True)
-            texts += [
-                text
-                for row, (group, text) in enumerate(rows)
-                if row not in gone and _held(recipe, name, group)
-            ]
+            texts += [text for row, (group, text) in enumerate(rows) if row not in gone and _held(recipe, name, group)]
         size = sum(len(text.encode()) for text in texts)
         if (recipe.heldout.share or recipe.sources[name].heldout_groups) and size < recipe.heldout.minimum:
             what = f"held-out {name} text is {size} bytes, less than heldout.minimum ({recipe.heldout.minimum})"

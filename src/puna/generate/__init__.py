@@ -102,7 +102,7 @@ def find(model: str | Path) -> tuple[Path, Path]:
     folder = Path(model)
     if not folder.exists():
         raise InputError("no such folder", where=str(model), mend="give a run folder or a checkpoint folder")
-    if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+    if (folder / "checkpoint.json").is_file() or (folder / "config.json").is_file():
         checkpoint = folder.absolute()
     elif (folder / "recipe.toml").is_file() or (folder / "checkpoints").is_dir():
         checkpoint = latest_checkpoint(folder).absolute()

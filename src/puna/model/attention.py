@@ -8,8 +8,12 @@ through it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+Kernel = Callable[..., tuple[Tensor, ...]]  # (q, k, v, dropout, causal) -> output, logsumexp, ...
 
 
 def attention(
@@ -25,20 +29,13 @@ def attention(
     wider.
     """
     queries, keys = q_BHLK.shape[2], k_BGSK.shape[2]
-    device = q_BHLK.device.type
+    kernel = _kernel(q_BHLK)
     # The kernels align a causal mask to the first key, which is right for a square; one query sees every key.
-    if segments_BS is not None or queries not in (1, keys) or device not in ("cpu", "meta", "cuda"):
+    if kernel is None or segments_BS is not None or queries not in (1, keys):
         return softmax_attention(q_BHLK, k_BGSK, v_BGSK, segments_BS)
-    causal = queries == keys
-    k_BHSK, v_BHSK = _repeat(k_BGSK, q_BHLK.shape[1]), _repeat(v_BGSK, q_BHLK.shape[1])
-    if device == "cuda":
-        if q_BHLK.dtype not in (torch.float16, torch.bfloat16):
-            return softmax_attention(q_BHLK, k_BGSK, v_BGSK)
-        flash = torch.ops.aten._scaled_dot_product_flash_attention(q_BHLK, k_BHSK, v_BHSK, 0.0, causal)
-    else:
-        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q_BHLK, k_BHSK, v_BHSK, 0.0, causal)
-    output_BHLK: Tensor = flash[0]
-    logsumexp_BHL: Tensor = flash[1]
+    heads = q_BHLK.shape[1]
+    k_BHSK, v_BHSK = _repeat(k_BGSK, heads), _repeat(v_BGSK, heads)
+    output_BHLK, logsumexp_BHL, *_ = kernel(q_BHLK, k_BHSK, v_BHSK, 0.0, queries == keys)
     return output_BHLK, logsumexp_BHL.detach()
 
 
@@ -58,6 +55,16 @@ def softmax_attention(
     logsumexp_BHL = scores_BHLS.logsumexp(-1)
     output_BHLK = (scores_BHLS - logsumexp_BHL[..., None]).exp() @ v_BHSK
     return output_BHLK.to(q_BHLK.dtype), logsumexp_BHL.detach()
+
+
+def _kernel(q_BHLK: Tensor) -> Kernel | None:
+    """The kernel that keeps no scores, for tensors of this device and dtype, if there is one."""
+    kernels = torch.ops.aten
+    if q_BHLK.device.type in ("cpu", "meta"):
+        return kernels._scaled_dot_product_flash_attention_for_cpu
+    if q_BHLK.device.type == "cuda" and q_BHLK.dtype in (torch.float16, torch.bfloat16):
+        return kernels._scaled_dot_product_flash_attention
+    return None
 
 
 def _repeat(x_BGSK: Tensor, heads: int) -> Tensor:

@@ -49,14 +49,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("dim", "heads", "kv_heads", "layers", "hidden", "vocabulary", "context"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)}, but it must be at least 1", where="model")
+                raise InputError(f"{name} = {getattr(self, name)}, but it must be at least 1")
         if self.dim % self.heads or self.dim // self.heads % 2:
             what = f"dim = {self.dim} over heads = {self.heads} does not give heads of an even width"
-            raise InputError(what, where="model", mend=f"make dim a multiple of {2 * self.heads}")
+            raise InputError(what, mend=f"make dim a multiple of {2 * self.heads}")
         if self.heads % self.kv_heads:
-            raise InputError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}", where="model")
+            raise InputError(f"heads = {self.heads} is not a multiple of kv_heads = {self.kv_heads}")
         if self.rotary != "interleaved":
-            raise InputError(f"rotary = {self.rotary!r}: only 'interleaved' is known", where="model")
+            raise InputError(f"rotary = {self.rotary!r}: only 'interleaved' is known")
 
     @property
     def head_dim(self) -> int:
@@ -104,4 +104,4 @@ class ModelConfig:
         except TypeError as error:
             raise InputError(f"is not a whole config ({error})", where=where) from None
         except InputError as error:
-            raise InputError(error.what, where=where) from None
+            raise InputError(str(error), where=where) from None

@@ -163,11 +163,7 @@ def verify(folder: Path) -> None:
     if not marker.is_file():
         return
     value = storage.read_json(marker)
-    if (
-        not isinstance(value, dict)
-        or not isinstance(value.get("format"), int)
-        or not isinstance(value.get("files"), dict)
-    ):
+    if not _is_record(value):
         raise InputError("is not a checkpoint's record", where=str(marker), mend=_MEND)
     if value["format"] > CHECKPOINT_FORMAT:
         what = f"has format {value['format']}, but this version reads up to {CHECKPOINT_FORMAT}"
@@ -197,6 +193,14 @@ def latest_checkpoint(run_folder: Path) -> Path:
 
 
 _MEND = "use another checkpoint, or remove this one and train again"
+
+
+def _is_record(value: Any) -> bool:
+    """Whether `value` has the form of a checkpoint.json: {"format": 1, "files": {name: {"size": .., "digest": ..}}}."""
+    files = value.get("files") if isinstance(value, dict) and isinstance(value.get("format"), int) else None
+    return isinstance(files, dict) and all(
+        isinstance(record, dict) and {"size", "digest"} <= record.keys() for record in files.values()
+    )
 
 
 def _difference(state: Mapping[str, Tensor], config: ModelConfig) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from puna.report.facts import Facts, at, items, number, total
@@ -40,8 +39,7 @@ def _inputs(facts: Facts) -> Html:
     for source, inputs in facts.per_source("inputs"):
         known = [one for one in inputs if isinstance(one, dict)] if isinstance(inputs, list) else []
         rows.append([source])
-        for one in known[:_LISTED]:
-            rows.append([at(one, "declared") or "", _edition(one), size(number(one, "size"))])
+        rows += [[at(one, "declared") or "", _edition(one), size(number(one, "size"))] for one in known[:_LISTED]]
         if len(known) > _LISTED:
             rest = known[_LISTED:]
             rows.append([f"and {count(len(rest))} more", "", size(total(number(one, "size") for one in rest))])
@@ -92,7 +90,7 @@ def _example(value: Any) -> Html:
 def _share(name: object, value: Any, whole: Any) -> list[object]:
     """A row: documents, bytes, and the bytes' share of the whole in figures and as a bar."""
     part, all_bytes = number(value, "bytes"), number(whole, "bytes")
-    share = part / all_bytes if part is not None and all_bytes else None
+    share = _part(part, all_bytes)
     return [name, count(number(value, "documents")), size(part), percent(share), bar(share)]
 
 
@@ -106,9 +104,7 @@ def _set_aside(value: Any, source: str) -> Html:
         element("li", element("code", at(one, "file")), " ", element("code", at(one, "key")), ": ", at(one, "reason"))
         for one in shown[:_EXAMPLES]
     ]
-    said = note(
-        f"{count(bad)} damaged or unreadable records of {source} were set aside", ", such as:" if lines else "."
-    )
+    said = note(f"{count(bad)} unreadable records of {source} were set aside", ", such as:" if lines else ".")
     return join(said, element("ul", *lines, class_="note") if lines else "")
 
 
@@ -126,7 +122,7 @@ def split(facts: Facts) -> Html:
         rows += [[source], *(_share(name, part, whole) for name, part in parts.items())]
     if rows:
         return join(table(["", *_UNITS, "of bytes", ""], rows, kind="shares"), note(_rule(facts)))
-    missing = absent("held-out and training text", "records/documents.json")
+    missing = absent("held-out and training text", "records/documents.SOURCE.json")
     repeats = [
         [source, count(number(value, "documents")), size(number(value, "bytes"))]
         for source, value in facts.per_source("duplicates")
@@ -138,8 +134,8 @@ def _rule(facts: Facts) -> str:
     overlap, grams = (number(facts.recipe, "heldout", key) for key in ("max_overlap", "ngram"))
     much = "too much" if overlap is None or grams is None else f"more than {100 * overlap:g} % of its {grams:g}-grams"
     return (
-        "Of exact repeats one stays. Text is held out in whole groups (a Wikipedia page, a package); a training document "
-        f"that shares {much} with held-out text is dropped."
+        "Of exact repeats one stays. Text is held out in whole groups (a Wikipedia page, a package); a training "
+        f"document that shares {much} with held-out text is dropped."
     )
 
 
@@ -153,9 +149,9 @@ def tokenizer(facts: Facts) -> Html:
         f"{count(number(counts, 'sample_documents'))} documents ({size(number(counts, 'sample_bytes'))}). ",
         "Numbers are split into digits, and characters without a piece are spelt in bytes.",
     )
-    found = facts.per_source("tokens")
+    found = _tokens(facts)
     if not found:
-        return join(said, absent("tokens by source", "records/tokens.json"))
+        return join(said, absent("tokens by source", "records/tokens.SOURCE.json"))
     names = ("tokens", "documents", "bytes")
     sums = {name: total(number(value, name) for _, value in found) for name in names}
     rows = [_packed(source, value) for source, value in found]
@@ -166,15 +162,61 @@ def tokenizer(facts: Facts) -> Html:
 
 def _packed(source: str, value: Any) -> list[object]:
     tokens, weight = number(value, "tokens"), number(value, "bytes")
-    each = weight / tokens if tokens and weight is not None else None
-    return [source, count(number(value, "documents")), size(weight), amount(tokens), fixed(each, 2)]
+    return [source, count(number(value, "documents")), size(weight), amount(tokens), fixed(_part(weight, tokens), 2)]
 
 
 def mixture(facts: Facts) -> Html:
-    """Shares asked for beside those seen, epochs, and what a cap did."""
-    if facts.mixture is None:
+    """Shares asked for beside those read, epochs, and what a cap or a source without text changed."""
+    rations, missing = items(facts.mixture, "sources"), items(facts.mixture, "missing")
+    if not rations:
         return absent("the mixture", "tokens/mixture.json")
-    return Html("")
+    context = number(facts.mixture, "context")
+    shares = [*((name, number(ration, "share")) for name, ration in rations), *((n, number(s)) for n, s in missing)]
+    whole, windows = total(share for _, share in shares), total(number(ration, "windows") for _, ration in rations)
+    held = dict(_tokens(facts))
+    rows: list[list[object]] = []
+    for name, share in facts.by_source(dict(shares)):
+        ration = at(facts.mixture, "sources", name)
+        read = number(ration, "windows")
+        rows.append(
+            [
+                name,
+                percent(_part(share, whole)),
+                percent(_part(read, windows)),
+                amount(number(held.get(name), "tokens")),
+                amount(None if read is None or context is None else read * context),
+                fixed(number(ration, "epochs"), 2),
+                fixed(number(ration, "max_epochs"), 2) if number(ration, "max_epochs") is not None else "none",
+            ]
+        )
+    head = ["source", "share asked", "share read", "tokens there", "tokens read", "epochs", "at most"]
+    return join(_planned(facts), table(head, rows))
+
+
+def _planned(facts: Facts) -> Html:
+    """In words: how many tokens were asked for, how many are read, and why they differ."""
+    plan = {key: number(facts.mixture, key) for key in ("asked", "windows", "steps", "batch_windows", "context")}
+    context, capped = plan["context"] or 0, at(facts.mixture, "capped_by")
+    said = [
+        f"{amount((plan['windows'] or 0) * context, 'tokens')} in {count(plan['steps'], 'steps')} of "
+        f"{count(plan['batch_windows'], 'windows')} of {count(context, 'tokens')}. "
+    ]
+    if capped:
+        asked = amount((plan["asked"] or 0) * context, "tokens")
+        said.append(f"The recipe asks for {asked}, but {capped} may not be read more often. ")
+    gone = [name for name, _ in items(facts.mixture, "missing")]
+    if gone:
+        said.append(f"Without tokens: {', '.join(gone)}; the other shares grow in proportion. ")
+    return paragraph(*said)
+
+
+def _tokens(facts: Facts) -> list[tuple[str, Any]]:
+    """Tokens, documents and bytes of each source."""
+    return facts.per_source("tokens") or facts.by_source(at(facts.manifest, "sources"))
+
+
+def _part(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def training_text(facts: Facts) -> dict[str, float | None]:

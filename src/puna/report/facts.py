@@ -24,27 +24,21 @@ OWN_STEP = "report"  # its record is written after the page, and would make the 
 
 @dataclass(frozen=True)
 class Curve:
-    """The training lines of metrics.jsonl, one element a step; a step trained again after a restart counts once."""
+    """The training lines of metrics.jsonl, one element a line; a step trained again after a restart counts once.
+
+    What a line does not tell, or is not finite, is NaN.
+    """
 
     step: np.ndarray
     tokens: np.ndarray  # trained on so far, this step included
     loss: np.ndarray  # nats per token
     learning_rate: np.ndarray
-    seconds: np.ndarray  # of this step
-    grad_norm: np.ndarray
-    skipped: int = 0
+    seconds: np.ndarray  # since the line before
+    rate: np.ndarray  # tokens per second
+    skipped: int  # steps that were not taken, since loss or gradient was not finite
 
     def __len__(self) -> int:
         return len(self.step)
-
-    @property
-    def rate(self) -> np.ndarray:
-        """Tokens per second, step by step."""
-        gained = np.diff(self.tokens, prepend=0.0)
-        if len(gained) > 1 and not 0 < gained[0] <= 2 * gained[1]:
-            gained[0] = gained[1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.seconds > 0, gained / self.seconds, np.nan)
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class Facts:
         return list(dict.fromkeys([*asked, *sorted(done)]))
 
     def per_source(self, step: str) -> list[tuple[str, Any]]:
-        """What a step counted for each source, whether it is one step for all (`tokens`) or one each (`extract.github`)."""
+        """What a step counted for each source, as one step for all (`tokens`) or as one each (`extract.github`)."""
         return self.by_source(self._counted(step))
 
     def _counted(self, step: str) -> dict[str, Any]:
@@ -87,10 +81,8 @@ class Facts:
 
     def by_source(self, value: Any) -> list[tuple[str, Any]]:
         """The pairs of a table whose keys are sources, "all" first and then in the recipe's order."""
-        order = ["all", *self.sources]
-        return sorted(
-            items(value), key=lambda pair: (order.index(pair[0]) if pair[0] in order else len(order), pair[0])
-        )
+        place = {name: index for index, name in enumerate(["all", *self.sources])}
+        return sorted(items(value), key=lambda pair: (place.get(pair[0], len(place)), pair[0]))
 
 
 def read(folder: Path) -> Facts:
@@ -188,7 +180,6 @@ def _depth(step: str, records: dict[str, dict[str, Any]], below: tuple[str, ...]
 
 def _curve(path: Path) -> Curve | None:
     lines: dict[int, dict[str, Any]] = {}
-    skipped = 0
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for text in file:
@@ -197,18 +188,24 @@ def _curve(path: Path) -> Curve | None:
                 except ValueError:
                     continue  # the half line of a killed process
                 step = number(line, "step")
-                if step is not None and at(line, "loss") is not None:
+                if step is not None and (number(line, "tokens") or 0) > 0 and "loss" in line:
                     lines[int(step)] = line
     except OSError:
         return None
     if not lines:
         return None
     ordered = [lines[step] for step in sorted(lines)]
-    skipped = sum(bool(at(line, "skipped")) for line in ordered)
 
     def column(name: str) -> np.ndarray:
         values = (number(line, name) for line in ordered)
         return np.array([math.nan if value is None else value for value in values])
 
-    names = ("step", "tokens", "loss", "learning_rate", "seconds", "grad_norm")
-    return Curve(*(column(name) for name in names), skipped=skipped)
+    return Curve(
+        step=column("step"),
+        tokens=column("tokens"),
+        loss=column("loss"),
+        learning_rate=column("learning_rate"),
+        seconds=column("seconds"),
+        rate=column("tokens_per_second"),
+        skipped=sum(bool(at(line, "skipped")) for line in ordered),
+    )

@@ -12,11 +12,12 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
@@ -28,8 +29,8 @@ from puna.report.markup import Html, element, fixed, join, plain, visible
 INK, MUTED, RULE, ACCENT, FAINT = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", FAINT: "--faint"}
 _WIDTHS = {"wide": 720, "narrow": 340}  # units of the drawing, of the size of a CSS pixel
-_POINTS = 500  # stretches a long curve is drawn in: more cannot be seen
-_SETTINGS = {
+_STRETCHES = 500  # a long curve is drawn in so many: more cannot be seen
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "puna",
     "text.parse_math": False,
@@ -77,9 +78,9 @@ def loss(curve: Curve) -> Html:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         _line(upper, x, np.where(curve.loss <= top, curve.loss, np.nan), FAINT, 0.8)
         _line(upper, x, np.where(smooth <= top, smooth, np.nan), ACCENT, 1.8)
-        upper.annotate(
-            fixed(smooth[-1], 2), (x[-1], smooth[-1]), (4, 0), textcoords="offset points", va="center", color=ACCENT
-        )
+        if np.isfinite(smooth[-1]):
+            end, place = fixed(smooth[-1], 2), (x[-1], smooth[-1])
+            upper.annotate(end, place, (4, 0), textcoords="offset points", va="center", color=ACCENT)
         upper.set_title("Training loss, nats per token")
         _line(lower, x, curve.learning_rate, ACCENT, 1.8)
         lower.set_title("Learning rate")
@@ -88,7 +89,7 @@ def loss(curve: Curve) -> Html:
         lower.yaxis.set_major_locator(MaxNLocator(3))
         lower.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
 
-    label = f"Training loss falls from {fixed(curve.loss[0], 2)} to {fixed(smooth[-1], 2)} nats per token"
+    label = f"Training loss from {fixed(curve.loss[0], 2)} to {fixed(smooth[-1], 2)} nats per token, and learning rate"
     return _both(label, draw, wide=430, narrow=400)
 
 
@@ -143,8 +144,8 @@ def _bars(axes: Axes, rows: Sequence[str], panel: Bars, highest: float) -> None:
         axes.text(right, place, fixed(value, 2), ha="right", va="center", color=ACCENT if place == 0 else MUTED)
     if panel.values[0] is not None:
         axes.plot([panel.values[0]] * 2, [-0.26, len(rows) - 0.6], color=ACCENT, linewidth=0.9)
-    axes.set_title(visible(panel.title))
-    axes.set_yticks(list(places), [visible(row) for row in rows])
+    axes.set_title(_short(panel.title, 40))
+    axes.set_yticks(list(places), [_short(row, 20) for row in rows])
     axes.set_xlim(0, right)
     axes.set_ylim(len(rows) - 0.5, -0.6)
     axes.set_xticks([])
@@ -187,17 +188,28 @@ def _scale(tokens: np.ndarray) -> tuple[float, str]:
     return 1.0, ""
 
 
+def thinned(values: np.ndarray) -> np.ndarray:
+    """Which elements of a curve to draw: all of a short one, of a long one the lowest and highest of every stretch, so
+    that no spike is lost."""
+    if len(values) <= 2 * _STRETCHES:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), _STRETCHES + 1).astype(int)
+    kept: set[int] = set()
+    for first, last in pairwise(edges):
+        part = values[first:last]
+        if np.isfinite(part).any():
+            kept |= {first + int(np.nanargmin(part)), first + int(np.nanargmax(part))}
+    return np.array(sorted(kept), int)
+
+
+def _short(text: str, most: int) -> str:
+    seen = visible(text)
+    return seen if len(seen) <= most else f"{seen[: most - 1]}…"
+
+
 def _line(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, width: float) -> None:
-    """A curve; a long one as the lowest and highest value of every stretch, so that no spike is lost."""
-    if len(x) > 2 * _POINTS:
-        edges = np.linspace(0, len(x), _POINTS + 1).astype(int)
-        kept: list[int] = []
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
-            part = y[first:last]
-            if np.isfinite(part).any():
-                kept += sorted({first + int(np.nanargmin(part)), first + int(np.nanargmax(part))})
-        x, y = x[kept], y[kept]
-    axes.plot(x, y, color=color, linewidth=width)
+    kept = thinned(y)
+    axes.plot(x[kept], y[kept], color=color, linewidth=width)
     axes.grid(True, axis="y")
     axes.set_xlim(0, 1.02 * float(x[-1]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
@@ -218,7 +230,7 @@ def _svg(label: str, draw: Callable[[Figure, bool], None], name: str, height: in
         for axes in figure.axes:
             axes.patch.set_visible(False)
         buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _inline(buffer.getvalue(), label)
 
 

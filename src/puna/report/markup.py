@@ -27,7 +27,10 @@ class Html(str):
 
 
 def element(tag: str, *children: object, **attributes: object) -> Html:
-    """`<tag attributes>children</tag>`, children that are not Html escaped; `class_` and `aria_label` name attributes."""
+    """`<tag attributes>children</tag>`; children that are not Html are escaped.
+
+    Attributes may be named as Python allows: `class_`, `aria_label`.
+    """
     named = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
     opening = f"<{tag}" + "".join(f' {name}="{plain(str(value))}"' for name, value in named.items()) + ">"
     return Html(opening if tag in _NO_CLOSING_TAG else f"{opening}{join(*children)}</{tag}>")
@@ -49,15 +52,15 @@ def plain(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` with unseen characters set as their codes in brackets, not escaped: for what escapes it later (matplotlib)."""
+    """`text` with unseen characters set as their codes in brackets, not escaped: for matplotlib, which escapes it."""
     return _replaced(text, str, lambda code: f"[{code}]").replace("\n", " ").replace("\t", " ")
 
 
 def _replaced(text: str, seen: Callable[[str], str], unseen: Callable[[str], str]) -> str:
-    return "".join(unseen(f"U+{ord(c):04X}") if _is_unseen(c) else seen(c) for c in text)
+    return "".join(unseen(f"U+{ord(c):04X}") if is_unseen(c) else seen(c) for c in text)
 
 
-def _is_unseen(character: str) -> bool:
+def is_unseen(character: str) -> bool:
     return character not in _SET_AS_THEY_ARE and unicodedata.category(character) in _UNSEEN
 
 

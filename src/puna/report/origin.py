@@ -41,6 +41,12 @@ def digests(facts: Facts) -> Html:
     for source, known in facts.per_source("inputs"):
         there = [one for one in known if at(one, "digest")] if isinstance(known, list) else []
         rows += [[f"input of {source}"], *_lines([(at(one, "declared"), at(one, "digest")) for one in there])]
+    of_tokens = [
+        (name, at(facts.manifest, key))
+        for name, key in (("tokens of all sources", "digest"), ("tokenizer", "tokenizer"))
+    ]
+    known = [(name, digest) for name, digest in of_tokens if digest]
+    rows += [["tokens/manifest.json"], *_lines(known)] if known else []
     produced = [(step, at(record, "produced")) for step, record in facts.records.items() if at(record, "produced")]
     rows += [["steps: all that later ones read"], *_lines(produced, all_of_them=True)] if produced else []
     for step, record in facts.records.items():

@@ -120,9 +120,10 @@ def _how(facts: Facts) -> list[str]:
     if at(facts.heldout, "checkpoint"):
         said.append(f"It is the checkpoint {at(facts.heldout, 'checkpoint')}. ")
     said.append(
-        "Primed: the size of training and held-out text together less that of the training text, in a window that holds "
-        "both. The n-gram model knows the same training text in the same pieces. Uniform gives every piece the same "
-        "probability. Fewer bits are better; the best of a column is bold."
+        "No context reaches out of a document. xz at -9 and zstd at -19 have a window that holds all text; primed is "
+        "what the held-out text adds to the compressed training text of its source. The n-gram model (modified "
+        "Kneser-Ney) was trained on that text too, in the same pieces. Uniform gives every piece the same probability. "
+        "For all, bits and bytes are summed over the sources. Fewer bits are better; the best of a column is bold."
     )
     return said
 
@@ -160,8 +161,10 @@ def by_source(facts: Facts) -> dict[str, dict[str, float]]:
     merged: dict[str, dict[str, float]] = {}
     for file in (facts.baselines, facts.heldout):
         for source, values in items(file, "bits_per_byte"):
-            read = {name: value for name, value in ((name, number(values, name)) for name, _ in items(values))}
-            merged.setdefault(source, {}).update({name: value for name, value in read.items() if value is not None})
+            read = ((name, number(values, name)) for name, _ in items(values))
+            merged.setdefault(source, {}).update(
+                {name: value for name, value in read if value is not None and value > 0}
+            )
     return {source: values for source, values in facts.by_source(merged) if values}
 
 

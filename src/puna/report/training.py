@@ -32,16 +32,20 @@ def curves(facts: Facts) -> Html:
         return absent("the training", _FILE)
     smooth = figures.smoothed(curve.loss)
     span = figures.span(len(curve))
+    steps, tokens = count(float(curve.step[-1]), "steps"), amount(float(curve.tokens[-1]), "tokens")
+    first, last = fixed(_finite(curve.loss[0]), 3), fixed(_finite(smooth[-1]), 3)
+    lines = "steps" if len(curve) == curve.step[-1] - curve.step[0] + 1 else "logged steps"
+    mean = f" (mean of the last {count(span // 2 + 1)} {lines})" if span > 1 else ""
+    skipped = (
+        f"Steps not taken, since loss or gradient was not finite: {count(curve.skipped)}. " if curve.skipped else ""
+    )
     said = paragraph(
-        f"{_shape(facts)}{count(float(curve.step[-1]), 'steps')} over {amount(float(curve.tokens[-1]), 'tokens')}. The loss fell from ",
-        f"{fixed(_finite(curve.loss[0]), 3)} to {fixed(_finite(smooth[-1]), 3)} nats per token",
-        f" (mean of the last {count(span // 2 + 1)} steps). " if span > 1 else ". ",
-        f"{count(curve.skipped)} steps with a loss that was not finite were not taken. " if curve.skipped else "",
+        f"{_shape(facts)}{steps} over {tokens}. The loss went from {first} to {last} nats per token{mean}. {skipped}"
     )
     hidden = int(np.sum(curve.loss > figures.ceiling(curve)))
-    caption = [f"Faint: every step. Strong: the mean over {count(span)} neighbouring steps. "]
+    caption = [f"Faint: {lines}. Strong: the mean over {count(span)} neighbouring ones. "]
     if hidden:
-        caption.append(f"The {count(hidden)} steps with a higher loss lie above the picture.")
+        caption.append(f"{count(hidden)} with a higher loss, the first ones, lie above the picture.")
     return join(said, element("figure", figures.loss(curve), element("figcaption", *caption)))
 
 
@@ -64,7 +68,7 @@ def throughput(facts: Facts) -> Html:
     rate = facts.curve.rate
     rate = rate[np.isfinite(rate)]
     if not len(rate):
-        return absent("the throughput, since no training line tells its seconds", _FILE)
+        return absent("the throughput of a training step", _FILE)
     low, middle, high = (float(value) for value in np.quantile(rate, (0.05, 0.5, 0.95)))
     said = paragraph(
         f"{count(middle, 'tokens')} per second in the median step, nine steps of ten between ",

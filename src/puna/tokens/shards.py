@@ -1,11 +1,11 @@
 """A token shard: the documents of one id range as one array of token ids, and an index of where each document lies.
 
     STEM.bin    the ids, little-endian uint16 (uint32 above 65,536 pieces), each document <s> ids </s>
-    STEM.idx    80 bytes of header, then documents + 1 offsets (uint64, in tokens), then 16 bytes of id for each document
+    STEM.idx    88 bytes of header, then documents + 1 offsets (uint64, in tokens), then each document's id (16 bytes)
 
 Header, little-endian: magic (8 bytes), format version (uint16), bytes a token (uint16), vocabulary (uint32), tokens,
-documents, bytes of text (uint64 each), and three 128-bit xxh3 digests: of STEM.bin; of the content; of the header before
-it together with all that follows the header. The index is written last, so a shard without one is not finished.
+documents, bytes of text (uint64 each), and three 128-bit xxh3 digests: of STEM.bin; of the content; of the header
+before it together with all that follows the header. The index is written last: a shard without one is not finished.
 
 The content digest is the sum over the documents, modulo 2^128, of each one's digest of id and tokens. So it belongs to
 the set of documents, and the digests of shards add up to that of their source however it was cut into shards.
@@ -97,7 +97,7 @@ def write_shard(stem: str | Path, documents: Iterable[tuple[str, str]], tokenize
 
 
 class Shard:
-    """A shard opened for reading. `tokens` is a memory map (one is read, not the file); the index is read when asked."""
+    """A shard opened for reading. `tokens` is a memory map; the index is read when it is first asked for."""
 
     def __init__(self, stem: Path, header: Header, tokens: Ids) -> None:
         self.stem, self.header, self.tokens = stem, header, tokens
@@ -125,16 +125,17 @@ class Shard:
     @property
     def ids(self) -> list[str]:
         """The documents' ids in order."""
-        return [key.hex() for key in self._index[1]]
+        keys = self._index[1]
+        return [keys[i : i + 16].hex() for i in range(0, len(keys), 16)]
 
     def parts(self, start: int, stop: int) -> list[Part]:
         """The documents of tokens `start` to `stop` (not with it) of this shard, counted from `start`."""
         offsets, keys = self._index
         row = int(np.searchsorted(offsets, start, side="right")) - 1
         found = []
-        while row < len(keys) and int(offsets[row]) < stop:
+        while row < self.header.documents and int(offsets[row]) < stop:
             first, last = max(start, int(offsets[row])), min(stop, int(offsets[row + 1]))
-            found.append(Part(keys[row].hex(), first - start, last - start))
+            found.append(Part(keys[16 * row : 16 * row + 16].hex(), first - start, last - start))
             row += 1
         return found
 
@@ -145,7 +146,7 @@ class Shard:
             raise InputError("damaged: its bytes are not those that were written", where=f"{self.stem}.bin", mend=MEND)
 
     @cached_property
-    def _index(self) -> tuple[npt.NDArray[np.uint64], list[bytes]]:
+    def _index(self) -> tuple[npt.NDArray[np.uint64], bytes]:
         path = f"{self.stem}.idx"
         data = storage.read(path)
         body = data[_HEADER_BYTES:]
@@ -153,8 +154,7 @@ class Shard:
         if xxhash.xxh3_128_digest(data[: _BEFORE.size] + body) != written:
             raise InputError("damaged: its bytes are not those that were written", where=path, mend=MEND)
         cut = 8 * (self.header.documents + 1)
-        keys = [body[i : i + 16] for i in range(cut, len(body), 16)]
-        return np.frombuffer(body[:cut], dtype="<u8"), keys
+        return np.frombuffer(body[:cut], dtype="<u8"), body[cut:]
 
 
 def read_header(stem: str | Path) -> Header:
@@ -186,6 +186,6 @@ def _key(document: str, stem: str | Path) -> bytes:
         key = bytes.fromhex(document)
     except ValueError:
         key = b""
-    if len(key) != 16:
+    if len(key) != 16 or key.hex() != document:
         raise InputError(f"{document!r} is not a document id of 32 hex digits", where=f"{stem}.bin")
     return key

@@ -20,13 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from puna import __version__, storage
-from puna.errors import InputError, PunaError
+from puna.errors import InputError
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.progress import say
@@ -35,6 +32,7 @@ from puna.train.optimizer import Optimizer
 
 FORMAT = 1
 MARKER = "checkpoint.json"
+FILES = {"model.safetensors", "config.json", "optimizer.safetensors", "state.json"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def save(
     versions = {"puna": __version__, "numpy": np.__version__, "python": platform.python_version()}
     with storage.create_folder(path) as inside:
         weights.write_model(inside, config, optimizer.masters, tokenizer=tokenizer)
-        _write_tensors(inside / "optimizer.safetensors", optimizer.state())
+        weights.write_tensors(inside / "optimizer.safetensors", optimizer.state())
         state = {"format": FORMAT, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
         storage.write_json(inside / "state.json", {**state, "versions": versions})
         files = {
@@ -133,32 +131,29 @@ def why_damaged(path: Path) -> str:
     """
     try:
         marker = storage.read_json(path / MARKER)
-        files = {name: (entry["size"], entry["digest"]) for name, entry in marker["files"].items()}
-        version = int(marker["format"])
-    except (InputError, LookupError, TypeError, ValueError, AttributeError):
+        version, listed = int(marker["format"]), set(marker["files"])
+    except (InputError, LookupError, TypeError, ValueError):
         return f"{MARKER} is missing or unreadable"
     if version > FORMAT:
         what = f"was written by a newer Puna (checkpoint format {version}, this one reads {FORMAT})"
         raise InputError(what, where=str(path), mend="update puna")
-    for name, (size, digest) in files.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes, but {size} were written"
-        if storage.digest(file) != digest:
-            return f"{name} was changed since it was written"
+    if missing := FILES - listed:
+        return f"{MARKER} does not list {min(missing)}"
+    try:
+        weights.verify(path)
+    except InputError as error:
+        return f"{Path(error.where).name} {error.what}"
     return ""
 
 
 def read_masters(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The float32 master weights by name."""
-    return {name: tensor.to(torch.float32) for name, tensor in load_file(checkpoint.path / "model.safetensors").items()}
+    return weights.read_tensors(checkpoint.path / "model.safetensors")
 
 
 def read_moments(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """What `Optimizer.state` gave."""
-    return dict(load_file(checkpoint.path / "optimizer.safetensors"))
+    return weights.read_tensors(checkpoint.path / "optimizer.safetensors")
 
 
 def prune(folder: Path, keep: int, fingerprint: str) -> None:
@@ -184,11 +179,3 @@ def _fingerprint(path: Path) -> str:
 def _position(state: Mapping[str, Any]) -> Position:
     values = {name: state[name] for name in Position.__dataclass_fields__}
     return Position(**{**values, "skipped": tuple((first, end) for first, end in values["skipped"])})
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    try:
-        save_file(dict(tensors), path)
-    except SafetensorError as error:
-        mend = "free some space and run the same command"
-        raise PunaError(f"could not be written ({error})", where=str(path), mend=mend) from None

@@ -1,25 +1,26 @@
 """The training loop (section 2.3): windows in, checkpoints and metrics.jsonl out.
 
 Killed at any moment and started again, it goes on from the newest intact checkpoint and gives the weights and losses of
-an undisturbed training, bit for bit, on a machine that computes alike (see machine.py). Everything around a step is in
+an undisturbed training, bit for bit, on a machine that computes alike (machine.py). What happens around a step is in
 callbacks.py.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from puna import recipe as recipes
 from puna import storage
 from puna.errors import InputError, Interrupted
 from puna.model import weights
@@ -27,19 +28,10 @@ from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.progress import say
 from puna.recipe import Recipe
+from puna.tokens.windows import Windows
 from puna.train import checkpoint
 from puna.train import machine as machines
-from puna.train.callbacks import (
-    Callback,
-    Checkpoints,
-    Leave,
-    Metrics,
-    Patience,
-    Shown,
-    Step,
-    Training,
-    read_metrics,
-)
+from puna.train.callbacks import Callback, Checkpoints, Leave, Metrics, Patience, Shown, Step, Training
 from puna.train.checkpoint import Checkpoint, Position
 from puna.train.machine import Machine
 from puna.train.optimizer import Optimizer
@@ -47,10 +39,10 @@ from puna.train.schedule import learning_rate
 
 
 class Batches(Protocol):
-    """Where the tokens come from: `puna.tokens.windows.Windows`."""
+    """Where tokens come from; `puna.tokens.windows.Windows` is one."""
 
-    def batch(self, start: int, count: int) -> np.ndarray:
-        """Windows start .. start + count - 1: integers (count, context + 1)."""
+    def batch(self, start: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(count, context + 1): the windows `start` to `start + count`, not with it."""
 
 
 def train(
@@ -62,26 +54,38 @@ def train(
     allow_other: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
-    """Train the recipe's model on `folder/tokens` until its last step; resumes what `folder/checkpoints` holds.
+    """Train the recipe's model on the tokens of the run in `folder` to its last step, or on from its last checkpoint.
 
-    fingerprint: of everything that the result depends on; checkpoints with another one are not resumed.
-    threads: None takes every usable CPU. allow_other: resume a checkpoint although this machine's type, threads, kernels
-    or torch are not those it was made with (the bits then differ from an undisturbed training's).
-    Returns steps, tokens (read), loss (of the last step, nats per token), seconds (of all steps) and checkpoint (the last
-    one, relative to `folder`).
-    Raises Interrupted after SIGINT or SIGTERM, with the step under way finished and saved; InputError for a damaged
-    checkpoint that has no intact one before it; PunaError when losses stay non-finite.
+    fingerprint: of all that the result depends on; checkpoints with another one are not used.
+    threads: None takes every usable CPU. allow_other: go on from a checkpoint although torch, threads, type or kernels
+    differ from those it was made with, so that the bits will not be those of an undisturbed training.
+    Returns `steps` and `tokens` (read), `loss` of the last step (nats per token; None when it was skipped), `seconds` of
+    all steps, and `checkpoint`, the last one, relative to `folder`.
+    Raises Interrupted after SIGINT or SIGTERM, with the step under way finished and saved; InputError when checkpoints
+    are damaged and no intact one is left, or were made by another machine; PunaError when losses stay non-finite.
     """
-    from puna.tokens.windows import Windows
-
     windows = Windows(folder)
-    ...
+    mixture = windows.mixture
+    config = ModelConfig.from_recipe(recipe, windows.manifest.vocabulary)
+    return train_on(
+        windows,
+        folder,
+        recipe,
+        config,
+        steps=mixture.steps,
+        batch_windows=mixture.batch_windows,
+        tokenizer=windows.manifest.tokenizer,
+        fingerprint=fingerprint,
+        threads=threads,
+        allow_other=allow_other,
+        callbacks=callbacks,
+    )
 
 
-def run(
+def train_on(
+    batches: Batches,
     folder: Path,
     recipe: Recipe,
-    batches: Batches,
     config: ModelConfig,
     *,
     steps: int,
@@ -92,41 +96,125 @@ def run(
     allow_other: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
-    """`train` on any source of windows. tokenizer: digest of the tokenizer's model, for config.json."""
+    """`train` on any source of windows. tokenizer: digest of its file, for config.json."""
     found = checkpoint.newest(folder / "checkpoints", fingerprint)
-    if found is None or found.position.step < steps:
+    position = found.position if found else Position()
+    saved = found.path if found else None
+    if position.step < steps:
         machine = machines.choose(recipe.train, threads)
-        if found is not None:
+        if found:
             _refuse_other_machine(found, machine, allow_other)
+            say(f"training goes on after step {position.step} of {steps}")
         with machines.settled(machine):
-            training = _begin(folder, recipe, config, found, machine)
-            _loop(training, batches, batch_windows, callbacks)
+            model, optimizer = _begin(recipe, config, machine, found)
+            machines.record(folder, machine, position.step, fingerprint)
+            training = Training(recipe.train, machine, model, optimizer, steps, position, fingerprint, tokenizer)
+            metrics = Metrics(folder / "metrics.jsonl")
+            own = (metrics, Shown(), Checkpoints(folder / "checkpoints", metrics))
+            saved = _run(training, batches, batch_windows, (*own, *callbacks, Patience(), Leave()))
+    return {"checkpoint": saved.relative_to(folder).as_posix(), **summary(folder / "metrics.jsonl")}
 
 
-def _loop(training: Training, batches: Batches, count: int, callbacks: Sequence[Callback]) -> None:
-    train, model, optimizer = training.settings, training.model, training.optimizer
-    with _stopping(training), _called(callbacks, training):
-        while not training.finished:
-            began = time.perf_counter()
-            number = training.position.step + 1
-            batch = torch.from_numpy(batches.batch(training.position.cursor, count).astype(np.int64))
-            loss = _gradients(model, optimizer, batch, train.micro_batch or count)
+def _run(training: Training, batches: Batches, batch_windows: int, callbacks: Sequence[Callback]) -> Path:
+    """Step until the last one; returns the last checkpoint."""
+    with _asked_to_stop(training):
+        try:
             for callback in callbacks:
-                callback.gradients(training)
-            norm = optimizer.gradient_norm()
-            rate = learning_rate(
-                number,
-                steps=training.steps,
-                highest=train.learning_rate,
-                minimum=train.minimum_rate,
-                warmup=train.warmup,
-            )
-            taken = is_finite(loss, norm)
-            if taken:
-                optimizer.step(rate, norm)
-            optimizer.drop_gradients()
-            tokens = batch.shape[0] * (batch.shape[1] - 1)
-            training.position = training.position.after(count, tokens, taken=taken)
-            step = Step(number, loss, rate, norm, tokens, time.perf_counter() - began, taken)
+                callback.start(training)
+            while not training.finished:
+                step = _step(training, batches, batch_windows, callbacks)
+                for callback in callbacks:
+                    callback.step(training, step)
+        finally:
             for callback in callbacks:
-                callback.step(training, step)
+                callback.end(training)
+
+
+def _step(training: Training, batches: Batches, count: int, callbacks: Sequence[Callback]) -> Step:
+    began = time.perf_counter()
+    settings, optimizer, position = training.settings, training.optimizer, training.position
+    tokens_BL1 = torch.from_numpy(batches.batch(position.cursor, count))
+    loss = _collect_gradients(training, tokens_BL1, settings.micro_batch or count)
+    for callback in callbacks:
+        callback.gradients(training)
+    norm = optimizer.gradient_norm()
+    rate = learning_rate(position.step + 1, training.steps, settings)
+    taken = math.isfinite(loss) and math.isfinite(norm)
+    if taken:
+        optimizer.step(rate, norm)
+    optimizer.drop_gradients()
+    tokens = tokens_BL1[:, 1:].numel()
+    training.position = position.after(windows=count, tokens=tokens, taken=taken)
+    return Step(position.step + 1, loss, rate, norm, tokens, time.perf_counter() - began, taken)
+
+
+def _collect_gradients(training: Training, tokens_BL1: Tensor, micro_batch: int) -> float:
+    """Leave the gradient of the batch's mean nats per token on the masters; returns that mean."""
+    count = tokens_BL1[:, 1:].numel()
+    nats = 0.0
+    for part in tokens_BL1.split(micro_batch):
+        loss = training.model.loss(part)
+        (loss.nats / count).backward()  # over the tokens of the whole batch, however it is cut
+        training.optimizer.collect()
+        nats += loss.nats.item()
+    return nats / count
+
+
+def _begin(
+    recipe: Recipe, config: ModelConfig, machine: Machine, found: Checkpoint | None
+) -> tuple[Llama, Optimizer]:
+    """Model and optimizer as they were at the checkpoint, or as the seed gives them."""
+    model = Llama(config, dtype=torch.float32)
+    if not found:
+        weights.initialise(model, recipe.seed)
+    optimizer = Optimizer(model, machine.compute_type, recipe.train)
+    if found:
+        optimizer.restore(checkpoint.read_masters(found), checkpoint.read_moments(found), found.position.taken)
+    if machine.compiles:
+        # Layer by layer: all of them share one compilation, and its time does not grow with their number.
+        for layer in model.layers:
+            layer.compile(dynamic=False)
+    return model, optimizer
+
+
+def _refuse_other_machine(found: Checkpoint, machine: Machine, allow_other: bool) -> None:
+    """A training that goes on elsewhere would end with other weights, and nobody would know."""
+    differing = machines.differences(found.machine, machine)
+    if not differing:
+        return
+    what = f"it was made with {'; '.join(differing)}"
+    if allow_other:
+        say(f"{found.path}: {what}: from here on the bits differ from an undisturbed training's")
+        return
+    mend = "go on as it was then, or add --allow-other-machine: the bits will differ from an undisturbed training's"
+    raise InputError(what, where=str(found.path), mend=mend)
+
+
+@contextmanager
+def _asked_to_stop(training: Training) -> Iterator[None]:
+    """SIGINT and SIGTERM end the training after the step under way; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only there can handlers be set
+        return
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        training.stop = True
+        restore()
+        say("asked to stop: this step is finished and saved first; a second signal ends it at once")
+
+    for number in old:
+        signal.signal(number, stop)
+    try:
+        yield
+    except Exception as error:
+        # A compiler run by this step is in the terminal's group, and was interrupted with it.
+        if training.stop and not isinstance(error, Interrupted):
+            raise Interrupted(f"stopped within a step ({type(error).__name__})", mend="the same command goes on") from error
+        raise
+    finally:
+        restore()

@@ -10,7 +10,6 @@ embeddings), and not on the norms' weights, as is usual.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -25,12 +24,12 @@ class Optimizer:
     `taken` counts the steps that were taken: AdamW's own count, which a skipped step does not raise.
     """
 
-    def __init__(self, model: nn.Module, masters: Mapping[str, Tensor], dtype: torch.dtype, train: Train) -> None:
-        """model: parameters of any type, filled here. masters: name -> float32 tensor, owned by the optimizer now."""
-        self.masters = {name: masters[name] for name, _ in model.named_parameters()}
+    def __init__(self, model: nn.Module, dtype: torch.dtype, train: Train) -> None:
+        """model: its parameters, in float32, become the masters, and it gets working copies of `dtype` instead."""
+        self._working = dict(model.named_parameters())
+        self.masters = {name: parameter.detach() for name, parameter in self._working.items()}
         self.taken = 0
         self._clip = train.clip
-        self._working = dict(model.named_parameters())
         for name, working in self._working.items():
             working.data = self.masters[name].to(dtype)
         groups = [
@@ -69,9 +68,7 @@ class Optimizer:
             group["lr"] = learning_rate
         self._adamw.step()
         self.taken += 1
-        with torch.no_grad():
-            for name, working in self._working.items():
-                working.copy_(self.masters[name])
+        self._refresh()
 
     def drop_gradients(self) -> None:
         for tensor in (*self.masters.values(), *self._working.values()):
@@ -85,17 +82,22 @@ class Optimizer:
             for moment in ("exp_avg", "exp_avg_sq")
         }
 
-    def restore(self, state: Mapping[str, Tensor], taken: int) -> None:
-        """Go on from the moments that `state` gave after `taken` steps."""
-        for name, own in self.state().items():
-            own.copy_(state[name])
-        for master in self.masters.values():
+    def restore(self, masters: Mapping[str, Tensor], state: Mapping[str, Tensor], taken: int) -> None:
+        """Go on from masters and moments (`state`) as they were after `taken` steps."""
+        for name, master in self.masters.items():
+            master.copy_(masters[name])
             self._adamw.state[master]["step"].fill_(taken)
+        for name, moment in self.state().items():
+            moment.copy_(state[name])
         self.taken = taken
+        self._refresh()
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        """Make the working copies anew."""
+        for name, working in self._working.items():
+            if working.dtype != torch.float32:
+                working.copy_(self.masters[name])
 
     def _gradients(self) -> list[Tensor]:
         return [master.grad for master in self.masters.values() if master.grad is not None]
-
-
-def is_finite(*values: float) -> bool:
-    return all(math.isfinite(value) for value in values)

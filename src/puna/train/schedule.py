@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 
+from puna.recipe import Train
 
-def learning_rate(step: int, *, steps: int, highest: float, minimum: float, warmup: int) -> float:
-    """The rate with which step number `step` (the first is 1) changes the weights.
 
-    It rises in equal parts to `highest` at step `warmup` and falls along half a cosine to `minimum * highest` at step
-    `steps`. minimum: a share, 0.1 in the paper. A run that ends within its warm-up never falls.
+def learning_rate(step: int, steps: int, train: Train) -> float:
+    """The rate with which step number `step` (the first is 1) of `steps` changes the weights.
+
+    It rises in equal parts to `train.learning_rate` at step `train.warmup` and falls along half a cosine to
+    `train.minimum_rate` of it at the last step. A run that ends within its warm-up never falls.
     """
-    if step <= warmup:
-        return highest * step / warmup
+    if step <= train.warmup:
+        return train.learning_rate * step / train.warmup
     if step >= steps:
-        return highest * minimum
-    turn = math.cos(math.pi * (step - warmup) / (steps - warmup))
-    return highest * (minimum + (1 - minimum) * (1 + turn) / 2)
+        return train.learning_rate * train.minimum_rate
+    turn = math.cos(math.pi * (step - train.warmup) / (steps - train.warmup))
+    return train.learning_rate * (train.minimum_rate + (1 - train.minimum_rate) * (1 + turn) / 2)

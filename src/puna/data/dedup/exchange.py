@@ -51,7 +51,9 @@ def read(locations: Iterable[Path], partition: int, dtype: Any) -> tuple[Rows, n
 def _read_one(location: Path, partition: int, dtype: np.dtype[Any]) -> Rows:
     with storage.open_read(location) as file:
         head = file.read(len(MAGIC) + 16)
-        partitions, width = np.frombuffer(head[len(MAGIC) :], "<u8").tolist() if len(head) == len(MAGIC) + 16 else (0, 0)
+        partitions, width = (
+            np.frombuffer(head[len(MAGIC) :], "<u8").tolist() if len(head) == len(MAGIC) + 16 else (0, 0)
+        )
         if head[: len(MAGIC)] != MAGIC or width != dtype.itemsize or not partition < partitions:
             raise InputError("is damaged or of another format", where=str(location), mend="delete it and run again")
         file.seek(len(head) + 8 * partition)

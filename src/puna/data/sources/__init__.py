@@ -1,0 +1,46 @@
+"""The seven raw sources (section 2.1), each in one file: where its dumps lie, how they are cut, what is kept of them.
+
+Every source has the same two functions. `split` cuts located inputs into tasks by what the format allows; `read` turns
+one task into documents, and says of every other record which rule dropped it or why it could not be read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from puna.data.document import Document
+from puna.data.sources import inputs as _inputs
+from puna.data.sources.records import Dropped, Input, Part, SetAside, Task, as_json, from_json
+from puna.errors import InputError
+from puna.recipe import Source
+
+__all__ = ["Dropped", "Input", "Part", "SetAside", "Task", "as_json", "from_json", "locate", "read", "split"]
+
+READERS = ("wikipedia", "github")
+
+
+def locate(source: str, recipe: Source) -> list[Input]:
+    """The inputs that a source of the recipe names, sorted; InputError with the mend where one is missing."""
+    _reader(source)
+    return _inputs.locate(source, recipe)
+
+
+def split(source: str, inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]:
+    """Tasks of about `task_size` raw bytes; the same inputs give the same tasks."""
+    tasks: list[Task] = _reader(source).split(inputs, recipe, task_size)
+    return tasks
+
+
+def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Document | Dropped | SetAside]:
+    """Every record of a task, in the order of the dump: kept, dropped by a named rule, or set aside with a reason."""
+    records: Iterator[Document | Dropped | SetAside] = _reader(task.source).read(task, inputs, recipe)
+    return records
+
+
+def _reader(source: str) -> Any:
+    if source not in READERS:
+        mend = f"take [sources.{source}] out of the recipe, or empty its inputs"
+        raise InputError(f"source {source}: this version reads {' and '.join(READERS)}", mend=mend)
+    return importlib.import_module(f"puna.data.sources.{source}")

@@ -1,0 +1,195 @@
+"""Where the inputs that a recipe names lie: files, globs, folders, URLs, and `package:NAME/PATH` for what pip installed.
+
+A package is located through its metadata, never imported. What is recorded of an input are names that hold on any
+machine: relative to the folder that the recipe named, or inside the package.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+from puna import storage
+from puna.data.sources.records import Input
+from puna.errors import InputError
+from puna.recipe import Source
+
+PACKAGE = "package:"
+PYTHON = "python"  # the name under which the standard library is asked for
+SAMPLE = {"gensim", "networkx", "sympy"}  # packages of the extra `sample`
+DUMPS = {"wikipedia": re.compile(r"(?<!-index\.txt)(?<!-index\.xml)\.(xml|bz2)$")}  # what is read out of a folder
+
+
+def locate(source: str, recipe: Source) -> list[Input]:
+    """The inputs of a source, sorted by declared name. Raises InputError for what is missing or named twice."""
+    found: dict[str, Input] = {}
+    for declared in recipe.inputs:
+        for entry in _entries(source, declared):
+            same = found.setdefault(entry.declared, entry)
+            if same.location != entry.location:
+                raise InputError(f"two inputs are named {entry.declared}", where=source, mend="rename one of the files")
+    inputs = [found[name] for name in sorted(found)]
+    _refuse_repeats(source, inputs)
+    return inputs
+
+
+def package(name: str) -> metadata.Distribution:
+    """The installed distribution of that name; InputError with what to type when there is none."""
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        install = "'puna[sample]'" if normal(name) in SAMPLE else name
+        raise InputError("is not installed", where=PACKAGE + name, mend=f"pip install {install}") from None
+
+
+def normal(name: str) -> str:
+    """A distribution's name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def split_package(declared: str) -> tuple[str, str]:
+    """(name, path inside it) of `package:NAME/PATH`."""
+    name, _, path = declared.removeprefix(PACKAGE).partition("/")
+    return normal(name), path.strip("/")
+
+
+def _entries(source: str, declared: str) -> Iterator[Input]:
+    if declared.startswith(PACKAGE):
+        if source == "github":
+            yield _package_input(declared)
+        else:
+            yield from _package_files(declared)
+    elif source == "github":
+        what = "this version reads code from installed packages only"
+        raise InputError(what, where=declared, mend=f"name it as {PACKAGE}NAME or {PACKAGE}NAME/PATH")
+    else:
+        yield from _files(source, declared)
+
+
+def _package_input(declared: str) -> Input:
+    name, path = split_package(declared)
+    if name == PYTHON or (name in sys.stdlib_module_names and not _installed(name)):
+        return _standard_library(declared, name, path)
+    distribution = package(name)
+    members = _members(declared, distribution, path)
+    root = Path(str(distribution.locate_file("")))
+    sizes = tuple((member, _size(root / member)) for member in members)
+    dump = f"{name} {distribution.version.partition('+')[0]}"  # builds for other hardware hold the same sources
+    return Input(declared, str(root.resolve()), dump, sum(size for _, size in sizes), distribution.version, sizes)
+
+
+def _standard_library(declared: str, name: str, path: str) -> Input:
+    # Listed like a package, so that its refusal is counted like any other.
+    root = Path(sysconfig.get_path("stdlib"))
+    wanted = path if name == PYTHON else f"{name}/{path}".strip("/")
+    names = (found.relative_to(root).as_posix() for found in root.rglob("*.py"))
+    members = sorted(n for n in names if not n.startswith("site-packages/") and _inside(n.removesuffix(".py"), wanted))
+    sizes = tuple((member, _size(root / member)) for member in members)
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Input(declared, str(root), f"{PYTHON} {version}", sum(size for _, size in sizes), version, sizes)
+
+
+def _package_files(declared: str) -> Iterator[Input]:
+    name, path = split_package(declared)
+    distribution = package(name)
+    for member in _members(declared, distribution, path):
+        location = Path(str(distribution.locate_file(member))).resolve()
+        if not location.is_file():
+            raise InputError("is listed by the package, but gone", where=declared, mend=f"install {name} again")
+        named = declared if len(path) and member.endswith(path) else f"{PACKAGE}{name}/{_below(member)}"
+        version = f"{name} {distribution.version}"
+        yield Input(named, str(location), location.name, location.stat().st_size, version)
+
+
+def _members(declared: str, distribution: metadata.Distribution, path: str) -> list[str]:
+    """Sorted paths of the package's own files; `path` is one inside its top folders. What the installer added (compiled
+    files, metadata, scripts) differs between machines and is left out."""
+    if distribution.files is None:
+        raise InputError("has no list of its files", where=declared, mend="install it with pip")
+    names = {file.as_posix() for file in distribution.files}
+    own = [
+        name
+        for name in names
+        if not name.startswith(("../", "/")) and not re.search(r"(^|/)(__pycache__|[^/]+\.(dist|egg)-info)/", name)
+    ]
+    members = sorted(name for name in own if not path or _inside(_below(name), path))
+    if not members:
+        mend = f"{distribution.metadata['Name']} {distribution.version} is what is installed"
+        raise InputError("no such path in the package", where=declared, mend=mend)
+    return members
+
+
+def _below(member: str) -> str:
+    """A member's path below the package's top folder."""
+    return member.partition("/")[2]
+
+
+def _inside(name: str, path: str) -> bool:
+    return not path or name == path or name.startswith(f"{path}/")
+
+
+def _installed(name: str) -> bool:
+    return next(iter(metadata.distributions(name=name)), None) is not None
+
+
+def _files(source: str, declared: str) -> Iterator[Input]:
+    if storage.is_remote(declared):
+        magic = "*" in declared
+        for location in _remote(declared) if magic else [declared]:
+            if not magic or DUMPS[source].search(location):
+                name = PurePosixPath(location.partition("://")[2]).name
+                yield Input(name, location, name, storage.size(location))
+        return
+    root, names = _local(source, declared)
+    if not names:
+        mend = "check the name; relative ones start from the folder in which puna runs"
+        raise InputError("no such input", where=declared, mend=mend)
+    for name in names:
+        location = (root / name).absolute()
+        yield Input(name, str(location), name, location.stat().st_size)
+
+
+def _local(source: str, declared: str) -> tuple[Path, list[str]]:
+    """The folder that inputs are named from, and their names."""
+    path = Path(declared).expanduser()
+    if path.is_file():
+        return path.parent, [path.name]
+    pattern = "**/*"
+    if not path.is_dir():
+        plain = [part for part in path.parts if not set(part) & set("*?[")]
+        depth = next((i for i, part in enumerate(path.parts) if part not in plain), None)
+        if depth is None:
+            return path, []
+        path, pattern = Path(*path.parts[:depth]), "/".join(path.parts[depth:])
+    found = (file.relative_to(path).as_posix() for file in path.glob(pattern) if file.is_file())
+    names = [
+        name for name in found if DUMPS[source].search(name) and not any(p.startswith(".") for p in name.split("/"))
+    ]
+    return path, sorted(names)
+
+
+def _remote(declared: str) -> list[str]:
+    folder, _, pattern = declared.rpartition("/")
+    found = storage.listing(folder, pattern)
+    if not found:
+        raise InputError("no such input", where=declared)
+    return found
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _refuse_repeats(source: str, inputs: list[Input]) -> None:
+    """Two inputs of one dump would give one document twice, under one id."""
+    seen: dict[tuple[str, str], str] = {}
+    for entry in inputs:
+        for key in [path for path, _ in entry.members] or [""]:
+            first = seen.setdefault((entry.dump, key), entry.declared)
+            if first != entry.declared:
+                what = f"{first} and {entry.declared} both hold {key or entry.dump}"
+                raise InputError(what, where=f"sources.{source}.inputs", mend="take one of them out")

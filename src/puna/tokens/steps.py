@@ -1,0 +1,133 @@
+"""The steps from documents to windows: tokenizer, token shards, manifest, mixture.
+
+tokenizer         SentencePiece on a seeded sample of the training documents, each source in proportion to its share
+tokens.S          a token shard for each shard of documents
+manifest          what all shards hold, as one digest
+mixture           how many windows there are and how the sources take turns in them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from puna import storage
+from puna import tokenizer as tokenizers
+from puna.data.document import read_column
+from puna.recipe import Recipe, Source
+from puna.steps import Context, Step
+from puna.tokens import manifest as manifests
+from puna.tokens import mixture as mixtures
+from puna.tokens.shards import write_shard
+
+MODEL = "tokenizer/tokenizer.model"
+
+
+def steps(recipe: Recipe, names: Sequence[str]) -> list[Step]:
+    """The token steps for the sources `names`, in order."""
+    shares = {name: str(recipe.sources[name].share) for name in names}
+    documents = tuple(f"documents.{name}" for name in names)
+    graph = [
+        Step(
+            "tokenizer",
+            partial(_tokenizer, recipe, tuple(names)),
+            (MODEL,),
+            documents,
+            recipe.tokenizer.model_dump(mode="json") | {"seed": recipe.seed, "shares": shares},
+        )
+    ]
+    for name in names:
+        outputs = (f"tokens/{name}/*.bin", f"tokens/{name}/*.idx")
+        graph.append(Step(f"tokens.{name}", partial(_tokens, name), outputs, (f"documents.{name}", "tokenizer")))
+    tokens = tuple(f"tokens.{name}" for name in names)
+    caps = {name: recipe.sources[name].max_epochs for name in names}
+    train = recipe.train
+    asked = {"context": train.context, "batch": train.batch, "tokens": train.tokens, "steps": train.steps}
+    return [
+        *graph,
+        Step("manifest", partial(_manifest, tuple(names)), ("tokens/manifest.json",), ("tokenizer", *tokens)),
+        Step(
+            "mixture",
+            partial(_mixture, recipe),
+            ("tokens/mixture.json",),
+            ("manifest",),
+            asked | {"seed": recipe.seed, "shares": shares, "max_epochs": caps},
+        ),
+    ]
+
+
+def _tokenizer(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str, Any]:
+    settings = recipe.tokenizer
+    counts = {"documents": 0, "bytes": 0}
+    total = sum(recipe.sources[name].share for name in names)
+
+    def sample() -> Iterator[str]:
+        for name in names:
+            budget = int(settings.sample * recipe.sources[name].share / total)
+            for text in _sample(context, name, recipe.sources[name], budget, recipe.seed):
+                counts["documents"] += 1
+                counts["bytes"] += len(text.encode())
+                yield text
+
+    model = tokenizers.train(
+        sample(),
+        pieces=settings.pieces,
+        max_piece_length=settings.max_piece_length,
+        character_coverage=settings.character_coverage,
+    )
+    storage.write(context.folder / MODEL, model)
+    return {"pieces": settings.pieces, "sample_documents": counts["documents"], "sample_bytes": counts["bytes"]}
+
+
+def _sample(context: Context, name: str, source: Source, budget: int, seed: int) -> Iterator[str]:
+    """Training texts of a source, each kept or not by its id and the seed, so that about `budget` bytes come out and
+    never a tenth more."""
+    there = context.counts(f"documents.{name}")["training"]["bytes"]
+    threshold = min(1.0, budget / max(1, there)) * 2.0**64
+    size = 0
+    for shard in _document_shards(context, name):
+        for identifier, text in zip(read_column(shard, "id"), read_column(shard, "text"), strict=True):
+            if xxhash.xxh3_64_intdigest(f"{seed}\0sample\0{identifier}") < threshold and size < 1.1 * budget:
+                size += len(text.encode())
+                yield text
+
+
+def _tokens(name: str, context: Context) -> dict[str, Any]:
+    shards = [shard.relative_to(context.folder).as_posix() for shard in _document_shards(context, name)]
+    work = partial(_write_tokens, context.folder, name)
+    results = context.map(work, shards, label=f"  {name}: encoding", name=lambda shard: Path(shard).stem)
+    return {kind: sum(result[kind] for result in results) for kind in ("tokens", "documents", "bytes")}
+
+
+def _write_tokens(folder: Path, name: str, shard: str, scratch: Path) -> dict[str, Any]:
+    stem = f"tokens/{name}/{Path(shard).stem}"
+    documents = zip(read_column(folder / shard, "id"), read_column(folder / shard, "text"), strict=True)
+    counts = write_shard(folder / stem, documents, tokenizers.load(folder / MODEL))
+    return {**counts, "files": [f"{stem}.bin", f"{stem}.idx"]}
+
+
+def _manifest(names: Sequence[str], context: Context) -> dict[str, Any]:
+    shards = {
+        name: [
+            Path(file).stem for file in sorted(context.records[f"tokens.{name}"]["outputs"]) if file.endswith(".bin")
+        ]
+        for name in names
+    }
+    manifest = manifests.build(context.folder, shards, tokenizers.load(context.folder / MODEL))
+    manifests.write(context.folder, manifest)
+    return {"digest": manifest.digest}
+
+
+def _mixture(recipe: Recipe, context: Context) -> dict[str, Any]:
+    mixture = mixtures.plan(recipe, manifests.read(context.folder))
+    mixtures.write(context.folder, mixture)
+    return {"steps": mixture.steps, "windows": mixture.windows, "capped_by": mixture.capped_by}
+
+
+def _document_shards(context: Context, name: str) -> list[Path]:
+    outputs = sorted(context.records[f"documents.{name}"]["outputs"])
+    return [context.folder / file for file in outputs if file.startswith("documents/")]

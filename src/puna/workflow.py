@@ -1,0 +1,163 @@
+"""The whole way in order: every station's steps as one graph, from raw dumps to the report.
+
+What each command does is a part of this graph: `puna data` ends after the documents, `puna train` after the weights.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from puna import recipe as recipes
+from puna import storage
+from puna.data import pipeline
+from puna.data.sources import Input, locate
+from puna.engine import usable_cpus
+from puna.errors import InputError, PunaError
+from puna.last_screen import last_screen
+from puna.progress import say
+from puna.recipe import Recipe
+from puna.run import open_run
+from puna.steps import Context, Step, run_steps
+from puna.tokens import steps as token_steps
+
+WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command line says beside the recipe; none of it is part of the result."""
+
+    workers: int | None = None
+    threads: int | None = None
+    take_over: bool = False
+    verify: bool = False
+    allow_other: bool = False
+
+
+def work(name: str, overrides: Sequence[str], out: Path | None, target: str | None, options: Options) -> str:
+    """Do the steps of a recipe up to `target` (None: all) in its run folder; return the last screen."""
+    recipe = recipes.load(_for_this_machine(name), overrides)
+    folder = out or Path("runs") / recipe.name
+    inputs = locate_inputs(recipe)
+    workers = options.workers or usable_cpus()
+    with open_run(folder, recipe, take_over=options.take_over) as run:
+        say(f"{recipe.name}: into {folder}, {workers} data workers")
+        steps = build(recipe, inputs, options)
+        records = run_steps(run.folder, steps, workers=workers, verify=options.verify, targets=targets(steps, target))
+        bad = pipeline.bad_share(records, recipe)
+    if bad:
+        raise PunaError("; ".join(bad), mend="mend the input, or raise data.max_bad_share")
+    return last_screen(folder, target)
+
+
+def build(recipe: Recipe, inputs: Mapping[str, Sequence[Input]], options: Options) -> list[Step]:
+    """Every step of a run, in order; a test holds that each stands after what it needs."""
+    names = tuple(inputs)
+    made = recipe.model_dump(mode="json")
+    documents = tuple(f"documents.{name}" for name in names)
+    evaluate = made["evaluate"] | {"context": recipe.evaluate.context or recipe.train.context}
+    graph = [
+        *pipeline.steps(recipe, inputs),
+        *token_steps.steps(recipe, names),
+        Step(
+            "baselines",
+            partial(_baselines, recipe),
+            ("evaluations/baselines.json",),
+            ("manifest", *documents),
+            {"baselines": made["evaluate"]["baselines"], "ngram_order": made["evaluate"]["ngram_order"]},
+        ),
+        Step(
+            "train",
+            partial(_train, recipe, options),
+            ("checkpoints/*/*", "metrics.jsonl", "machine.json"),
+            ("mixture",),
+            {"model": made["model"], "train": _of_the_result(made["train"]), "seed": recipe.seed},
+        ),
+        Step(
+            "evaluate",
+            partial(_evaluate, recipe),
+            ("evaluations/heldout.json",),
+            ("train", "baselines"),
+            {"context": evaluate["context"], "stride": evaluate["stride"]},
+        ),
+        Step("samples", partial(_samples, recipe), ("evaluations/samples.json",), ("train",), made["samples"]),
+    ]
+    return [*graph, Step("report", _report, ("report.html",), tuple(step.name for step in graph))]
+
+
+def targets(steps: Sequence[Step], station: str | None) -> list[str] | None:
+    """The steps that a command ends with: all that are named STATION or STATION.SOURCE; None for the whole graph."""
+    if station is None:
+        return None
+    return [step.name for step in steps if step.name.split(".")[0] == station]
+
+
+def locate_inputs(recipe: Recipe) -> dict[str, list[Input]]:
+    """The inputs of every source that names some; InputError when there is none at all."""
+    found = {name: locate(name, source) for name, source in recipe.sources.items() if source.inputs}
+    if not found:
+        first = next(name for name, _ in recipe.sources.items())
+        mend = f"name dumps, for example sources.{first}.inputs='[\"dumps/*\"]'"
+        raise InputError("no source has any inputs", where=f"recipe {recipe.name}", mend=mend)
+    for name, source in recipe.sources.items():
+        if not source.inputs:
+            say(f"{name}: no inputs, left out")
+    return found
+
+
+def _baselines(recipe: Recipe, context: Context) -> Mapping[str, Any]:
+    from puna.evaluate import heldout
+
+    return heldout.baselines(context.folder, recipe)
+
+
+def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, Any]:
+    from puna.train.loop import train
+
+    done = train(
+        context.folder,
+        recipe,
+        fingerprint=context.fingerprint,
+        threads=options.threads,
+        allow_other=options.allow_other,
+    )
+    context.result = (f"{done['checkpoint']}/model.safetensors", f"{done['checkpoint']}/config.json")
+    return done
+
+
+def _evaluate(recipe: Recipe, context: Context) -> Mapping[str, Any]:
+    from puna.evaluate import heldout
+
+    return heldout.evaluate(context.folder, recipe)
+
+
+def _samples(recipe: Recipe, context: Context) -> Mapping[str, Any]:
+    from puna.evaluate.samples import samples
+
+    return {"samples": len(samples(context.folder, recipe)["samples"])}
+
+
+def _report(context: Context) -> Mapping[str, Any]:
+    from puna.report import write
+
+    return {"bytes": storage.size(write(context.folder))}
+
+
+def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `train` that the weights depend on; how often it saves and logs is not among them."""
+    return {key: value for key, value in train.items() if key not in ("checkpoint_every", "keep", "log_every")}
+
+
+def _for_this_machine(name: str) -> str:
+    """The recipe that can run here: where there is no C++ compiler, the plain twin of the one named, and say so."""
+    plain = WITHOUT_COMPILER.get(name)
+    if plain is None or shutil.which(os.environ.get("CXX") or "g++") or shutil.which("clang++"):
+        return name
+    say(f"no C++ compiler here, so torch.compile cannot run: the recipe {plain} in place of {name}, with fewer tokens")
+    return plain

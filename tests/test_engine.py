@@ -1,0 +1,83 @@
+"""The engine: the same results for any number of workers, and no orphan that writes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from puna.engine import map_tasks
+from puna.errors import PunaError
+
+
+def _square(task: int) -> tuple[int, bool]:
+    return task * task, "torch" in sys.modules
+
+
+def _die(task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _raise(task: int) -> None:
+    raise PunaError("bad", where=f"task {task}")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
+    tasks = list(range(23))
+    results = [(task, value) for task, (value, _) in map_tasks(_square, tasks, workers=workers, label="squares")]
+    assert results == [(task, task * task) for task in tasks]
+
+
+def test_workers_start_without_what_the_parent_has_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    import types
+
+    monkeypatch.setitem(sys.modules, "torch", sys.modules.get("torch") or types.ModuleType("torch"))
+    assert not any(torch for _, (_, torch) in map_tasks(_square, [1, 2, 3], workers=2, label="squares"))
+
+
+def test_an_exception_of_a_task_reaches_the_caller() -> None:
+    with pytest.raises(PunaError, match="task 0: bad"):
+        list(map_tasks(_raise, [0, 1], workers=2, label="raising"))
+
+
+def test_a_killed_worker_is_one_line_with_the_mend() -> None:
+    with pytest.raises(PunaError, match="a worker process was killed; most often memory ran out"):
+        list(map_tasks(_die, [0, 1], workers=2, label="dying"))
+
+
+SLEEPS = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from engine_task import forever
+from puna.engine import map_tasks
+if __name__ == "__main__":
+    list(map_tasks(forever, [sys.argv[2] + "/a", sys.argv[2] + "/b"], workers=2, label="sleeping"))
+"""
+
+
+def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "engine_task.py").write_text(
+        "import os, time\nfrom pathlib import Path\n\n\ndef forever(task):\n"
+        "    Path(task).write_text(str(os.getpid()))\n    time.sleep(600)\n"
+    )
+    (tmp_path / "main.py").write_text(SLEEPS)
+    command = [sys.executable, str(tmp_path / "main.py"), str(tmp_path), str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as parent:
+        pids = [_written(tmp_path / name) for name in ("a", "b")]
+        parent.kill()
+        parent.wait()
+        gone, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=30)
+        assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def _written(path: Path) -> int:
+    while not (path.exists() and path.read_text()):
+        time.sleep(0.02)
+    return int(path.read_text())

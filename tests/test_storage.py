@@ -1,0 +1,137 @@
+"""Durable bytes: whole or not at all, whoever dies when."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puna import storage
+from puna.errors import InputError, PunaError
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from puna import storage
+number = int(sys.argv[2])
+def border(event, location):
+    global number
+    number -= 1
+    if number < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+storage.border = border
+storage.write(Path(sys.argv[1]), b"new" * 1000)
+print("done")
+"""
+
+
+def test_a_file_stands_whole_or_not_at_all_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    points = 0
+    while True:
+        storage.write(target, b"old")
+        command = [sys.executable, "-c", DIES, str(target), str(points)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert target.read_bytes() in (b"old", b"new" * 1000)
+        if "done" in done.stdout:
+            break
+        assert done.returncode == -9
+        points += 1
+    assert points >= 5
+    assert storage.sweep(tmp_path) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_exception_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    storage.write(target, b"old")
+    with pytest.raises(KeyError), storage.create(target) as file:
+        file.write(b"half")
+        raise KeyError
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "checkpoint"
+    with pytest.raises(KeyError), storage.create_folder(target) as folder:
+        (folder / "a").write_bytes(b"a")
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+    with storage.create_folder(target) as folder:
+        (folder / "a").write_bytes(b"a")
+        assert not target.exists()
+    assert (target / "a").read_bytes() == b"a"
+
+
+def test_a_full_disk_is_one_line_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(event: str, location: str) -> None:
+        if event == "before sync":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(storage, "border", full)
+    with pytest.raises(PunaError, match="the disk is full; free some space") as error:
+        storage.write(tmp_path / "file", b"x")
+    assert "\n" not in str(error.value)
+    assert error.value.exit_status == 1
+
+
+def test_only_one_process_can_claim_a_name(tmp_path: Path) -> None:
+    assert storage.claim(tmp_path / "lock", b"first")
+    assert not storage.claim(tmp_path / "lock", b"second")
+    assert (tmp_path / "lock").read_bytes() == b"first"
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=20)), st.binary(max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_lines_survive_and_a_half_line_is_cut_off(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], half: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "log"
+    appender = storage.Appender(path)
+    for line in lines:
+        appender.line(line)
+    appender.close()
+    with path.open("ab") as file:
+        file.write(half.replace(b"\n", b""))
+    appender = storage.Appender(path)
+    appender.line("next")
+    appender.close()
+    assert path.read_bytes().decode().split("\n") == [*lines, "next", ""]
+
+
+def test_what_is_written_to_an_object_store_is_one_completed_upload() -> None:
+    storage.write("memory://bucket/run/file.json", b"{}")
+    assert storage.read("memory://bucket/run/file.json") == b"{}"
+    with pytest.raises(KeyError), storage.create("memory://bucket/run/other") as file:
+        file.write(b"half")
+        raise KeyError
+    assert not storage.exists("memory://bucket/run/other")
+    assert storage.listing("memory://bucket/run") == ["memory:///bucket/run/file.json"]
+    storage.remove("memory://bucket/run")
+    assert not storage.exists("memory://bucket/run/file.json")
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        storage.read(tmp_path / "missing")
+
+
+def test_equal_values_are_equal_json_bytes(tmp_path: Path) -> None:
+    storage.write_json(tmp_path / "a", {"b": 1, "a": "é"})
+    storage.write_json(tmp_path / "b", {"a": "é", "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert storage.read_json(tmp_path / "a") == {"a": "é", "b": 1}
+
+
+def test_a_digest_is_of_the_bytes_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"puna")
+    assert storage.digest(tmp_path / "a") == storage.digest_bytes(b"puna")
+    assert storage.digest_bytes(b"puna").startswith("xxh3:")
+    assert len(storage.digest_bytes(b"")) == 5 + 32
