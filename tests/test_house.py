@@ -57,7 +57,7 @@ def _imports(path: Path) -> set[str]:
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path} has a relative import"
             continue
         found |= {name.split(".")[1] for name in names if name.startswith("puna.")}
-    return found
+    return found - {"__version__"}
 
 
 def _station(path: Path) -> str:

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,7 +138,7 @@ def _holder(lock: Path) -> dict[str, Any]:
 def _birth(pid: int) -> str:
     """What tells a process from a later one with the same number: its start time, or "" when there is none such."""
     try:
-        if sys.platform == "linux":
+        if Path("/proc/self/stat").exists():
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             return "" if fields[0] == "Z" else f"{boot}/{fields[19]}"

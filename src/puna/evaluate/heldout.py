@@ -118,7 +118,7 @@ def bits_per_byte(bits: Mapping[str, Mapping[str, float]], sizes: Mapping[str, S
     table = {
         source: {name: value / sizes[source].bytes for name, value in found.items()} for source, found in bits.items()
     }
-    shared = set.intersection(*(set(found) for found in bits.values())) if bits else set()
+    shared = [name for name in next(iter(bits.values()), {}) if all(name in found for found in bits.values())]
     total = sum(sizes[source].bytes for source in bits)
     return {**table, "all": {name: math.fsum(found[name] for found in bits.values()) / total for name in shared}}
 

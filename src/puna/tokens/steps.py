@@ -91,7 +91,7 @@ def _sample(context: Context, name: str, source: Source, budget: int, seed: int)
     size = 0
     for shard in _document_shards(context, name):
         for identifier, text in zip(read_column(shard, "id"), read_column(shard, "text"), strict=True):
-            if xxhash.xxh3_64_intdigest(f"{seed}\0sample\0{identifier}") < threshold and size < 1.1 * budget:
+            if xxhash.xxh3_64_intdigest(f"{seed}\0sample\0{identifier}".encode()) < threshold and size < 1.1 * budget:
                 size += len(text.encode())
                 yield text
 

@@ -21,7 +21,7 @@ from puna.model.llama import Llama
 from puna.progress import Bar, progress
 from puna.recipe import Train
 from puna.train import checkpoint
-from puna.train.checkpoint import Position
+from puna.train.checkpoint import Checkpoint, Position
 from puna.train.machine import Machine
 from puna.train.optimizer import Optimizer
 
@@ -30,24 +30,22 @@ from puna.train.optimizer import Optimizer
 class Training:
     """A training under way, as callbacks see it."""
 
-    folder: Path
-    """The run folder."""
     settings: Train
     """The recipe's section."""
-    fingerprint: str
-    """Of everything that the result depends on; checkpoints of another are not resumed."""
     machine: Machine
     model: Llama
     optimizer: Optimizer
-    tokenizer: str
-    """Digest of the tokenizer's model."""
     steps: int
     """The last step's number."""
     position: Position
+    fingerprint: str
+    """Of all that the result depends on."""
+    tokenizer: str
+    """Digest of the tokenizer's file."""
     stop: bool = False
-    """Set by SIGINT and SIGTERM: this step is the last one of this process."""
-    saved: Path | None = None
-    """The newest checkpoint."""
+    """Set by SIGINT and SIGTERM: the step under way is the last one of this process."""
+    saved: Checkpoint | None = None
+    """The last checkpoint that this process wrote."""
 
     @property
     def finished(self) -> bool:
@@ -182,8 +180,8 @@ class Leave(Callback):
     """Ends the process after the step in which it was asked to, once that step is saved."""
 
     def step(self, training: Training, step: Step) -> None:
-        if training.stop and not training.finished:
-            what = f"stopped after step {step.number} of {training.steps}, saved in {training.saved}"
+        if training.stop and training.saved:
+            what = f"stopped after step {step.number} of {training.steps}, saved in {training.saved.path}"
             raise Interrupted(what, mend="the same command goes on from there")
 
 

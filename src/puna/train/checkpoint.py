@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,18 @@ class Position:
     """Tokens read."""
     cursor: int = 0
     """The window that comes next."""
+    loss: float | None = None
+    """Of the last step that was taken, in nats per token."""
     skipped: tuple[tuple[int, int], ...] = ()
     """Ranges of windows, first and one behind the last, that were read but changed no weight."""
     nonfinite_in_a_row: int = 0
     """Skipped steps since the last one that was taken."""
 
-    def after(self, windows: int, tokens: int, *, taken: bool) -> Position:
-        """The position one step on, which read that many windows and tokens."""
+    def after(self, *, windows: int, tokens: int, loss: float | None) -> Position:
+        """The position one step on, which read that many windows and tokens. loss: None for a step not taken."""
         here = replace(self, step=self.step + 1, tokens=self.tokens + tokens, cursor=self.cursor + windows)
-        if taken:
-            return replace(here, taken=self.taken + 1, nonfinite_in_a_row=0)
+        if loss is not None:
+            return replace(here, taken=self.taken + 1, loss=loss, nonfinite_in_a_row=0)
         earlier, first = self.skipped, self.cursor
         if earlier and earlier[-1][1] == first:
             earlier, first = earlier[:-1], earlier[-1][0]
@@ -66,11 +68,11 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An intact checkpoint on the disk."""
+    """A checkpoint on the disk: its folder, where the training stood, and on which machine (see `Machine`)."""
 
     path: Path
     position: Position
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any]
 
 
 def save(
@@ -82,10 +84,10 @@ def save(
     tokenizer: str,
     machine: Machine,
     fingerprint: str,
-) -> Path:
+) -> Checkpoint:
     """Write the checkpoint of `position` into `folder`, the run's `checkpoints`; what stood under its name is replaced.
 
-    tokenizer: digest of the tokenizer's model. Returns its folder.
+    tokenizer: digest of its file.
     """
     path = folder / f"step-{position.step:06d}"
     storage.remove(path)
@@ -96,11 +98,12 @@ def save(
         state = {"format": FORMAT, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
         storage.write_json(inside / "state.json", {**state, "versions": versions})
         files = {
-            file.name: {"size": file.stat().st_size, "digest": storage.digest(file)} for file in sorted(inside.iterdir())
+            file.name: {"size": file.stat().st_size, "digest": storage.digest(file)}
+            for file in sorted(inside.iterdir())
         }
         marker = {"format": FORMAT, "step": position.step, "fingerprint": fingerprint, "files": files}
         storage.write_json(inside / MARKER, marker)
-    return path
+    return Checkpoint(path, position, asdict(machine))
 
 
 def newest(folder: Path, fingerprint: str) -> Checkpoint | None:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puna import storage
-from puna.errors import InputError, Interrupted
+from puna.errors import InputError, Interrupted, PunaError
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
@@ -31,7 +30,7 @@ from puna.recipe import Recipe
 from puna.tokens.windows import Windows
 from puna.train import checkpoint
 from puna.train import machine as machines
-from puna.train.callbacks import Callback, Checkpoints, Leave, Metrics, Patience, Shown, Step, Training
+from puna.train.callbacks import Callback, Checkpoints, Leave, Metrics, Patience, Shown, Step, Training, read_metrics
 from puna.train.checkpoint import Checkpoint, Position
 from puna.train.machine import Machine
 from puna.train.optimizer import Optimizer
@@ -59,7 +58,7 @@ def train(
     fingerprint: of all that the result depends on; checkpoints with another one are not used.
     threads: None takes every usable CPU. allow_other: go on from a checkpoint although torch, threads, type or kernels
     differ from those it was made with, so that the bits will not be those of an undisturbed training.
-    Returns `steps` and `tokens` (read), `loss` of the last step (nats per token; None when it was skipped), `seconds` of
+    Returns `steps` and `tokens` (read), `loss` of the last step taken (nats per token), `seconds` of
     all steps, and `checkpoint`, the last one, relative to `folder`.
     Raises Interrupted after SIGINT or SIGTERM, with the step under way finished and saved; InputError when checkpoints
     are damaged and no intact one is left, or were made by another machine; PunaError when losses stay non-finite.
@@ -97,37 +96,42 @@ def train_on(
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """`train` on any source of windows. tokenizer: digest of its file, for config.json."""
-    found = checkpoint.newest(folder / "checkpoints", fingerprint)
-    position = found.position if found else Position()
-    saved = found.path if found else None
-    if position.step < steps:
+    checkpoints, lines = folder / "checkpoints", folder / "metrics.jsonl"
+    found = checkpoint.newest(checkpoints, fingerprint)
+    if found is None or found.position.step < steps:
         machine = machines.choose(recipe.train, threads)
         if found:
             _refuse_other_machine(found, machine, allow_other)
-            say(f"training goes on after step {position.step} of {steps}")
+            say(f"training goes on after step {found.position.step} of {steps}")
         with machines.settled(machine):
             model, optimizer = _begin(recipe, config, machine, found)
+            position = found.position if found else Position()
             machines.record(folder, machine, position.step, fingerprint)
             training = Training(recipe.train, machine, model, optimizer, steps, position, fingerprint, tokenizer)
-            metrics = Metrics(folder / "metrics.jsonl")
-            own = (metrics, Shown(), Checkpoints(folder / "checkpoints", metrics))
-            saved = _run(training, batches, batch_windows, (*own, *callbacks, Patience(), Leave()))
-    return {"checkpoint": saved.relative_to(folder).as_posix(), **summary(folder / "metrics.jsonl")}
+            metrics = Metrics(lines)
+            own = (metrics, Shown(), Checkpoints(checkpoints, metrics))
+            _run(training, batches, batch_windows, (*own, *callbacks, Patience(), Leave()))
+        found = training.saved
+    assert found is not None  # the last step is always saved
+    return {
+        "steps": found.position.step,
+        "tokens": found.position.tokens,
+        "loss": found.position.loss,
+        "seconds": round(sum(line["seconds"] for line in read_metrics(lines)), 3),
+        "checkpoint": found.path.relative_to(folder).as_posix(),
+    }
 
 
-def _run(training: Training, batches: Batches, batch_windows: int, callbacks: Sequence[Callback]) -> Path:
-    """Step until the last one; returns the last checkpoint."""
-    with _asked_to_stop(training):
-        try:
+def _run(training: Training, batches: Batches, batch_windows: int, callbacks: Sequence[Callback]) -> None:
+    """Step until the last one."""
+    with _asked_to_stop(training), ExitStack() as begun:
+        for callback in callbacks:
+            callback.start(training)
+            begun.callback(callback.end, training)
+        while not training.finished:
+            step = _step(training, batches, batch_windows, callbacks)
             for callback in callbacks:
-                callback.start(training)
-            while not training.finished:
-                step = _step(training, batches, batch_windows, callbacks)
-                for callback in callbacks:
-                    callback.step(training, step)
-        finally:
-            for callback in callbacks:
-                callback.end(training)
+                callback.step(training, step)
 
 
 def _step(training: Training, batches: Batches, count: int, callbacks: Sequence[Callback]) -> Step:
@@ -144,7 +148,7 @@ def _step(training: Training, batches: Batches, count: int, callbacks: Sequence[
         optimizer.step(rate, norm)
     optimizer.drop_gradients()
     tokens = tokens_BL1[:, 1:].numel()
-    training.position = position.after(windows=count, tokens=tokens, taken=taken)
+    training.position = position.after(windows=count, tokens=tokens, loss=loss if taken else None)
     return Step(position.step + 1, loss, rate, norm, tokens, time.perf_counter() - began, taken)
 
 
@@ -160,9 +164,7 @@ def _collect_gradients(training: Training, tokens_BL1: Tensor, micro_batch: int)
     return nats / count
 
 
-def _begin(
-    recipe: Recipe, config: ModelConfig, machine: Machine, found: Checkpoint | None
-) -> tuple[Llama, Optimizer]:
+def _begin(recipe: Recipe, config: ModelConfig, machine: Machine, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
     """Model and optimizer as they were at the checkpoint, or as the seed gives them."""
     model = Llama(config, dtype=torch.float32)
     if not found:
@@ -196,7 +198,7 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only there can handlers be set
         return
-    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
         for number, handler in old.items():
@@ -213,8 +215,10 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
         yield
     except Exception as error:
         # A compiler run by this step is in the terminal's group, and was interrupted with it.
-        if training.stop and not isinstance(error, Interrupted):
-            raise Interrupted(f"stopped within a step ({type(error).__name__})", mend="the same command goes on") from error
+        if training.stop and not isinstance(error, PunaError):
+            raise Interrupted(
+                f"stopped within a step ({type(error).__name__})", mend="the same command goes on"
+            ) from error
         raise
     finally:
         restore()

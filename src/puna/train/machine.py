@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 
 from torch import dtype as Dtype
 
+from puna import storage
 from puna.engine import usable_cpus
 from puna.errors import InputError
 from puna.progress import say
@@ -40,7 +42,7 @@ class Machine:
     dtype: str
     """Type of the computation: "bfloat16" or "float32". Master weights, moments and losses are always float32."""
     kernels: str
-    """Instruction set and who makes the elementwise kernels, such as "AVX512, compiled by g++ 12.2.0"."""
+    """Which layer, instruction set and compiler, such as "reference layer, AVX512, compiled by g++ 12.2.0"."""
 
     @property
     def compute_type(self) -> Dtype:
@@ -60,11 +62,12 @@ def choose(train: Train, threads: int | None) -> Machine:
     dtype = train.dtype
     if dtype == "auto":
         dtype = "bfloat16" if has_bfloat16() else "float32"
-    kernels = f"{torch.backends.cpu.get_cpu_capability()}, not compiled"
+    path = f"{train.layer} layer, {torch.backends.cpu.get_cpu_capability()}"
+    kernels = f"{path}, not compiled"
     if train.compile != "off":
         reason = why_not_compiled()
         if not reason:
-            kernels = f"{torch.backends.cpu.get_cpu_capability()}, compiled by {compiler()}"
+            kernels = f"{path}, compiled by {compiler()}"
         elif train.compile == "on":
             mend = "install a C++ compiler (g++) and Python's headers, or set train.compile=auto"
             raise InputError(f"kernels cannot be compiled here: {reason}", where="train.compile", mend=mend)
@@ -83,10 +86,11 @@ def differences(then: Mapping[str, Any], now: Machine) -> list[str]:
     ]
 
 
-def segment(machine: Machine, start: int, fingerprint: str) -> dict[str, Any]:
-    """The entry of machine.json for a segment that begins after step `start`."""
+def record(folder: Path, machine: Machine, start: int, fingerprint: str) -> None:
+    """Add the entry of a segment, which begins after step `start`, to machine.json in the run `folder`."""
+    path = folder / "machine.json"
     features = torch.cpu.get_capabilities()
-    return {
+    entry = {
         "start_step": start,
         "fingerprint": fingerprint,
         "cpu": cpu_name(),
@@ -101,6 +105,8 @@ def segment(machine: Machine, start: int, fingerprint: str) -> dict[str, Any]:
         "kernels": machine.kernels,
         "compiler": compiler(),
     }
+    earlier = storage.read_json(path) if path.exists() else []
+    storage.write_json(path, [*earlier, entry])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where the inputs that a recipe names lie: files, globs, folders, URLs, and `package:NAME/PATH` for what pip installed.
+"""Where the inputs of a recipe lie: files, globs, folders, URLs, and `package:NAME/PATH` for what pip installed.
 
 A package is located through its metadata, never imported. What is recorded of an input are names that hold on any
 machine: relative to the folder that the recipe named, or inside the package.
@@ -100,9 +100,8 @@ def _package_files(declared: str) -> Iterator[Input]:
         location = Path(str(distribution.locate_file(member))).resolve()
         if not location.is_file():
             raise InputError("is listed by the package, but gone", where=declared, mend=f"install {name} again")
-        named = declared if len(path) and member.endswith(path) else f"{PACKAGE}{name}/{_below(member)}"
         version = f"{name} {distribution.version}"
-        yield Input(named, str(location), location.name, location.stat().st_size, version)
+        yield Input(f"{PACKAGE}{name}/{_below(member)}", str(location), location.name, location.stat().st_size, version)
 
 
 def _members(declared: str, distribution: metadata.Distribution, path: str) -> list[str]:
@@ -149,8 +148,8 @@ def _files(source: str, declared: str) -> Iterator[Input]:
         mend = "check the name; relative ones start from the folder in which puna runs"
         raise InputError("no such input", where=declared, mend=mend)
     for name in names:
-        location = (root / name).absolute()
-        yield Input(name, str(location), name, location.stat().st_size)
+        file = (root / name).absolute()
+        yield Input(name, str(file), name, file.stat().st_size)
 
 
 def _local(source: str, declared: str) -> tuple[Path, list[str]]:
@@ -158,18 +157,15 @@ def _local(source: str, declared: str) -> tuple[Path, list[str]]:
     path = Path(declared).expanduser()
     if path.is_file():
         return path.parent, [path.name]
-    pattern = "**/*"
+    root, pattern = path, "**/*"
     if not path.is_dir():
-        plain = [part for part in path.parts if not set(part) & set("*?[")]
-        depth = next((i for i, part in enumerate(path.parts) if part not in plain), None)
-        if depth is None:
-            return path, []
-        path, pattern = Path(*path.parts[:depth]), "/".join(path.parts[depth:])
-    found = (file.relative_to(path).as_posix() for file in path.glob(pattern) if file.is_file())
+        root = next((parent for parent in path.parents if parent.is_dir()), Path())
+        pattern = path.relative_to(root).as_posix()
+    found = (file.relative_to(root).as_posix() for file in root.glob(pattern) if file.is_file())
     names = [
         name for name in found if DUMPS[source].search(name) and not any(p.startswith(".") for p in name.split("/"))
     ]
-    return path, sorted(names)
+    return root, sorted(names)
 
 
 def _remote(declared: str) -> list[str]:
