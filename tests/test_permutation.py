@@ -47,7 +47,14 @@ def test_many_at_once_agree_with_one_at_a_time(size: int, seed: int, epoch: int,
 
 
 def test_seed_digest_source_and_epoch_each_give_another_order() -> None:
-    fields = [(1, "a", "b", 0), (2, "a", "b", 0), (1, "c", "b", 0), (1, "a", "c", 0), (1, "a", "b", 1), (1, "ab", "", 0)]
+    fields = [
+        (1, "a", "b", 0),
+        (2, "a", "b", 0),
+        (1, "c", "b", 0),
+        (1, "a", "c", 0),
+        (1, "a", "b", 1),
+        (1, "ab", "", 0),
+    ]
     orders = {tuple(permute(position, 1000, round_keys(*key)) for position in range(20)) for key in fields}
     assert len(orders) == len(fields)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_tokens import Documents, Spelling, document, stream, write_tokens
 
+from made_tokens import Documents, Spelling, document, stream, write_tokens
 from puna.errors import InputError
 from puna.tokens import manifest
 from puna.tokens.shards import Part, Shard, write_shard
@@ -33,7 +33,7 @@ def test_documents_come_back_as_they_were_written(
     stem = tmp_path_factory.mktemp("shard") / "00000"
     spelling = Spelling(vocabulary)
     documents = numbered(texts)
-    counts = write_shard(stem, iter(documents), spelling)  # type: ignore[arg-type]
+    counts = write_shard(stem, iter(documents), spelling)
     shard = Shard.open(stem)
     shard.verify()
     assert shard.tokens.tolist() == stream(documents, spelling)
@@ -48,13 +48,23 @@ def test_documents_come_back_as_they_were_written(
 
 
 def test_the_files_are_those_of_the_format(tmp_path: Path) -> None:
-    write_shard(tmp_path / "00000", THREE, Spelling())  # type: ignore[arg-type]
-    assert (tmp_path / "00000.bin").read_bytes().hex() == ""
-    assert (tmp_path / "00000.idx").read_bytes().hex() == ""
+    write_shard(tmp_path / "00000", THREE, Spelling())
+    assert (tmp_path / "00000.bin").read_bytes().hex() == "01006400650002000100020001007b007c007d000200"
+    index = [
+        "70756e61746f6b0a",  # magic
+        "0100 0200 2c010000",  # version, bytes a token, vocabulary
+        "0b00000000000000 0300000000000000 0500000000000000",  # tokens, documents, bytes of text
+        "88d5887661d4de3d9acf4ababe1eae2c",  # digest of the .bin
+        "941d6666b61e1124678fd9265c2349a8",  # of the content
+        "edc7c994736c4f838be0dad1c480eec1",  # of the index
+        "0000000000000000 0400000000000000 0600000000000000 0b00000000000000",  # offsets
+        "00000000000000000000000000000001 00000000000000000000000000000002 80000000000000000000000000000000",  # ids
+    ]
+    assert (tmp_path / "00000.idx").read_bytes() == bytes.fromhex("".join(index))
 
 
 def test_a_stretch_of_tokens_names_its_documents(tmp_path: Path) -> None:
-    write_shard(tmp_path / "00000", THREE, Spelling())  # type: ignore[arg-type]
+    write_shard(tmp_path / "00000", THREE, Spelling())
     shard = Shard.open(tmp_path / "00000")
     one, two, three = (name for name, _ in THREE)
     assert shard.parts(0, 11) == [Part(one, 0, 4), Part(two, 4, 6), Part(three, 6, 11)]
@@ -77,14 +87,14 @@ def test_documents_out_of_order_or_without_a_proper_id_are_refused(
     tmp_path: Path, documents: Documents, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        write_shard(tmp_path / "00000", documents, Spelling())  # type: ignore[arg-type]
+        write_shard(tmp_path / "00000", documents, Spelling())
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stem = tmp_path_factory.mktemp("written") / "00000"
-    write_shard(stem, THREE, Spelling())  # type: ignore[arg-type]
+    write_shard(stem, THREE, Spelling())
     return stem
 
 
@@ -153,7 +163,7 @@ def test_the_digest_is_of_the_content_whatever_the_folder_and_the_cut(tmp_path: 
         return write_tokens(tmp_path / name, {"books": cuts}, Spelling(vocabulary)).digest
 
     one = digest("one", [THREE])
-    assert one == ""
+    assert one == "xxh3:e9c2f86cf555454998f35d14c6bcecc3"
     assert digest("a é", [THREE[:1], THREE[1:]]) == one
     assert digest("three", [[], THREE[:2], THREE[2:]]) == one
     others = [
@@ -173,14 +183,14 @@ def test_shards_that_are_not_rising_id_ranges_are_refused(tmp_path: Path) -> Non
 
 
 def test_a_shard_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
-    write_shard(manifest.stem(tmp_path, "books", "00000"), THREE, Spelling(299))  # type: ignore[arg-type]
+    write_shard(manifest.stem(tmp_path, "books", "00000"), THREE, Spelling(299))
     with pytest.raises(InputError, match=r"00000\.idx: made with another tokenizer"):
-        manifest.build(tmp_path, {"books": ["00000"]}, Spelling())  # type: ignore[arg-type]
+        manifest.build(tmp_path, {"books": ["00000"]}, Spelling())
 
 
 def test_an_exchanged_shard_is_found(tmp_path: Path) -> None:
     built = write_tokens(tmp_path, {"books": [THREE]}, Spelling())
-    write_shard(manifest.stem(tmp_path, "books", "00000"), THREE[:2], Spelling())  # type: ignore[arg-type]
+    write_shard(manifest.stem(tmp_path, "books", "00000"), THREE[:2], Spelling())
     with pytest.raises(InputError, match=r"00000\.idx: not the shard"):
         manifest.verify(tmp_path, built)
 

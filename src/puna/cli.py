@@ -230,3 +230,7 @@ def _tell(error: Exception) -> int:
 
 def _terminated(number: int, frame: FrameType | None) -> Any:
     raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

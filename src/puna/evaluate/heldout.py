@@ -34,7 +34,7 @@ from puna.recipe import Recipe
 from puna.tokenizer import Tokenizer
 
 FORMAT = 1
-MOST_TRAINING_TEXT = 24_000_000  # bytes of a source; an n-gram model of so much takes about 900 MB of memory
+MOST_TRAINING_TEXT = 24_000_000  # bytes of a source; training an n-gram model on so much takes up to 900 MB
 COST = {"xz": 2.0, "zstd": 2.0, "ngram": 1.0}  # time for the same text, relative to each other
 
 
@@ -43,7 +43,7 @@ def baselines(folder: Path, recipe: Recipe, *, workers: int = 1) -> dict[str, An
 
     Reads heldout/, documents/ and tokenizer/ of the run. Where a source has no training text, or more than
     MOST_TRAINING_TEXT, what needs it (the n-gram model, primed compressors) is left out, and that is said. A worker
-    takes about 120 bytes of memory for a token of a source's training text, at most 900 MB. Returns what was written.
+    takes 60 to 110 bytes of memory for a token of a source's training text, at most 900 MB. Returns what was written.
     """
     encoding = _tokenizer(folder)
     sizes = {source: _size(texts) for source, texts in _held_out(folder, encoding).items()}

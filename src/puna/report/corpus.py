@@ -24,8 +24,6 @@ from puna.report.markup import (
 _LISTED = 40  # inputs of one source that are named one by one
 _EXAMPLE_LENGTH = 70  # characters of the record that is shown for each rule
 _EXAMPLES = 5  # records set aside that are shown for each source
-
-
 _UNITS = ("documents", "bytes")
 
 
@@ -173,7 +171,6 @@ def mixture(facts: Facts) -> Html:
     context = number(facts.mixture, "context")
     shares = [*((name, number(ration, "share")) for name, ration in rations), *((n, number(s)) for n, s in missing)]
     whole, windows = total(share for _, share in shares), total(number(ration, "windows") for _, ration in rations)
-    held = dict(_tokens(facts))
     rows: list[list[object]] = []
     for name, share in facts.by_source(dict(shares)):
         ration = at(facts.mixture, "sources", name)
@@ -183,14 +180,17 @@ def mixture(facts: Facts) -> Html:
                 name,
                 percent(_part(share, whole)),
                 percent(_part(read, windows)),
-                amount(number(held.get(name), "tokens")),
                 amount(None if read is None or context is None else read * context),
-                fixed(number(ration, "epochs"), 2),
-                fixed(number(ration, "max_epochs"), 2) if number(ration, "max_epochs") is not None else "none",
+                _epochs(ration),
             ]
         )
-    head = ["source", "share asked", "share read", "tokens there", "tokens read", "epochs", "at most"]
+    head = ["source", "share asked", "share read", "tokens read", "epochs (at most)"]
     return join(_planned(facts), table(head, rows))
+
+
+def _epochs(ration: Any) -> str:
+    epochs, most = fixed(number(ration, "epochs"), 2), number(ration, "max_epochs")
+    return epochs if most is None else f"{epochs} ({most:g})"
 
 
 def _planned(facts: Facts) -> Html:

@@ -109,14 +109,14 @@ def read(folder: Path) -> Facts:
         unreadable.append("recipe.toml")
     found = [json_of("records", path.name) for path in sorted((folder / "records").glob("*.json"))]
     named = [value for value in found if isinstance(at(value, "step"), str) and value["step"] != OWN_STEP]
-    records = {value["step"]: value for value in named if "counts" in value}
+    records = _in_order({value["step"]: value for value in named if "counts" in value})
     machine = json_of("machine.json")
     segments = machine if isinstance(machine, list) else at(machine, "segments") or [machine]
     return Facts(
         name=str(at(recipe, "name") or folder.name),
         recipe_text=text,
         recipe=recipe,
-        records={step: records[step] for step in sorted(records, key=lambda step: (_depth(step, records), step))},
+        records=records,
         begun=tuple(value["step"] for value in named if "counts" not in value),
         machine=[segment for segment in segments if isinstance(segment, dict)],
         parameters=_parameters(folder / "recipe.toml", number(records.get("tokenizer"), "counts", "pieces")),
@@ -172,10 +172,14 @@ def _parameters(path: Path, pieces: float | None) -> int | None:
     return asked.model.parameters(int(pieces or asked.tokenizer.pieces))
 
 
-def _depth(step: str, records: dict[str, dict[str, Any]], below: tuple[str, ...] = ()) -> int:
-    """How many steps had to be done one after another before this one."""
-    needs = [need for need, _ in items(records.get(step), "inputs") if need in records and need not in below]
-    return 1 + max((_depth(need, records, (*below, step)) for need in needs), default=-1)
+def _in_order(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each record after those of the steps that it needs, by name where that leaves a choice."""
+    left, placed = dict(sorted(records.items())), {}
+    while left:
+        ready = [step for step, record in left.items() if not left.keys() & dict(items(record, "inputs")).keys()]
+        for step in ready or list(left):  # steps that need each other are never written, but a file may be damaged
+            placed[step] = left.pop(step)
+    return placed
 
 
 def _curve(path: Path) -> Curve | None:

@@ -30,6 +30,7 @@ INK, MUTED, RULE, ACCENT, FAINT = "#010101", "#020202", "#030303", "#040404", "#
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", FAINT: "--faint"}
 _WIDTHS = {"wide": 720, "narrow": 340}  # units of the drawing, of the size of a CSS pixel
 _STRETCHES = 500  # a long curve is drawn in so many: more cannot be seen
+_SPACES = {"hspace": 0.1, "wspace": 0.1}  # between panels, in shares of a panel
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "puna",
@@ -138,7 +139,7 @@ def bits(rows: Sequence[str], panels: Sequence[Bars]) -> Html:
 def _bars(axes: Axes, rows: Sequence[str], panel: Bars, highest: float) -> None:
     places = range(len(rows))
     lengths = [value or 0.0 for value in panel.values]
-    axes.barh(places, lengths, height=0.52, color=[ACCENT, *[FAINT] * (len(rows) - 1)])
+    axes.barh(places, lengths, height=0.46, color=[ACCENT, *[FAINT] * (len(rows) - 1)])
     right = 1.24 * highest
     for place, value in zip(places, panel.values, strict=True):
         axes.text(right, place, fixed(value, 2), ha="right", va="center", color=ACCENT if place == 0 else MUTED)
@@ -212,7 +213,7 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, width: float) ->
     axes.plot(x[kept], y[kept], color=color, linewidth=width)
     axes.grid(True, axis="y")
     axes.set_xlim(0, 1.02 * float(x[-1]))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _both(label: str, draw: Callable[[Figure, bool], None], *, wide: int, narrow: int) -> Html:
@@ -224,7 +225,7 @@ def _svg(label: str, draw: Callable[[Figure, bool], None], name: str, height: in
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
-        figure = Figure(figsize=(_WIDTHS[name] / 72, height / 72), layout=ConstrainedLayoutEngine(hspace=0.08))
+        figure = Figure(figsize=(_WIDTHS[name] / 72, height / 72), layout=ConstrainedLayoutEngine(**_SPACES))
         figure.patch.set_visible(False)
         draw(figure, name == "narrow")
         for axes in figure.axes:

@@ -32,7 +32,7 @@ def machine(facts: Facts) -> Html:
             told = (join(f"{index}: ", element("code", value)) for index, value in enumerate(values, start=1))
             rows.append([key, join(*told, between="; ")])
     said = f"{count(len(segments))} training segments; values that differ are numbered by segment."
-    return join(table(["", "value"], rows, words=2), note(said) if len(segments) > 1 else "")
+    return join(table(["", "value"], rows, words=2, kind="values"), note(said) if len(segments) > 1 else "")
 
 
 def digests(facts: Facts) -> Html:

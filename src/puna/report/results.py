@@ -27,11 +27,6 @@ MODEL = "model"
 def headline(facts: Facts) -> Html:
     """What was made, of how much, and how good it is; for an unfinished run, how far it has come."""
     text = training_text(facts)["bytes"]
-    if facts.curve is not None and facts.parameters is not None:
-        made = f"A LLaMA of {amount(facts.parameters, 'parameters')}"
-        title = made if text is None else f"{made}, raised from {size(text)} of text"
-    else:
-        title = "A run that has not trained yet"
     scores = by_source(facts)
     of_the_run = [
         ("parameters", amount(facts.parameters)),
@@ -42,11 +37,21 @@ def headline(facts: Facts) -> Html:
     ]
     return join(
         element("p", "Puna, run ", element("bdi", facts.name), class_="overline"),
-        element("h1", title),
+        element("h1", _title(facts, text)),
         element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in of_the_run)),
         _verdict(facts, scores),
         _unfinished(facts),
     )
+
+
+def _title(facts: Facts, text: float | None) -> str:
+    if facts.curve is None:
+        return "A run that has not trained yet"
+    made = "A LLaMA" if facts.parameters is None else f"A LLaMA of {amount(facts.parameters, 'parameters')}"
+    step, steps = float(facts.curve.step[-1]), number(facts.mixture, "steps")
+    if steps is not None and step < steps:
+        return f"{made} in training: step {count(step)} of {count(steps)}"
+    return made if text is None else f"{made}, raised from {size(text)} of text"
 
 
 def _verdict(facts: Facts, scores: dict[str, dict[str, float]]) -> Html:
@@ -101,10 +106,10 @@ def bits(facts: Facts) -> Html:
             figure = fixed(values.get(name), 3)
             cells.append(element("strong", figure) if best else figure)
         lines.append(cells)
-    for what, key in (("held-out bytes", "bytes"), ("held-out documents", "documents"), ("held-out tokens", "tokens")):
-        given = [number(facts.heldout, key, source) for source in scores]
-        if any(value is not None for value in given):
-            lines.append([what, *(size(value) if key == "bytes" else count(value) for value in given)])
+    lines.append(["measured on"])
+    for key in ("bytes", "documents", "tokens"):
+        given = [number(facts.heldout or facts.baselines, key, source) for source in scores]
+        lines.append([key, *(size(value) if key == "bytes" else count(value) for value in given)])
     return join(
         element("figure", figures.bits([names.get(name, name) for name in rows], panels)),
         table(["bits per byte", *scores], lines),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from puna.report import figures
-from puna.report.facts import Facts, at, number
+from puna.report.facts import Facts, number
 from puna.report.markup import (
     Html,
     absent,
@@ -45,20 +45,18 @@ def curves(facts: Facts) -> Html:
     hidden = int(np.sum(curve.loss > figures.ceiling(curve)))
     caption = [f"Faint: {lines}. Strong: the mean over {count(span)} neighbouring ones. "]
     if hidden:
-        caption.append(f"{count(hidden)} with a higher loss, the first ones, lie above the picture.")
+        caption.append(f"Above the picture: {count(hidden)} of the first {lines}, with a higher loss.")
     return join(said, element("figure", figures.loss(curve), element("figcaption", *caption)))
 
 
 def _shape(facts: Facts) -> str:
-    """The model and its batch in one sentence, or nothing when the recipe cannot be read."""
+    """The model in one sentence, or nothing when the recipe cannot be read."""
     model = {key: number(facts.recipe, "model", key) for key in ("layers", "dim", "heads")}
     if None in model.values():
         return ""
-    context, batch = number(facts.recipe, "train", "context"), at(facts.recipe, "train", "batch")
-    return (
-        f"{count(model['layers'], 'layers')} of width {count(model['dim'])} with {count(model['heads'], 'heads')}, "
-        f"a context of {count(context, 'tokens')}, batches of {batch}. "
-    )
+    context = count(number(facts.recipe, "train", "context"), "tokens")
+    layers, heads = count(model["layers"], "layers"), count(model["heads"], "heads")
+    return f"{layers} of width {count(model['dim'])} with {heads} and a context of {context}. "
 
 
 def throughput(facts: Facts) -> Html:
@@ -91,8 +89,8 @@ def times(facts: Facts) -> Html:
     ]
     rows.append([element("strong", "all"), seconds(whole), "", ""])
     return join(
-        table(["step", "time", "share", ""], rows),
-        note("Of a step that was interrupted, the time since it was last taken up."),
+        table(["step", "time", "share", ""], rows, kind="shares"),
+        note("Of a step that was interrupted, the time since it was last taken up; the report itself is left out."),
     )
 
 

@@ -180,13 +180,14 @@ class Leave(Callback):
     """Ends the process after the step in which it was asked to, once that step is saved."""
 
     def step(self, training: Training, step: Step) -> None:
-        if training.stop and training.saved:
+        # A signal that came after the step was saved waits for the next one.
+        if training.stop and training.saved and training.saved.position == training.position:
             what = f"stopped after step {step.number} of {training.steps}, saved in {training.saved.path}"
             raise Interrupted(what, mend="the same command goes on from there")
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Remove the lines of metrics.jsonl behind `step`, and what a killed process left of one: they are written again."""
+    """Remove the lines of metrics.jsonl behind `step`, which will come again, and the half line of a killed process."""
     if not path.exists():
         return
     data = storage.read(path)

@@ -7,8 +7,8 @@
         state.json              where the training stands, and the machine whose bits these are
         checkpoint.json         the marker: format, step, fingerprint, size and digest of the other files
 
-A folder is filled aside and renamed, so a checkpoint stands whole or not at all; what a disk does to it later is found by
-the digests, and the one before it is used.
+A folder is filled aside and renamed, so a checkpoint stands whole or not at all; what a disk does to it later is found
+by the digests, and the one before it is used.
 """
 
 from __future__ import annotations

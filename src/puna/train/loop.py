@@ -15,9 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,13 +34,6 @@ from puna.train.checkpoint import Checkpoint, Position
 from puna.train.machine import Machine
 from puna.train.optimizer import Optimizer
 from puna.train.schedule import learning_rate
-
-
-class Batches(Protocol):
-    """Where tokens come from; `puna.tokens.windows.Windows` is one."""
-
-    def batch(self, start: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """(count, context + 1): the windows `start` to `start + count`, not with it."""
 
 
 def train(
@@ -64,39 +56,7 @@ def train(
     are damaged and no intact one is left, or were made by another machine; PunaError when losses stay non-finite.
     """
     windows = Windows(folder)
-    mixture = windows.mixture
-    config = ModelConfig.from_recipe(recipe, windows.manifest.vocabulary)
-    return train_on(
-        windows,
-        folder,
-        recipe,
-        config,
-        steps=mixture.steps,
-        batch_windows=mixture.batch_windows,
-        tokenizer=windows.manifest.tokenizer,
-        fingerprint=fingerprint,
-        threads=threads,
-        allow_other=allow_other,
-        callbacks=callbacks,
-    )
-
-
-def train_on(
-    batches: Batches,
-    folder: Path,
-    recipe: Recipe,
-    config: ModelConfig,
-    *,
-    steps: int,
-    batch_windows: int,
-    tokenizer: str,
-    fingerprint: str,
-    threads: int | None = None,
-    allow_other: bool = False,
-    callbacks: Sequence[Callback] = (),
-) -> dict[str, Any]:
-    """`train` on any source of windows. tokenizer: digest of its file, for config.json."""
-    checkpoints, lines = folder / "checkpoints", folder / "metrics.jsonl"
+    steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / "metrics.jsonl"
     found = checkpoint.newest(checkpoints, fingerprint)
     if found is None or found.position.step < steps:
         machine = machines.choose(recipe.train, threads)
@@ -104,13 +64,21 @@ def train_on(
             _refuse_other_machine(found, machine, allow_other)
             say(f"training goes on after step {found.position.step} of {steps}")
         with machines.settled(machine):
-            model, optimizer = _begin(recipe, config, machine, found)
-            position = found.position if found else Position()
-            machines.record(folder, machine, position.step, fingerprint)
-            training = Training(recipe.train, machine, model, optimizer, steps, position, fingerprint, tokenizer)
+            model, optimizer = _begin(recipe, windows.manifest.vocabulary, machine, found)
+            training = Training(
+                settings=recipe.train,
+                machine=machine,
+                model=model,
+                optimizer=optimizer,
+                steps=steps,
+                position=found.position if found else Position(),
+                fingerprint=fingerprint,
+                tokenizer=windows.manifest.tokenizer,
+            )
+            machines.record(folder, machine, training.position.step, fingerprint)
             metrics = Metrics(lines)
             own = (metrics, Shown(), Checkpoints(checkpoints, metrics))
-            _run(training, batches, batch_windows, (*own, *callbacks, Patience(), Leave()))
+            _run(training, windows, (*own, *callbacks, Patience(), Leave()))
         found = training.saved
     assert found is not None  # the last step is always saved
     return {
@@ -122,22 +90,23 @@ def train_on(
     }
 
 
-def _run(training: Training, batches: Batches, batch_windows: int, callbacks: Sequence[Callback]) -> None:
+def _run(training: Training, windows: Windows, callbacks: Sequence[Callback]) -> None:
     """Step until the last one."""
     with _asked_to_stop(training), ExitStack() as begun:
         for callback in callbacks:
             callback.start(training)
             begun.callback(callback.end, training)
         while not training.finished:
-            step = _step(training, batches, batch_windows, callbacks)
+            step = _step(training, windows, callbacks)
             for callback in callbacks:
                 callback.step(training, step)
 
 
-def _step(training: Training, batches: Batches, count: int, callbacks: Sequence[Callback]) -> Step:
+def _step(training: Training, windows: Windows, callbacks: Sequence[Callback]) -> Step:
     began = time.perf_counter()
     settings, optimizer, position = training.settings, training.optimizer, training.position
-    tokens_BL1 = torch.from_numpy(batches.batch(position.cursor, count))
+    count = windows.mixture.batch_windows
+    tokens_BL1 = torch.from_numpy(windows.batch(position.cursor, count))
     loss = _collect_gradients(training, tokens_BL1, settings.micro_batch or count)
     for callback in callbacks:
         callback.gradients(training)
@@ -156,20 +125,20 @@ def _collect_gradients(training: Training, tokens_BL1: Tensor, micro_batch: int)
     """Leave the gradient of the batch's mean nats per token on the masters; returns that mean."""
     count = tokens_BL1[:, 1:].numel()
     nats = 0.0
-    for part in tokens_BL1.split(micro_batch):
+    for part in torch.split(tokens_BL1, micro_batch):
         loss = training.model.loss(part)
-        (loss.nats / count).backward()  # over the tokens of the whole batch, however it is cut
+        torch.autograd.backward(loss.nats / count)  # over the tokens of the whole batch, however it is cut
         training.optimizer.collect()
         nats += loss.nats.item()
     return nats / count
 
 
-def _begin(recipe: Recipe, config: ModelConfig, machine: Machine, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
+def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
     """Model and optimizer as they were at the checkpoint, or as the seed gives them."""
-    model = Llama(config, dtype=torch.float32)
+    model = Llama(ModelConfig.from_recipe(recipe, vocabulary), dtype=torch.float32)
     if not found:
         weights.initialise(model, recipe.seed)
-    optimizer = Optimizer(model, machine.compute_type, recipe.train)
+    optimizer = Optimizer(model, getattr(torch, machine.dtype), recipe.train)
     if found:
         optimizer.restore(checkpoint.read_masters(found), checkpoint.read_moments(found), found.position.taken)
     if machine.compiles:
@@ -184,7 +153,7 @@ def _refuse_other_machine(found: Checkpoint, machine: Machine, allow_other: bool
     differing = machines.differences(found.machine, machine)
     if not differing:
         return
-    what = f"it was made with {'; '.join(differing)}"
+    what = f"it was made with {', '.join(differing)}"
     if allow_other:
         say(f"{found.path}: {what}: from here on the bits differ from an undisturbed training's")
         return

@@ -12,15 +12,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-from torch import dtype as Dtype
 
 from puna import storage
 from puna.engine import usable_cpus
@@ -43,10 +41,6 @@ class Machine:
     """Type of the computation: "bfloat16" or "float32". Master weights, moments and losses are always float32."""
     kernels: str
     """Which layer, instruction set and compiler, such as "reference layer, AVX512, compiled by g++ 12.2.0"."""
-
-    @property
-    def compute_type(self) -> Dtype:
-        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
 
     @property
     def compiles(self) -> bool:
@@ -77,13 +71,8 @@ def choose(train: Train, threads: int | None) -> Machine:
 
 
 def differences(then: Mapping[str, Any], now: Machine) -> list[str]:
-    """What differs from the recorded machine, in words: "2 threads then, 1 now"."""
-    told = {"torch": "torch {}", "threads": "{} threads", "dtype": "{}", "kernels": "{}"}
-    return [
-        f"{text.format(then.get(name))} then, {text.format(getattr(now, name))} now"
-        for name, text in told.items()
-        if then.get(name) != getattr(now, name)
-    ]
+    """What differs from the recorded machine, in words: "threads 2 (here 1)"."""
+    return [f"{name} {then.get(name)} (here {value})" for name, value in asdict(now).items() if then.get(name) != value]
 
 
 def record(folder: Path, machine: Machine, start: int, fingerprint: str) -> None:

@@ -1,11 +1,11 @@
 """AdamW on float32 master weights, with the gradient's norm bounded (section 2.3: 0.9, 0.95, decay 0.1, clip 1.0).
 
 The model computes with working copies of the masters, in bfloat16 where the processor has it. Gradients are taken to
-float32 before they are summed, bounded and used, and the copies are made anew from the masters after every step, so that
-no small change is lost to the short type. In float32 a working copy is its master: nothing is held twice.
+float32 before they are summed, bounded and used, and the copies are made anew from the masters after every step, so
+that no small change is lost to the short type. In float32 a working copy is its master: nothing is held twice.
 
-Decay: the paper gives 0.1 and does not say for which tensors. Here it acts on those with two dimensions (linear weights,
-embeddings), and not on the norms' weights, as is usual.
+Decay: the paper gives 0.1 and does not say for which tensors. Here it acts on those with two dimensions (linear
+weights, embeddings), and not on the norms' weights, as is usual.
 """
 
 from __future__ import annotations

@@ -11,10 +11,13 @@ model in every evaluation. The estimate is equation by equation that of Chen and
 - every order is interpolated with the next lower one, and unigrams with the uniform distribution over the whole closed
   vocabulary but <s>, which is never predicted.
 
+Measured against lmplz, all numbers are the same in its single precision; only, when it counts counts for the
+discounts, it takes the last n-gram of each lower order with its plain count, which on tiny texts shows.
+
 An n-gram is known by its node: its rank among the n-grams of its order, sorted by (node of all but the last piece,
 last piece). Such a pair packs into 64 bits for any order and vocabulary, so training is one sort an order and a lookup
-is one binary search an order, over all tokens at once. At order 5 training takes about 110 bytes of
-memory a token, the finished model at most 90.
+is one binary search an order, over all tokens at once. At order 5, training takes 60 bytes of memory for a token of
+ordinary text, 110 where hardly anything repeats.
 """
 
 from __future__ import annotations
@@ -46,6 +49,8 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class NgramModel:
+    """Probabilities of a piece after up to order - 1 others; `bos` and `eos` are the ids of <s> and </s>."""
+
     vocabulary: int
     bos: int
     eos: int
@@ -79,7 +84,7 @@ class NgramModel:
 def train(documents: Iterable[npt.ArrayLike], *, order: int = 5, vocabulary: int, bos: int, eos: int) -> NgramModel:
     """The model of `documents`, each the piece ids of a text without <s> and </s>.
 
-    Where discounts cannot be told from the counts of an order (fewer than one n-gram of count 1, 2 or 3, or a value
+    Where discounts cannot be told from the counts of an order (no n-gram of count 1, of 2 or of 3, or a value
     out of (0, count]), as in tiny texts, FALLBACK stands for them. ValueError: no documents, or ids that are no pieces.
     """
     tokens = stream(documents, vocabulary=vocabulary, bos=bos, eos=eos)

@@ -23,7 +23,7 @@ READERS = ("wikipedia", "github")
 
 def locate(source: str, recipe: Source) -> list[Input]:
     """The inputs that a source of the recipe names, sorted; InputError with the mend where one is missing."""
-    _reader(source)
+    _known(source)
     return _inputs.locate(source, recipe)
 
 
@@ -40,7 +40,11 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Docume
 
 
 def _reader(source: str) -> Any:
+    _known(source)
+    return importlib.import_module(f"puna.data.sources.{source}")
+
+
+def _known(source: str) -> None:
     if source not in READERS:
         mend = f"take [sources.{source}] out of the recipe, or empty its inputs"
         raise InputError(f"source {source}: this version reads {' and '.join(READERS)}", mend=mend)
-    return importlib.import_module(f"puna.data.sources.{source}")

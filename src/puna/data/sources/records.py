@@ -22,7 +22,7 @@ class Input:
     declared: str
     """As named in the recipe, or relative to the root of a glob or folder."""
     location: str
-    """Absolute path or URL of the file; for a package, of the folder of its metadata."""
+    """Absolute path or URL of the file; for a package, the folder from which its members are named."""
     dump: str
     """Part of each document's id: the file's name, or the package and its version."""
     size: int
@@ -37,7 +37,7 @@ class Input:
         """Of the file's bytes; of a package, of the paths, sizes and bytes of its files. Read when first asked for."""
         if not self.members:
             return storage.digest(self.location)
-        root = Path(self.location).parent
+        root = Path(self.location)
         state = xxhash.xxh3_128()
         for path, size in self.members:
             found = storage.digest(root / path) if (root / path).is_file() else "missing"

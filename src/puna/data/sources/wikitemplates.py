@@ -1,0 +1,256 @@
+"""What the templates that stand inside sentences mean, as text.
+
+A template's meaning is the wiki's own program, which a dump does not run, so templates are dropped, but for the ones
+here: their text is part of a sentence that would otherwise lose a quantity, a name, a date or a sign.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+SUPERSCRIPTS = str.maketrans("0123456789+-−–n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻ⁿ")
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """A template's arguments as clean text: those without a name in order, the others by name."""
+
+    positional: list[str] = field(default_factory=list)
+    named: dict[str, str] = field(default_factory=dict)
+    language: str = "en"
+
+    def __getitem__(self, index: int) -> str:
+        return self.positional[index] if index < len(self.positional) else ""
+
+
+Rule = Callable[[Arguments], str]
+
+
+def rule(name: str) -> Rule | None:
+    """The rule for a template by its name as written; None where it is to be dropped."""
+    name = normal(name)
+    known = RULES.get(name)
+    if known is None and name.startswith("lang-"):
+        return _first
+    return known
+
+
+def normal(name: str) -> str:
+    """A template's name as it is compared: without namespace and comments, lower case, single spaces."""
+    name = re.sub(r"<!--.*?-->", "", name, flags=re.DOTALL)
+    name = " ".join(name.replace("_", " ").split()).lower()
+    return name.removeprefix(":").removeprefix("template:").strip()
+
+
+def superscript(text: str) -> str:
+    """Digits and signs raised; other text as it is."""
+    return text.translate(SUPERSCRIPTS) if re.fullmatch(r"[-+−–]?[0-9n]+[-+−–]?|[-+−–]", text) else text
+
+
+def _first(given: Arguments) -> str:
+    return given[0]
+
+
+def _last(given: Arguments) -> str:
+    return next((value for value in reversed(given.positional) if value), "")
+
+
+def _said(text: str) -> Rule:
+    return lambda given: text
+
+
+def _behind(prefix: str) -> Rule:
+    return lambda given: f"{prefix}{given[0]}" if given[0] else ""
+
+
+UNITS = {
+    "sqmi": "sq mi", "sqft": "sq ft", "sqkm": "km²", "cuft": "cu ft", "cumi": "cu mi", "C": "°C", "F": "°F",
+    "kph": "km/h", "kn": "knots", "usgal": "US gal", "impgal": "imp gal", "lbs": "lb", "LT": "long tons",
+    "ST": "short tons", "MT": "t", "acre": "acres", "/sqmi": "per sq mi", "PD/sqmi": "per sq mi", "/km2": "per km²",
+    "PD/km2": "per km²",
+}  # fmt: skip
+SMALLER = {"in", "oz", "ft", "yd", "lb", "lbs", "st", "ch", "rd", "cwt", "d", "s", "c"}  # second unit: 5 ft 11 in
+BETWEEN = {
+    "-": "–", "–": "–", "to": " to ", "and": " and ", "&": " and ", "or": " or ", "x": " × ", "by": " by ", "*": " × ",
+    "×": " × ", "+/-": " ± ", "±": " ± ", "to(-)": "–", "and(-)": " and ", "-_": "–",
+}  # fmt: skip
+
+
+def _convert(given: Arguments) -> str:
+    """The quantity as it was measured: 10 km, 5 ft 11 in, 10 to 20 °C. What it is converted to is dropped."""
+    values = [value.strip() for value in given.positional]
+    text, index = "", 0
+    while index < len(values) and (number := values[index]):
+        text += number
+        following = values[index + 1] if index + 1 < len(values) else ""
+        if following in BETWEEN:
+            text += BETWEEN[following]
+            index += 2
+            continue
+        text += f" {_unit(following)}" if following else ""
+        index += 2
+        more = values[index : index + 2]
+        if len(more) < 2 or not re.fullmatch(r"[\d.,/+⁄½¼¾]+", more[0]) or more[1] not in SMALLER:
+            break
+        text += " "
+    return text.replace("−", "-").strip()
+
+
+def _unit(code: str) -> str:
+    return UNITS.get(code) or re.sub(r"(?<=[a-z])[23](?![\d-])", lambda power: superscript(power[0]), code)
+
+
+MONTHS = [
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+]  # fmt: skip
+
+
+def _date(given: Arguments) -> str:
+    """Year, month and day as the language's readers write them; a date already in words as it is."""
+    values = [value.strip() for value in given.positional if value.strip()]
+    if len(values) > 1 and not all(value.isdigit() for value in values[:3]):
+        return " ".join(values[:3])
+    if len(values) < 2:
+        return " ".join(values)
+    year, month, day = values[0], int(values[1][:2]), values[2] if len(values) > 2 else ""
+    if not 1 <= month <= 12:
+        return " ".join(values[:3])
+    if given.language != "en":
+        return "-".join([year, f"{month:02d}", f"{int(day[:2]):02d}"] if day else [year, f"{month:02d}"])
+    if not day:
+        return f"{MONTHS[month - 1]} {year}"
+    if given.named.get("df", "n")[:1] in "y1":
+        return f"{day} {MONTHS[month - 1]} {year}"
+    return f"{MONTHS[month - 1]} {day}, {year}"
+
+
+def _as_of(given: Arguments) -> str:
+    if "alt" in given.named:
+        return given.named["alt"]
+    month = int(given[1]) if given[1].isdigit() and 1 <= int(given[1]) <= 12 else 0
+    date = " ".join(part for part in (given[2], MONTHS[month - 1] if month else given[1], given[0]) if part)
+    since = "since" if "since" in given.named else "as of"
+    return f"{since if given.named.get('lc') else since.capitalize()} {date}"
+
+
+def _value(given: Arguments) -> str:
+    number = given[0] + (f"±{given[1]}" if given[1] else "")
+    power = given.named.get("e") or given.named.get("10^")
+    number += f"×10{superscript(power)}" if power else ""
+    unit = given.named.get("u") or given.named.get("ul") or given.named.get("up") or ""
+    return f"{number} {_unit(unit)}".strip()
+
+
+def _fraction(given: Arguments) -> str:
+    values = [value.strip() for value in given.positional if value.strip()]
+    if len(values) > 2:
+        return f"{values[0]} {values[1]}/{values[2]}"
+    return "/".join(values if len(values) == 2 else ["1", *values])
+
+
+def _ship(given: Arguments) -> str:
+    return " ".join(part for part in given.positional[:2] if part)
+
+
+def _japanese(given: Arguments) -> str:
+    inside = ", ".join(part for part in given.positional[1:3] if part)
+    return f"{given[0]} ({inside})" if given[0] and inside else given[0] or inside
+
+
+def _quotation(given: Arguments) -> str:
+    said = given.named.get("text") or given.named.get("quote") or given.named.get("1") or given[0]
+    return f"\n\n{said.strip()}\n\n" if said.strip() else ""
+
+
+def _items(given: Arguments) -> str:
+    return "\n" + "".join(f"\x05 {item.strip()}\n" for item in given.positional if item.strip())
+
+
+def _body(given: Arguments) -> str:
+    return f"\n{given.named.get('content') or _last(given)}\n"
+
+
+def _isotope(given: Arguments) -> str:
+    return f"{given[0]}-{given[1]}" if given[1] else given[0]
+
+
+def _years(prefix: str) -> Rule:
+    return lambda given: prefix + "–".join(part for part in given.positional[:2] if part)
+
+
+def _roman(suffix: str) -> Rule:
+    return lambda given: f"{given[0]}{given[1] or 'e'}{suffix}"
+
+
+_FAMILIES: list[tuple[str, Rule]] = [
+    ("convert|cvt|conv|unité|unite|unidad|unit|unité/2|heigth|height|ha|m", _convert),
+    ("lang|langue|rtl-lang|ltr-lang|nativename|native name", lambda given: given[1] or given[0]),
+    ("transl|transliteration|translit|script|polytonic|unicode|hebrew|arabic|grc|he|ar|lrm", _last),
+    (
+        "nowrap|nobr|nobreak|nobold|small|smaller|big|larger|midsize|abbr|tooltip|sic|em|strong|sc|smallcaps|smallcaps2|"
+        "allcaps|math|mvar|var|mono|code|tt|kbd|samp|ipa|ill|interlanguage link|vanchor|visible anchor|linktext|flag|"
+        "flagcountry|flagu|country|clarify span|nihongo2|nihongo3|zh|resize|font|color|not a typo|keypress|key|"
+        "красный|s|comment|число|formatnum|lc|uc|lcfirst|ucfirst|chem2|italic|bold|span|proper name|title|lk|main name|"
+        "pre2|angle|phonetic|nobility|as written|popdens|hs|wt|literal|notatypo|nbr|okina|angbr ia",
+        _first,
+    ),
+    ("as of", _as_of),
+    ("date|start date|end date|start-date|birth date|death date|birth date and age|birth-date|death-date|dts|dtsh", _date),
+    ("death date and age|film date|release date", _date),
+    ("circa|c.|ca|ca.", _behind("c. ")),
+    ("floruit|fl.", _behind("fl. ")),
+    ("reign|r.", _years("r. ")),
+    ("val|nombre", _value),
+    ("frac|fraction|sfrac|xfrac", _fraction),
+    ("chem|chemical formula|su", lambda given: "".join(given.positional)),
+    ("e|exp|10^", lambda given: f"×10{superscript(given[0])}"),
+    ("sup|exponent", lambda given: superscript(given[0])),
+    ("sub|ind", _first),
+    ("uss|hms|hmas|hmcs|rms|ss|ms|mv|ins|sms|hnlms|jds|rv|st", lambda given: ""),
+    ("ship|sclass|sclass-", _ship),
+    ("nihongo|nihongo foot|japanese", _japanese),
+    ("quote|cquote|bquote|blockquote|quotation|centered pull quote|citation bloc|cita|zitat|quote without source", _quotation),
+    ("unbulleted list|ubl|hlist|bulleted list|ordered list|unordered list|flowlist", _items),
+    ("plainlist|flatlist|columns-list|div col|colonnes|multicol|poem", _body),
+    ("nuclide|nuclide2", _isotope),
+    ("angbr", lambda given: f"⟨{given[0]}⟩"),
+    ("railgauge|track gauge", lambda given: re.sub(r"(?<=\d)mm", " mm", given[0])),
+    ("music", lambda given: {"flat": "♭", "sharp": "♯", "natural": "♮", "b": "♭", "#": "♯"}.get(given[0], "")),
+    ("siècle|s-", _roman(" siècle")),
+    ("literal translation|lit", lambda given: f"lit. '{given[0]}'"),
+    ("'|'-|apostrophe", _said("'")),
+    ("'s|'s-", _said("'s")),
+    ("' \"", _said("' \"")),
+    ("\" '", _said("\" '")),
+    ("!", _said("|")),
+    ("=|equals", _said("=")),
+    ("ndash|en dash", _said("–")),
+    ("mdash|em dash|mdashb|mdsh", _said("—")),
+    ("snd|spaced ndash|spnd|spndash|snds|–|ndashsp", _said(" – ")),
+    ("nbsp|thinsp|space|spaces|hair space|thin space|sp|0|zwj|spc|pad", _said(" ")),
+    ("dot|·|•|middot|bullet|dotsp", _said(" · ")),
+    ("pi|pi-", _said("π")),
+    ("times|x|×", _said("×")),
+    ("minus", _said("-")),
+    ("euro|€", _behind("€")),
+    ("gbp|£|pound", _behind("£")),
+    ("us$|usd", _behind("US$")),
+    ("inr|₹", _behind("₹")),
+]  # fmt: skip
+RULES: dict[str, Rule] = {name: apply for names, apply in _FAMILIES for name in names.split("|") if name}
+SHIPS = "uss hms hmas hmcs rms ss ms mv ins sms hnlms usat usns".split()
+RULES |= {ship: (lambda given, prefix=ship.upper(): f"{prefix} {given[0]}") for ship in SHIPS}  # type: ignore[misc]
+
+# Remarks of editors about a text: they leave no gap behind that would need mending.
+REMARKS = frozenset(
+    "citation needed|cn|fact|clarify|when|who|which|where|why|by whom|according to whom|dubious|sfn|sfnp|sfnm|rp|efn|"
+    "refn|r|ref|ref label|note label|note|efn-ua|efn-lr|page needed|verify source|failed verification|full|better source|"
+    "update inline|update after|relevance inline|disputed inline|specify|vague|quantify|harv|harvnb|harvtxt|ref harvard|"
+    "dead link|cite web|cite book|cite journal|cite news|citation|disambiguation needed|dn|anchor|refnest|weasel inline|"
+    "non-primary source needed|primary source inline|self-published source|attribution needed|needs update|fn|"
+    "réf. nécessaire|référence nécessaire|cita requerida|senza fonte|brak przypisu|carece de fontes|нет аи|källa behövs"
+    .split("|")
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""A tiny training that tests can run in a second: a run folder of made-up tokens and a recipe of a very small model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from made_tokens import Spelling, document, write_mixture, write_tokens
+from puna import recipe as recipes
+from puna.train.callbacks import Callback
+from puna.train.loop import train
+
+FINGERPRINT = "f" * 32
+STEPS = 12
+BIT_STABLE = ("step", "tokens", "loss", "learning_rate", "grad_norm", "skipped")  # columns of metrics.jsonl
+
+
+def recipe(*overrides: str) -> recipes.Recipe:
+    """Two layers of 32, windows of 32 tokens, twelve steps of four windows, a checkpoint every four."""
+    values = {
+        "sources.wikipedia.max_epochs": "none",
+        "model.dim": 32,
+        "model.heads": 2,
+        "model.layers": 2,
+        "train.context": 32,
+        "train.batch": 128,
+        "train.tokens": "none",
+        "train.steps": STEPS,
+        "train.warmup": 4,
+        "train.checkpoint_every": 4,
+        "train.compile": "off",
+    }
+    return recipes.load("laptop", [*(f"{key}={value}" for key, value in values.items()), *overrides])
+
+
+def make(folder: Path) -> Path:
+    """Write the tokens and the mixture of a run into `folder`."""
+    order = np.random.default_rng(1)
+    words = ["tea", "poi", "taro", "ulu", "niu"]
+    documents = [(document(number), " ".join(order.choice(words, 100))) for number in range(20)]
+    built = write_tokens(folder, {"wikipedia": [documents]}, Spelling())
+    write_mixture(folder, built, recipe())
+    return folder
+
+
+def run(folder: Path, *overrides: str, callbacks: Sequence[Callback] = (), **options: Any) -> dict[str, Any]:
+    """Train there, on one thread unless `threads` says otherwise."""
+    given = {"fingerprint": FINGERPRINT, "threads": 1, **options}
+    return train(folder, recipe(*overrides), callbacks=callbacks, **given)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def result(folder: Path, step: int = STEPS) -> list[Any]:
+    """All that must be the same bits after any history: the stable columns, and the last checkpoint's tensors."""
+    last = folder / "checkpoints" / f"step-{step:06d}"
+    tensors = [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors", "state.json")]
+    return [[[line[key] for key in BIT_STABLE] for line in metrics(folder)], tensors]

@@ -1,0 +1,152 @@
+"""The road from raw text to report, on a run small enough to be done in a test, and what a user can get wrong on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import tiny
+
+import puna
+from puna import storage
+
+STEPS = [
+    "inputs", "split.github", "extract.github", "duplicates.github", "split.wikipedia", "extract.wikipedia",
+    "duplicates.wikipedia", "heldout", "overlap.github", "documents.github", "overlap.wikipedia",
+    "documents.wikipedia", "tokenizer", "tokens.github", "tokens.wikipedia", "manifest", "mixture", "baselines",
+    "train", "evaluate", "samples", "report",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe, its dumps, and the finished run `run`."""
+    folder = tmp_path_factory.mktemp("home")
+    tiny.write(folder)
+    done = tiny.puna("run", folder / "tiny.toml", "--out", folder / "run", "--workers", "1", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    (folder / "screen.txt").write_text(done.stdout)
+    return folder
+
+
+def _go(home: Path, *arguments: str | Path) -> tuple[int, str]:
+    done = tiny.puna(*arguments, cwd=home)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_run_leaves_what_the_design_promises(home: Path) -> None:
+    run = home / "run"
+    assert {path.stem for path in (run / "records").iterdir()} == set(STEPS)
+    for name in ("recipe.toml", "tokenizer/tokenizer.model", "metrics.jsonl", "machine.json", "report.html", "log.txt"):
+        assert (run / name).is_file(), name
+    assert pq.read_table(run / "documents" / "wikipedia").num_rows > 20
+    training = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in training] == list(range(1, 25))
+    assert training[0].keys() >= {"step", "tokens", "loss", "learning_rate", "seconds"}
+    assert training[-1]["loss"] < training[0]["loss"]
+    bits = storage.read_json(run / "evaluations" / "heldout.json")["bits_per_byte"]
+    assert bits.keys() == {"all", "wikipedia", "github"}
+    for row in bits.values():
+        assert row.keys() == {"model", "xz", "xz_primed", "zstd", "zstd_primed", "ngram", "uniform"}
+        assert row["model"] < row["uniform"]
+
+
+def test_the_last_screen_says_what_was_made_how_good_it_is_and_what_to_type(home: Path) -> None:
+    screen = (home / "screen.txt").read_text()
+    for text in ("wikipedia", "held out", "trained on", "bits per byte", "report.html", "puna generate"):
+        assert text in screen
+
+
+def test_held_out_groups_and_duplicates_are_not_trained_on(home: Path) -> None:
+    trained = list(puna.documents(home / "run"))
+    held = list(puna.documents(home / "run", heldout=True))
+    assert {d.group for d in held if d.source == "github"} == {"mdurl"}
+    assert not {d.group for d in held} & {d.group for d in trained}
+    texts = [d.text for d in trained + held if d.source == "wikipedia"]
+    assert len(texts) == len(set(texts))
+    assert [d.id for d in trained if d.source == "wikipedia"] == sorted(d.id for d in trained if d.source == "wikipedia")
+    counts = storage.read_json(home / "run" / "records" / "documents.wikipedia.json")["counts"]
+    assert counts["dropped"]["duplicate"]["documents"] >= 4
+
+
+def test_every_window_is_made_of_documents_of_the_run(home: Path) -> None:
+    window = puna.window(home / "run", 0)
+    assert window.shape == (33,)
+    assert (window == puna.window(str(home / "run"), 0)).all()
+
+
+def test_a_finished_run_does_nothing_again(home: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (home / "run" / "records").iterdir()}
+    status, said = _go(home, "run", "tiny.toml", "--out", "run")
+    assert status == 0
+    assert "done in" not in said
+    assert before == {path: path.stat().st_mtime_ns for path in (home / "run" / "records").iterdir()}
+
+
+def test_a_changed_value_redoes_only_what_depends_on_it_and_says_so(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "run", tmp_path / "run")
+    status, said = _go(home, "run", "tiny.toml", "samples.tokens=5", "--out", tmp_path / "run")
+    assert status == 0
+    assert "samples: done again, since tokens changed from 16 to 5" in said
+    assert "train:" not in said
+
+
+def test_generate_continues_a_prompt_and_repeats_itself_by_seed(home: Path) -> None:
+    first = tiny.puna("generate", home / "run", "The river", "--tokens", "12", "--seed", "5")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("The river")
+    assert first.stdout == tiny.puna("generate", home / "run", "The river", "--tokens", "12", "--seed", "5").stdout
+    text = puna.load(home / "run").generate("The river", tokens=12, seed=5)
+    assert first.stdout in (f"The river{text}\n", f"{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "laptop", "train.lerning_rate=1"], "unknown key train.lerning_rate; did you mean train.learning_rate?"),
+        (["run", "laptopp"], "laptop"),
+        (["run", "missing.toml"], "missing.toml"),
+        (["run", "llama-7b"], "no source has any inputs"),
+        (["run", "tiny.toml", "--out", "tiny.toml"], "a file stands where the run folder should be"),
+        (["run", "tiny.toml", "--out", "/proc/nothing/here"], "cannot make the run folder"),
+        (["run", "tiny.toml", "sources.wikipedia.inputs=['none/*.bz2']", "--out", "new"], "none/*.bz2"),
+        (["run", "tiny.toml", "sources.github.inputs=['package:no-such-thing']", "--out", "new"], "no-such-thing"),
+        (["run", "laptop", "--out", "run"], "was made by the recipe 'tiny', not 'laptop'"),
+        (["run", "tiny.toml", "--workers", "0"], "--workers"),
+        (["generate", "nowhere", "x"], "nowhere"),
+        (["generate", "run", "x", "--top-p", "3"], "top-p"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_what_a_user_gets_wrong_is_one_line_and_status_2(home: Path, arguments: list[str], says: str) -> None:
+    done = tiny.puna(*arguments, cwd=home)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_corrupt_checkpoint_is_named(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "run", tmp_path / "run")
+    for weights in (tmp_path / "run" / "checkpoints").glob("*/model.safetensors"):
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+    status, said = _go(home, "generate", tmp_path / "run", "x")
+    assert status == 2
+    assert "model.safetensors" in said
+    assert "Traceback" not in said
+
+
+def test_help_and_recipe_show_work_everywhere(home: Path) -> None:
+    for command in ("run", "data", "tokenizer", "tokens", "train", "generate", "report", "recipe"):
+        status, said = _go(home, command, "--help")
+        assert status == 0
+        assert "Usage: " in said
+    shown = json.loads(tiny.puna("recipe", "show", "llama-65b", "--json").stdout)
+    assert (shown["model"]["dim"], shown["model"]["heads"], shown["model"]["layers"]) == (8192, 64, 80)
+    assert shown["sources"]["commoncrawl"]["share"] == 0.67
