@@ -151,9 +151,9 @@ class Heldout(Section):
 class Tokenizer(Section):
     pieces: Annotated[Positive, Field(ge=300), Takes("a whole number, 300 or more")] = 32_000
     """Pieces of the vocabulary, the 256 byte pieces and 3 control pieces among them."""
-    sample: PositiveBytes = 10_000_000_000
-    """Text that the pieces are learnt from at most, sampled by the seed."""
+    sample: PositiveBytes = 1_000_000_000
+    """Text that the pieces are learnt from at most, sampled by the seed; a byte of it takes 16 bytes of memory."""
     max_piece_length: Positive = 16
     """Characters of the longest piece."""
-    character_coverage: Annotated[Fraction, Field(gt=0), Takes("a number above 0, at most 1")] = 0.9995
+    character_coverage: Annotated[Fraction, Field(ge=0.98), Takes("a number from 0.98 to 1")] = 0.9995
     """Share of the sample's characters that get a piece of their own; the others are spelled in bytes."""

@@ -114,7 +114,7 @@ def locate_inputs(recipe: Recipe) -> dict[str, list[Input]]:
 def _baselines(recipe: Recipe, context: Context) -> Mapping[str, Any]:
     from puna.evaluate import heldout
 
-    return heldout.baselines(context.folder, recipe)
+    return heldout.baselines(context.folder, recipe, workers=context.workers)
 
 
 def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ INK, MUTED, RULE, ACCENT, FAINT = "#010101", "#020202", "#030303", "#040404", "#
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", FAINT: "--faint"}
 _WIDTHS = {"wide": 720, "narrow": 340}  # units of the drawing, of the size of a CSS pixel
 _STRETCHES = 500  # a long curve is drawn in so many: more cannot be seen
-_SPACES = {"hspace": 0.1, "wspace": 0.1}  # between panels, in shares of a panel
+_SPACES: dict[str, Any] = {"hspace": 0.1, "wspace": 0.1}  # between panels, in shares of a panel
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "puna",

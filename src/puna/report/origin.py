@@ -49,11 +49,11 @@ def digests(facts: Facts) -> Html:
     rows += [["tokens/manifest.json"], *_lines(known)] if known else []
     produced = [(step, at(record, "produced")) for step, record in facts.records.items() if at(record, "produced")]
     rows += [["steps: all that later ones read"], *_lines(produced, all_of_them=True)] if produced else []
-    for step, record in facts.records.items():
-        files = [
-            (name, at(value, "digest")) for name, value in items(record, "outputs") if not name.startswith("work/")
-        ]
-        rows += [[f"files of {step}"], *_lines(files)] if files else []
+    files: list[list[object]] = []
+    for record in facts.records.values():
+        kept = [(name, value) for name, value in items(record, "outputs") if not name.startswith("work/")]
+        files += _lines([(name, at(value, "digest")) for name, value in kept])
+    rows += [["files"], *files] if files else []
     if not rows:
         return absent("digests", "records/")
     return join(paragraph("Equal digests mean equal bytes."), table(["", "digest"], rows, words=2, kind="digests"))

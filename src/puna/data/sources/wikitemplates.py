@@ -10,7 +10,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-SUPERSCRIPTS = str.maketrans("0123456789+-−–n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻ⁿ")
+from puna.data.sources.wikiwords import names
+
+RAISED = str.maketrans("0123456789+-−–n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻ⁿ")
+LOWERED = str.maketrans("0123456789+-−–n", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋ₙ")
+SIMPLE = re.compile(r"[-+−–n0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,12 @@ def normal(name: str) -> str:
 
 def superscript(text: str) -> str:
     """Digits and signs raised; other text as it is."""
-    return text.translate(SUPERSCRIPTS) if re.fullmatch(r"[-+−–]?[0-9n]+[-+−–]?|[-+−–]", text) else text
+    return text.translate(RAISED) if SIMPLE.fullmatch(text) else text
+
+
+def subscript(text: str) -> str:
+    """Digits and signs lowered, so that 20 to the base 16 is not 2016; other text as it is."""
+    return text.translate(LOWERED) if SIMPLE.fullmatch(text) else text
 
 
 def _first(given: Arguments) -> str:
@@ -83,7 +92,7 @@ def _convert(given: Arguments) -> str:
     values = [value.strip() for value in given.positional]
     text, index = "", 0
     while index < len(values) and (number := values[index]):
-        text += number
+        text += _grouped(number) if given.language == "en" else number
         following = values[index + 1] if index + 1 < len(values) else ""
         if following in BETWEEN:
             text += BETWEEN[following]
@@ -96,6 +105,10 @@ def _convert(given: Arguments) -> str:
             break
         text += " "
     return text.replace("−", "-").strip()
+
+
+def _grouped(number: str) -> str:
+    return re.sub(r"(?<![\d.,])\d{5,}(?![\d,])", lambda digits: f"{int(digits[0]):,}", number)
 
 
 def _unit(code: str) -> str:
@@ -155,6 +168,10 @@ def _ship(given: Arguments) -> str:
     return " ".join(part for part in given.positional[:2] if part)
 
 
+def _ship_of(prefix: str) -> Rule:
+    return lambda given: f"{prefix} {given[0]}"
+
+
 def _japanese(given: Arguments) -> str:
     inside = ", ".join(part for part in given.positional[1:3] if part)
     return f"{given[0]} ({inside})" if given[0] and inside else given[0] or inside
@@ -181,76 +198,72 @@ def _years(prefix: str) -> Rule:
     return lambda given: prefix + "–".join(part for part in given.positional[:2] if part)
 
 
-def _roman(suffix: str) -> Rule:
-    return lambda given: f"{given[0]}{given[1] or 'e'}{suffix}"
+def _century(given: Arguments) -> str:
+    return f"{given[0]}{given[1] or 'e'} siècle" if given.language == "fr" else given[0]
 
 
 _FAMILIES: list[tuple[str, Rule]] = [
-    ("convert|cvt|conv|unité|unite|unidad|unit|unité/2|heigth|height|ha|m", _convert),
+    ("convert|cvt|conv|unité|unite|unidad|unit", _convert),
     ("lang|langue|rtl-lang|ltr-lang|nativename|native name", lambda given: given[1] or given[0]),
-    ("transl|transliteration|translit|script|polytonic|unicode|hebrew|arabic|grc|he|ar|lrm", _last),
+    ("transl|transliteration|translit|script|polytonic|unicode|hebrew|arabic", _last),
     (
         "nowrap|nobr|nobreak|nobold|small|smaller|big|larger|midsize|abbr|tooltip|sic|em|strong|sc|smallcaps|smallcaps2|"
         "allcaps|math|mvar|var|mono|code|tt|kbd|samp|ipa|ill|interlanguage link|vanchor|visible anchor|linktext|flag|"
-        "flagcountry|flagu|country|clarify span|nihongo2|nihongo3|zh|resize|font|color|not a typo|keypress|key|"
-        "красный|s|comment|число|formatnum|lc|uc|lcfirst|ucfirst|chem2|italic|bold|span|proper name|title|lk|main name|"
-        "pre2|angle|phonetic|nobility|as written|popdens|hs|wt|literal|notatypo|nbr|okina|angbr ia",
+        "flagcountry|flagu|nihongo2|resize|not a typo|keypress|key|comment|число|formatnum|lc|uc|lcfirst|ucfirst|chem2|"
+        "angbr ia|as written",
         _first,
     ),
     ("as of", _as_of),
-    ("date|start date|end date|start-date|birth date|death date|birth date and age|birth-date|death-date|dts|dtsh", _date),
-    ("death date and age|film date|release date", _date),
+    ("date|start date|end date|start-date|birth date|death date|birth-date|death-date|dts|release date", _date),
+    ("birth date and age|death date and age", _date),
     ("circa|c.|ca|ca.", _behind("c. ")),
     ("floruit|fl.", _behind("fl. ")),
     ("reign|r.", _years("r. ")),
     ("val|nombre", _value),
     ("frac|fraction|sfrac|xfrac", _fraction),
-    ("chem|chemical formula|su", lambda given: "".join(given.positional)),
+    ("chem|chemical formula", lambda given: "".join(map(subscript, given.positional))),
     ("e|exp|10^", lambda given: f"×10{superscript(given[0])}"),
     ("sup|exponent", lambda given: superscript(given[0])),
-    ("sub|ind", _first),
-    ("uss|hms|hmas|hmcs|rms|ss|ms|mv|ins|sms|hnlms|jds|rv|st", lambda given: ""),
+    ("sub|ind", lambda given: subscript(given[0])),
     ("ship|sclass|sclass-", _ship),
     ("nihongo|nihongo foot|japanese", _japanese),
-    ("quote|cquote|bquote|blockquote|quotation|centered pull quote|citation bloc|cita|zitat|quote without source", _quotation),
+    ("quote|cquote|bquote|blockquote|quotation|centered pull quote|citation bloc|cita|zitat", _quotation),
     ("unbulleted list|ubl|hlist|bulleted list|ordered list|unordered list|flowlist", _items),
     ("plainlist|flatlist|columns-list|div col|colonnes|multicol|poem", _body),
     ("nuclide|nuclide2", _isotope),
-    ("angbr", lambda given: f"⟨{given[0]}⟩"),
+    ("angbr|angle bracket|vr", lambda given: f"⟨{given[0]}⟩"),
     ("railgauge|track gauge", lambda given: re.sub(r"(?<=\d)mm", " mm", given[0])),
     ("music", lambda given: {"flat": "♭", "sharp": "♯", "natural": "♮", "b": "♭", "#": "♯"}.get(given[0], "")),
-    ("siècle|s-", _roman(" siècle")),
+    ("siècle|s|s-", _century),
     ("literal translation|lit", lambda given: f"lit. '{given[0]}'"),
     ("'|'-|apostrophe", _said("'")),
     ("'s|'s-", _said("'s")),
     ("' \"", _said("' \"")),
     ("\" '", _said("\" '")),
-    ("!", _said("|")),
     ("=|equals", _said("=")),
-    ("ndash|en dash", _said("–")),
-    ("mdash|em dash|mdashb|mdsh", _said("—")),
-    ("snd|spaced ndash|spnd|spndash|snds|–|ndashsp", _said(" – ")),
-    ("nbsp|thinsp|space|spaces|hair space|thin space|sp|0|zwj|spc|pad", _said(" ")),
-    ("dot|·|•|middot|bullet|dotsp", _said(" · ")),
-    ("pi|pi-", _said("π")),
-    ("times|x|×", _said("×")),
+    ("ndash|endash", _said("–")),
+    ("mdash|emdash|mdashb", _said("—")),
+    ("snd|spaced ndash|spnd|–", _said(" – ")),
+    ("nbsp|thinsp|space|spaces|hair space|thin space", _said(" ")),
+    ("dot|·|•|middot|bullet", _said(" · ")),
+    ("pi", _said("π")),
+    ("times", _said("×")),
     ("minus", _said("-")),
-    ("euro|€", _behind("€")),
-    ("gbp|£|pound", _behind("£")),
-    ("us$|usd", _behind("US$")),
-    ("inr|₹", _behind("₹")),
+    ("euro", _behind("€")),
+    ("gbp", _behind("£")),
+    ("us$", _behind("US$")),
+    ("inr", _behind("₹")),
 ]  # fmt: skip
-RULES: dict[str, Rule] = {name: apply for names, apply in _FAMILIES for name in names.split("|") if name}
-SHIPS = "uss hms hmas hmcs rms ss ms mv ins sms hnlms usat usns".split()
-RULES |= {ship: (lambda given, prefix=ship.upper(): f"{prefix} {given[0]}") for ship in SHIPS}  # type: ignore[misc]
+RULES: dict[str, Rule] = {name: apply for family, apply in _FAMILIES for name in names(family)}
+RULES |= {ship: _ship_of(ship.upper()) for ship in names("uss|hms|hmas|hmcs|rms|ss|ms|mv|ins|sms|hnlms|usat|usns")}
 
 # Remarks of editors about a text: they leave no gap behind that would need mending.
-REMARKS = frozenset(
-    "citation needed|cn|fact|clarify|when|who|which|where|why|by whom|according to whom|dubious|sfn|sfnp|sfnm|rp|efn|"
-    "refn|r|ref|ref label|note label|note|efn-ua|efn-lr|page needed|verify source|failed verification|full|better source|"
-    "update inline|update after|relevance inline|disputed inline|specify|vague|quantify|harv|harvnb|harvtxt|ref harvard|"
-    "dead link|cite web|cite book|cite journal|cite news|citation|disambiguation needed|dn|anchor|refnest|weasel inline|"
-    "non-primary source needed|primary source inline|self-published source|attribution needed|needs update|fn|"
-    "réf. nécessaire|référence nécessaire|cita requerida|senza fonte|brak przypisu|carece de fontes|нет аи|källa behövs"
-    .split("|")
-)  # fmt: skip
+REMARKS = names(
+    """citation needed|cn|fact|clarify|when|who|which|where|why|by whom|according to whom|dubious|sfn|sfnp|sfnm|rp|efn
+refn|r|ref|ref label|note label|note|efn-ua|efn-lr|page needed|verify source|failed verification|full
+better source|update inline|update after|relevance inline|disputed inline|specify|vague|quantify|harv|harvnb
+harvtxt|ref harvard|dead link|cite web|cite book|cite journal|cite news|citation|disambiguation needed|dn|anchor
+refnest|weasel inline|non-primary source needed|primary source inline|self-published source|attribution needed
+needs update|fn|réf. nécessaire|référence nécessaire|cita requerida|senza fonte|brak przypisu|carece de fontes
+нет аи|källa behövs"""
+)
