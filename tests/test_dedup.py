@@ -54,8 +54,7 @@ def test_a_damaged_exchange_file_is_named(tmp_path: Path) -> None:
     data = path.read_bytes()
     storage.write(path, data[:-3])
     with pytest.raises(InputError, match=r"0\.hashes: is cut short"):
-        for part in range(2):
-            exchange.read([path], part, exact.ROW)
+        [exchange.read([path], part, exact.ROW) for part in range(2)]
     storage.write(path, b"nonsense")
     with pytest.raises(InputError, match="damaged or of another format"):
         exchange.read([path], 0, exact.ROW)

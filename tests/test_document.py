@@ -85,7 +85,7 @@ def test_columns_and_tables_are_read_alone(tmp_path: Path) -> None:
 
 
 def test_nothing_stands_when_a_source_of_documents_fails(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), DocumentWriter(tmp_path / "a") as writer:  # noqa: PT012
+    with pytest.raises(RuntimeError), DocumentWriter(tmp_path / "a") as writer:
         writer.write(document())
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []

@@ -73,7 +73,7 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
         pids = [_written(tmp_path / name) for name in ("a", "b")]
         parent.kill()
         parent.wait()
-        gone, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=30)
+        _, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=30)
         assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 

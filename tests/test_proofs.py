@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import pytest
-import tiny
 
+import tiny
 from puna import storage
 
 pytestmark = pytest.mark.prove

@@ -175,7 +175,10 @@ def test_the_headline_says_plainly_which_baselines_are_better(make: Make) -> Non
     text = Page(make({"evaluations/heldout.json": {"bits_per_byte": scores}})).text
     assert "All held-out text: 2.000 bits per byte, fewer than every baseline" in text
     assert "5-gram, needs 2.100 (5.0\u00a0% more)" in text
-    assert "github: 1.500 bits per byte. The model does not beat xz primed (1.250)" in text
+    assert "github: 1.500 bits per byte. The model does not beat xz primed (1.250); it beats xz alone." in text
+    alone = Page(make({"evaluations/heldout.json": {"bits_per_byte": dict.fromkeys(("all", "github"), scores["all"])}}))
+    assert "All held-out text" not in alone.text
+    assert alone.text.count("needs 2.100") == 1
 
 
 def test_every_prompt_is_continued_once_unselected_and_recorded(
@@ -248,13 +251,14 @@ def test_numbers_carry_their_unit() -> None:
             markup.percent(0.0001),
             markup.percent(0),
             markup.seconds(0.84),
+            markup.seconds(0.01),
             markup.seconds(205),
             markup.size(None),
         )
     ]
     assert with_plain_spaces == [
         *("3.15 M parameters", "1.40 T tokens", "1.00 M", "12", "12,345 steps"),
-        *("12.3 %", "< 0.1 %", "0.0 %", "0.8 s", "3 min 25 s", "–"),
+        *("12.3 %", "< 0.1 %", "0.0 %", "0.8 s", "< 0.1 s", "3 min 25 s", "–"),
     ]
 
 

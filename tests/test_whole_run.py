@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import tiny
 
 import puna
+import tiny
 from puna import storage
 
 STEPS = [
@@ -67,7 +67,9 @@ def test_held_out_groups_and_duplicates_are_not_trained_on(home: Path) -> None:
     assert not {d.group for d in held} & {d.group for d in trained}
     texts = [d.text for d in trained + held if d.source == "wikipedia"]
     assert len(texts) == len(set(texts))
-    assert [d.id for d in trained if d.source == "wikipedia"] == sorted(d.id for d in trained if d.source == "wikipedia")
+    assert [d.id for d in trained if d.source == "wikipedia"] == sorted(
+        d.id for d in trained if d.source == "wikipedia"
+    )
     counts = storage.read_json(home / "run" / "records" / "documents.wikipedia.json")["counts"]
     assert counts["dropped"]["duplicate"]["documents"] >= 4
 
@@ -106,7 +108,10 @@ def test_generate_continues_a_prompt_and_repeats_itself_by_seed(home: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["run", "laptop", "train.lerning_rate=1"], "unknown key train.lerning_rate; did you mean train.learning_rate?"),
+        (
+            ["run", "laptop", "train.lerning_rate=1"],
+            "unknown key train.lerning_rate; did you mean train.learning_rate?",
+        ),
         (["run", "laptopp"], "laptop"),
         (["run", "missing.toml"], "missing.toml"),
         (["run", "llama-7b"], "no source has any inputs"),

@@ -1,4 +1,4 @@
-"""A whole run in seconds: a made Wikipedia dump, Python sources of small packages, a model of a few thousand weights."""
+"""A whole run in seconds: a made Wikipedia dump, Python sources of small packages, a tiny model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Puna raises a LLaMA from raw text. What a program uses of it:
 
-    puna.load(model).generate(prompt)     text from a run folder or a checkpoint
-    puna.documents(run)                   the training documents of a run, with their origins
-    puna.window(run, i)                   the token ids of training window i
+puna.load(model).generate(prompt)     text from a run folder or a checkpoint
+puna.documents(run)                   the training documents of a run, with their origins
+puna.window(run, i)                   the token ids of training window i
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from puna.progress import progress
 T = TypeVar("T")
 R = TypeVar("R")
 
+STOPPING = 10.0  # seconds in which a terminated worker is waited for
 AHEAD = 4  # tasks handed out per worker before their turn, so that memory does not grow with their number
 
 
@@ -49,6 +50,8 @@ def map_tasks(
     process: the readable twin of the pool. `size` weighs tasks for the progress bar. An exception of a task ends the
     map; a worker killed from outside (out of memory, mostly) ends it with a PunaError.
     """
+    if not tasks:
+        return
     with progress(label, sum(size(task) for task in tasks)) as bar:
         if workers <= 1 or len(tasks) <= 1:
             for task in tasks:
@@ -78,9 +81,11 @@ def _on_pool(function: Callable[[T], R], tasks: Sequence[T], workers: int, label
         mend = "most often memory ran out: run the same command with fewer --workers"
         raise PunaError("a worker process was killed", where=label, mend=mend) from None
     finally:
+        processes = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):
+        for process in processes:
             process.terminate()
+            process.join(STOPPING)
 
 
 def _begin_worker(parent: int) -> None:

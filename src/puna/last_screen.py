@@ -67,6 +67,8 @@ def _quality(heldout: Mapping[str, Any]) -> list[str]:
     """A table of held-out bits per byte, and in words where a baseline is better than the model."""
     bits: Mapping[str, Mapping[str, float]] = heldout["bits_per_byte"]
     columns = [name for name in NAMES if any(name in row for row in bits.values())]
+    if not columns:
+        return ["No text is held out, so nothing was measured; heldout.share holds some out."]
     width = max(len(NAMES[name]) for name in columns) + 2
     lines = ["Held-out text, bits per byte (lower is better)"]
     lines.append(" " * 13 + "".join(f"{NAMES[name]:>{width}}" for name in columns))

@@ -103,6 +103,9 @@ def _lock(folder: Path, take_over: bool) -> Iterator[None]:
         storage.sweep(folder)
     try:
         yield
+    except BaseException:
+        storage.sweep(folder)  # an interrupt ends workers in the middle of what they write
+        raise
     finally:
         with contextlib.suppress(OSError):
             if _holder(lock) == mine:

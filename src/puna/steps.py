@@ -9,7 +9,7 @@ that had not ended.
     records/STEP.json                    done: fingerprint, values, outputs with size, time and digest, counts, seconds
     records/STEP.begun.json              begun: fingerprint of the work whose parts may lie in the folder
     work/STEP/FINGERPRINT/TASK.json      done-record of one task, beside what it made
-    superseded/STEP-FINGERPRINT/         what an earlier value made; stays until `puna clean`
+    superseded/STEP-FINGERPRINT/         what an earlier value made; nothing removes it but its owner
 """
 
 from __future__ import annotations
@@ -79,13 +79,12 @@ class Context:
         a record whose files are gone or of another size does not count.
         """
         results = {name(task): _finished(self.folder, self.scratch, name(task)) for task in tasks}
-        missing = [task for task in tasks if results[name(task)] is None]
+        missing = [(name(task), task) for task in tasks if results[name(task)] is None]
         if len(missing) < len(tasks):
-            say(f"  {label}: {len(tasks) - len(missing)} of {len(tasks)} tasks were done before")
-        if missing:
-            run = partial(_run_task, function, self.folder, self.scratch, name)
-            for task, result in map_tasks(run, missing, workers=self.workers, label=label, size=size):
-                results[name(task)] = result
+            say(f"{label}: {len(tasks) - len(missing)} of {len(tasks)} tasks were done before")
+        run = partial(_run_task, function, self.folder, self.scratch)
+        done = map_tasks(run, missing, workers=self.workers, label=label, size=lambda named: size(named[1]))
+        results |= {task_name: result for (task_name, _), result in done}
         return [result for result in results.values() if result is not None]
 
 
@@ -122,8 +121,7 @@ def read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
 def _do(
     folder: Path, step: Step, fingerprint: str, workers: int, records: Mapping[str, Mapping[str, Any]]
 ) -> Mapping[str, Any]:
-    begun = folder / "records" / f"{step.name}.begun.json"
-    storage.write_json(begun, {"format": FORMAT, "step": step.name, "fingerprint": fingerprint})
+    begun = _begin(folder, step, fingerprint)
     context = Context(folder, step.name, fingerprint, workers, records)
     start = time.monotonic()
     counts = step.work(context)
@@ -157,6 +155,12 @@ def _do(
     return record
 
 
+def _begin(folder: Path, step: Step, fingerprint: str) -> Path:
+    begun = folder / "records" / f"{step.name}.begun.json"
+    storage.write_json(begun, {"format": FORMAT, "step": step.name, "fingerprint": fingerprint})
+    return begun
+
+
 def _set_aside(folder: Path, step: Step, fingerprint: str, record: Mapping[str, Any] | None) -> None:
     """Move away what other values made, so that nothing stale is taken for this step's; parts made under this very
     fingerprint stay, and the step goes on from them."""
@@ -166,7 +170,7 @@ def _set_aside(folder: Path, step: Step, fingerprint: str, record: Mapping[str, 
         earlier = record["fingerprint"]
     if earlier == fingerprint:
         return
-    aside = folder / "superseded" / f"{step.name}-{(earlier or 'unknown')[:8]}"
+    aside = folder / "superseded" / f"{step.name}-{earlier[:16] if earlier else time.time_ns()}"
     for path in _files(folder, [p for p in step.outputs if "{work}" not in p]):
         storage.move(path, aside / path.relative_to(folder))
     # The record goes last: as long as it stands, a killed run comes here again and moves the rest.
@@ -175,7 +179,9 @@ def _set_aside(folder: Path, step: Step, fingerprint: str, record: Mapping[str, 
 
 
 def _forget(folder: Path, step: Step, fingerprint: str) -> None:
-    """Let a step whose outputs were damaged start over: its tasks' records may vouch for what is no longer there."""
+    """Let a step whose outputs were damaged be done again: its tasks' records may vouch for what is no longer there.
+    What is whole of its outputs stays where it is, so that training goes on from a checkpoint that is intact."""
+    _begin(folder, step, fingerprint)
     storage.remove(folder / "records" / f"{step.name}.json")
     storage.remove(folder / _work(step.name, fingerprint))
 
@@ -253,13 +259,14 @@ def _difference(record: Mapping[str, Any], step: Step, records: Mapping[str, Map
 
 
 def _run_task(
-    function: Callable[[T, Path], Mapping[str, Any]], folder: Path, scratch: Path, name: Callable[[T], str], task: T
+    function: Callable[[T, Path], Mapping[str, Any]], folder: Path, scratch: Path, named: tuple[str, T]
 ) -> Mapping[str, Any]:
+    name, task = named
     start = time.monotonic()
     result = function(task, scratch)
     sizes = {file: storage.size(folder / file) for file in result.get("files", ())}
     record = {"format": FORMAT, "result": _plain(result), "sizes": sizes, "seconds": time.monotonic() - start}
-    storage.write_json(scratch / f"{name(task)}.json", record)
+    storage.write_json(scratch / f"{name}.json", record)
     plain: Mapping[str, Any] = record["result"]
     return plain
 

@@ -12,7 +12,6 @@ last `sync`.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import itertools

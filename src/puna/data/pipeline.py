@@ -36,7 +36,7 @@ NOT_CLEANING = {"inputs", "share", "max_epochs", "heldout_groups"}  # values of 
 
 def steps(recipe: Recipe, inputs: Mapping[str, Sequence[Input]]) -> list[Step]:
     """The data steps of a recipe in order; `inputs` are the located inputs of each source that has any."""
-    seen = {name: [_declared(entry) for entry in entries] for name, entries in inputs.items()}
+    seen = {name: [_seen(entry) for entry in entries] for name, entries in inputs.items()}
     graph = [Step("inputs", partial(_inputs, inputs), ("inputs.json",), values=seen)]
     for name, entries in inputs.items():
         cleaning = recipe.sources[name].model_dump(mode="json", exclude=NOT_CLEANING)
@@ -116,6 +116,13 @@ def bad_share(records: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> list[
 
 def _declared(entry: Input) -> dict[str, Any]:
     return {"declared": entry.declared, "dump": entry.dump, "version": entry.version, "size": entry.size}
+
+
+def _seen(entry: Input) -> dict[str, Any]:
+    """What a look at an input tells: another time is enough to read it again and compare digests."""
+    path = Path(entry.location)
+    time = path.stat().st_mtime_ns if path.is_file() else None
+    return _declared(entry) | {"modified": time}
 
 
 def _choice(recipe: Recipe, inputs: Mapping[str, Sequence[Input]]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The verdicts, and the last exchange: every kept document goes to the shard of its id.
 
-Documents of a source end up sorted by id in shards that are ranges of ids. Ids are hashes, so each shard is a fair sample
-of the source, and which task, file or worker a document came through leaves no mark.
+Documents of a source end up sorted by id in shards that are ranges of ids. Ids are hashes, so each shard is a fair
+sample of the source, and which task, file or worker a document came through leaves no mark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def _write_ranges(table: pa.Table, location: Path, parts: int) -> None:
     keys = np.fromiter((int(i[:16], 16) for i in table["id"].to_pylist()), np.uint64, len(table))
     ends = np.searchsorted(exchange.ranges(keys, parts), np.arange(parts + 1)).tolist()
     with storage.create(location) as file, pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
-        for start, end in zip(ends, ends[1:], strict=False):
+        for start, end in pairwise(ends):
             writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
 
 

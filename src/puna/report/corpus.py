@@ -22,7 +22,7 @@ from puna.report.markup import (
 )
 
 _LISTED = 40  # inputs of one source that are named one by one
-_EXAMPLE_LENGTH = 70  # characters of the record that is shown for each rule
+_EXAMPLE_LENGTH = 48  # characters of the record that is shown for each rule
 _EXAMPLES = 5  # records set aside that are shown for each source
 _UNITS = ("documents", "bytes")
 
@@ -80,7 +80,7 @@ def _example(value: Any) -> Html:
     """The first record that a rule dropped, by its key."""
     examples = at(value, "examples")
     first = examples[0] if isinstance(examples, list) and examples else None
-    named = " ".join(str(at(first, part) or "") for part in ("key", "text")).strip()
+    named = " ".join(f"{at(first, 'key') or ''} {at(first, 'text') or ''}".split())
     shortened = named if len(named) <= _EXAMPLE_LENGTH else f"{named[:_EXAMPLE_LENGTH].rstrip()}…"
     return element("span", "such as ", shortened, class_="note") if named else Html("")
 
@@ -184,7 +184,8 @@ def mixture(facts: Facts) -> Html:
                 _epochs(ration),
             ]
         )
-    head = ["source", "share asked", "share read", "tokens read", "epochs (at most)"]
+    capped = any(number(ration, "max_epochs") is not None for _, ration in rations)
+    head = ["source", "share asked", "share read", "tokens read", "epochs (at most)" if capped else "epochs"]
     return join(_planned(facts), table(head, rows))
 
 

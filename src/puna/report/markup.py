@@ -142,6 +142,8 @@ def seconds(value: float | None) -> str:
     """A length of time: 0.8 s, 3 min 20 s, 2 h 05 min."""
     if value is None:
         return NONE
+    if 0 < value < 0.05:
+        return "<\u00a00.1\u00a0s"
     return _unit(f"{value:.1f}", "s") if value < 9.95 else progress.seconds(value).replace(" ", "\u00a0")
 
 

@@ -56,7 +56,7 @@ def _title(facts: Facts, text: float | None) -> str:
 
 def _verdict(facts: Facts, scores: dict[str, dict[str, float]]) -> Html:
     """A line on all held-out text and one on every source: the best baseline, or those that the model does not beat."""
-    judged = {source: values for source, values in scores.items() if MODEL in values and len(values) > 1}
+    judged = {source: values for source, values in _told(scores).items() if MODEL in values and len(values) > 1}
     if not judged:
         return absent("bits per byte on held-out text beside the baselines", "evaluations/heldout.json")
     lines = []
@@ -75,10 +75,15 @@ def _compared(values: dict[str, float], names: dict[str, str]) -> str:
         more = percent(value / model - 1)
         closest = f"the closest, {names.get(name, name)}, needs {fixed(value, 3)} ({more} more)"
         return f"{fixed(model, 3)} bits per byte, fewer than every baseline; {closest}."
-    listed = ", ".join(f"{names.get(name, name)} ({fixed(value, 3)})" for value, name in ahead)
-    behind = len(others) - len(ahead)
-    rest = f" It beats the other {behind}." if behind > 1 else " It beats the other one." if behind else ""
-    return f"{fixed(model, 3)} bits per byte. The model does not beat {listed}.{rest}"
+    better = _listed([f"{names.get(name, name)} ({fixed(value, 3)})" for value, name in ahead])
+    worse = _listed([names.get(name, name) for value, name in others if value > model])
+    return (
+        f"{fixed(model, 3)} bits per byte. The model does not beat {better}; it beats {worse or 'none of the others'}."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def _unfinished(facts: Facts) -> Html:
@@ -92,7 +97,7 @@ def _unfinished(facts: Facts) -> Html:
 
 def bits(facts: Facts) -> Html:
     """The bar chart by source, the table behind it, and how each number was measured."""
-    scores = by_source(facts)
+    scores = _told(by_source(facts))
     if not scores:
         return absent("bits per byte on held-out text", "evaluations/heldout.json")
     names = labels(facts)
@@ -171,6 +176,12 @@ def by_source(facts: Facts) -> dict[str, dict[str, float]]:
                 {name: value for name, value in read if value is not None and value > 0}
             )
     return {source: values for source, values in facts.by_source(merged) if values}
+
+
+def _told(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Of a run with one source, that source alone: "all" says the same."""
+    one = {source: values for source, values in scores.items() if source != "all"}
+    return one if len(one) == 1 and [scores.get("all")] == list(one.values()) else scores
 
 
 def labels(facts: Facts) -> dict[str, str]:

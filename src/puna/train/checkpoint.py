@@ -113,14 +113,15 @@ def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
     """
     damaged = None
     for path in reversed(_folders(folder)):
+        if _fingerprint(path) not in ("", fingerprint):
+            continue
         reason = why_damaged(path)
         if reason:
             say(f"{path}: this checkpoint is damaged and not used: {reason}")
             damaged = path
             continue
         state = storage.read_json(path / "state.json")
-        if state["fingerprint"] == fingerprint:
-            return Checkpoint(path, _position(state), state["machine"])
+        return Checkpoint(path, _position(state), state["machine"])
     if damaged is not None:
         mend = f"delete the folder {folder} to train from the start"
         raise InputError("no checkpoint in it is intact", where=str(folder), mend=mend)

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -176,7 +176,8 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         training.stop = True
         restore()
-        say("asked to stop: this step is finished and saved first; a second signal ends it at once")
+        with suppress(RuntimeError):  # the step may be in the middle of a line of its own
+            say("asked to stop: this step is finished and saved first; a second signal ends it at once")
 
     for number in old:
         signal.signal(number, stop)

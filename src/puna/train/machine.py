@@ -66,8 +66,11 @@ def choose(train: Train, threads: int | None) -> Machine:
             mend = "install a C++ compiler (g++) and Python's headers, or set train.compile=auto"
             raise InputError(f"kernels cannot be compiled here: {reason}", where="train.compile", mend=mend)
         else:
-            say(f"kernels are not compiled, since {reason}: training takes about a third longer")
-    return Machine(torch.__version__, threads, dtype, kernels)
+            say(f"kernels are not compiled, since {reason}; training is slower")
+    machine = Machine(torch.__version__, threads, dtype, kernels)
+    first = "; the first step takes longer, since it compiles them" if machine.compiles else ""
+    say(f"training in {dtype}, threads: {threads}, {kernels}{first}")
+    return machine
 
 
 def differences(then: Mapping[str, Any], now: Machine) -> list[str]:

@@ -1,8 +1,8 @@
 """The one exchange of global steps: rows go from shards to ranges of a key, and verdicts go back.
 
-A writing task sorts its rows by a key and cuts them at the borders of P equal ranges; a reading task takes one range from
-every file. Memory is one range, whatever the corpus. One file a task and one read a file and range, so that the same
-works on a folder and on an object store.
+A writing task sorts its rows by a key and cuts them at the borders of P equal ranges; a reading task takes one range
+from every file. Memory is one range, whatever the corpus. One file a task and one read a file and range, so that the
+same works on a folder and on an object store.
 
     file: b"PUNAXCH1", uint64 P, uint64 row size, uint64 offsets[P + 1] in rows, rows       (little-endian)
 """

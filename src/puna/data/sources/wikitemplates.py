@@ -38,6 +38,8 @@ def rule(name: str) -> Rule | None:
     known = RULES.get(name)
     if known is None and name.startswith("lang-"):
         return _first
+    if known is None and re.fullmatch(r"[ivx]+e siècle", name):
+        return _said(f"{name.partition('e ')[0].upper()}e siècle")
     return known
 
 
@@ -203,19 +205,19 @@ def _century(given: Arguments) -> str:
 
 
 _FAMILIES: list[tuple[str, Rule]] = [
-    ("convert|cvt|conv|unité|unite|unidad|unit", _convert),
+    ("convert|cvt|conv|conversie|unité|unite|unidad|unit", _convert),
     ("lang|langue|rtl-lang|ltr-lang|nativename|native name", lambda given: given[1] or given[0]),
     ("transl|transliteration|translit|script|polytonic|unicode|hebrew|arabic", _last),
     (
         "nowrap|nobr|nobreak|nobold|small|smaller|big|larger|midsize|abbr|tooltip|sic|em|strong|sc|smallcaps|smallcaps2|"
-        "allcaps|math|mvar|var|mono|code|tt|kbd|samp|ipa|ill|interlanguage link|vanchor|visible anchor|linktext|flag|"
+        "allcaps|math|mvar|var|mono|code|tt|kbd|samp|ipa|ill|interlanguage link|vanchor|visible anchor|flag|"
         "flagcountry|flagu|nihongo2|resize|not a typo|keypress|key|comment|число|formatnum|lc|uc|lcfirst|ucfirst|chem2|"
-        "angbr ia|as written",
+        "angbr ia|as written|ta|szám|fmtn|nts|linktext",
         _first,
     ),
     ("as of", _as_of),
     ("date|start date|end date|start-date|birth date|death date|birth-date|death-date|dts|release date", _date),
-    ("birth date and age|death date and age", _date),
+    ("birth date and age|death date and age|date de naissance|date de décès|date-|date de naissance-", _date),
     ("circa|c.|ca|ca.", _behind("c. ")),
     ("floruit|fl.", _behind("fl. ")),
     ("reign|r.", _years("r. ")),
@@ -235,6 +237,11 @@ _FAMILIES: list[tuple[str, Rule]] = [
     ("railgauge|track gauge", lambda given: re.sub(r"(?<=\d)mm", " mm", given[0])),
     ("music", lambda given: {"flat": "♭", "sharp": "♯", "natural": "♮", "b": "♭", "#": "♯"}.get(given[0], "")),
     ("siècle|s|s-", _century),
+    ("séc", _behind("século ")),
+    ("segle", _behind("segle ")),
+    ("нп3|нп4|нп5|не переведено|не переведено 3|не переведено 5", lambda given: given[1] or given[0]),
+    ("p.", _behind("p. ")),
+    ('"', lambda given: f"„{given[0]}“"),
     ("literal translation|lit", lambda given: f"lit. '{given[0]}'"),
     ("'|'-|apostrophe", _said("'")),
     ("'s|'s-", _said("'s")),

@@ -120,6 +120,7 @@ def _line(line: str) -> str:
         return ""  # a row of a table that was never closed
     line = re.sub(r"\{\{.*$|\}\}|<ref\b.*$", "", line)
     line = re.sub(r"\[\[(?:[^\[\]|]*\|)?|\]\]", "", line)
+    line = re.sub(r"-\{(?:[^{}|]*\|)?(?:[a-z-]+:)?([^{};]*)[^{}]*\}-", r"\1", line)  # one text for two scripts
     line = re.sub(r"__[A-ZА-ЯÄÖÜ]+__", "", line)
     if GAP in line:
         line = _without_gaps(line)
@@ -157,13 +158,13 @@ def _without_empty(line: str) -> str:
     line = re.sub(r" +", " ", line)
     line = re.sub(r"\(\s*[,;:]\s*", "(", line)
     line = re.sub(r"\s*[,;:]?\s*\)", ")", line)
-    line = re.sub(r"\(\s+", "(", line)
+    line = re.sub(r"(?<=[(\[])\s+|(?<=\w)\s+(?=\])", "", line)
     line = re.sub(r"\((?:e\.g\.|i\.e\.|see|see also|cf\.?)?\)|\[\s*\]|\"\s*\"(?!\w)", "", line)
     line = re.sub(r" +", " ", line)
     line = re.sub(r" ([,.])(?![.\w])", r"\1", line)
     line = re.sub(r",(?:\s*,)+", ",", line)
     line = re.sub(r",\s*\.(?!\w|\.)", ".", line)
-    return line.strip()
+    return re.sub(r"^[,.;:](?!\S)", "", line.strip()).strip()
 
 
 def _without_quotes(line: str) -> str:

@@ -71,7 +71,7 @@ enllaços externs|aiheesta muualla|dış bağlantılar|外部リンク|外部链
         """see also|siehe auch|voir aussi|articles connexes|véase también|voci correlate|zie ook|zobacz też|ver também
 см. также|див. також|дивіться також|se även|se också|se også|související články|viz též|lásd még
 kapcsolódó szócikkek|vezi și|vezi şi|вижте също|povezani članci|vidi još|види још|такође погледајте|glej tudi
-vegeu també|katso myös|ayrıca bakınız|関連項目|参见|參見|انظر أيضا|related pages"""
+vegeu també|katso myös|ayrıca bakınız|関連項目|参见|參見|انظر أيضا|انظر أيضًا|related pages"""
     ),
     "further reading": names(
         """further reading|weiterführende literatur|literatur|bibliographie|lecturas adicionales|verder lezen|literatuur
