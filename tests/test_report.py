@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from puna import generate
 from puna import recipe as recipes
+from puna.errors import InputError
 from puna.evaluate.samples import samples as make_samples
 from puna.report import facts, figures, markup, write
 from puna.report.page import page as page_of
@@ -126,6 +127,12 @@ def test_an_empty_folder_gives_a_page_that_names_what_is_missing(tmp_path: Path)
         "recipe.toml",
     ):
         assert file in page.text
+
+
+def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such run folder"):
+        write(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("step", ["extract.wikipedia", "documents.github", "tokenizer", "train"])

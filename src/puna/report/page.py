@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from puna import storage
+from puna.errors import InputError
 from puna.report import corpus, facts, origin, results, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
@@ -33,6 +34,8 @@ def write(folder: Path) -> Path:
     The page tells what is there; a run folder that is almost empty gives a page that says so. InputError when there is
     no such folder.
     """
+    if not folder.is_dir():
+        raise InputError("no such run folder", where=str(folder), mend="give the folder of a run")
     target = folder / "report.html"
     storage.write(target, page(facts.read(folder)).encode())
     return target

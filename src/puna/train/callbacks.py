@@ -156,11 +156,11 @@ class Shown(Callback):
         self._first = True
 
     def step(self, training: Training, step: Step) -> None:
-        speed = f"{step.tokens / step.seconds:,.0f} tokens/s"
-        self._bar.advance(1, f"step {step.number} of {training.steps}, loss {step.loss:.3f}, {speed}")
         if self._first:  # it held the compilation, and says nothing of the steps to come
             self._first = False
-            self._bar.started, self._bar.first = time.monotonic(), self._bar.done
+            self._bar.started, self._bar.first = time.monotonic(), self._bar.done + 1
+        speed = f"{step.tokens / step.seconds:,.0f} tokens/s"
+        self._bar.advance(1, f"step {step.number} of {training.steps}, loss {step.loss:.3f}, {speed}")
 
     def end(self, training: Training) -> None:
         self._open.close()

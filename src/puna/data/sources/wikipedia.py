@@ -158,7 +158,7 @@ def _key_in(xml: bytes) -> str:
     title = re.search(rb"<title>([^<]{1,200})", xml)
     words = [f"page {number[1].decode()}"] if number else []
     words += [f"({title[1].decode('utf-8', 'replace').strip()})"] if title else []
-    return " ".join(words)
+    return " ".join(re.sub(r"[\x00-\x1f]", "?", word) for word in words)
 
 
 def _one_line(error: Exception) -> str:

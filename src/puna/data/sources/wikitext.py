@@ -45,6 +45,12 @@ HIDDEN = re.compile(
     r"display\s*:\s*none|\b(noprint|navbox|metadata|mbox|infobox|thumb|hatnote|dablink)\b", re.IGNORECASE
 )
 EDITION = re.compile(r"[a-z]{2,3}(-[a-z]{2,8})*|simple")
+BROKEN = re.compile(
+    r"</ref\b[^<>]*>|</?(?:references|nowiki|noinclude|includeonly|onlyinclude|div|span|small|big|center|font|table|tr|td|th|tbody|"
+    r"caption|b|i|u|s|p|sub|sup|em|strong|tt|code|cite|blockquote|gallery|poem|math|pre|source|br|hr|li|ul|ol|dl|dd|dt|"
+    r"abbr|var|kbd|del|ins|nobr|noprint|section|timeline|imagemap)\b[^<>]*/?>",
+    re.IGNORECASE,
+)
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 OPENINGS = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|\[(?=http)|\]|<!--|-->|<(/?)([a-zA-Z]+)([^<>]*)(>?)")
 
@@ -86,7 +92,7 @@ class _Reader:
     def _node(self, node: Node) -> str:
         match node:
             case Text():
-                return str(node.value)
+                return BROKEN.sub("", str(node.value))
             case Wikilink():
                 return self._link(node)
             case Template():
@@ -94,7 +100,8 @@ class _Reader:
             case Tag():
                 return self._tag(node)
             case Heading():
-                return f"\n{wikitidy.HEADING}{node.level}{self.text(node.title).strip()}\n"
+                title = self.text(node.title).replace(wikitidy.BREAK, " ")
+                return f"\n{wikitidy.HEADING}{node.level}{' '.join(title.split())}\n"
             case HTMLEntity():
                 return _character(node)
             case ExternalLink():
@@ -165,12 +172,15 @@ class _Reader:
 
     def _table(self, table: Tag) -> str:
         """A table's rows as lines, cells between bars."""
-        rows = []
-        for row in table.contents.ifilter_tags(recursive=False, matches=lambda tag: tag.tag == "tr"):
-            cells = row.contents.filter_tags(recursive=False, matches=lambda tag: tag.tag in ("td", "th"))
-            texts = [" ".join(self.text(cell.contents).split()) for cell in cells]
-            rows.append(" | ".join(text for text in texts if text))
-        return "\n" + "".join(f"{row}\n" for row in rows)
+        rows: list[list[str]] = [[]]
+        for tag in table.contents.filter_tags(recursive=False):
+            if tag.tag == "tr":
+                cells = tag.contents.filter_tags(recursive=False, matches=lambda inner: inner.tag in ("td", "th"))
+                rows.append([" ".join(self.text(cell.contents).split()) for cell in cells])
+            elif tag.tag in ("td", "th") and not str(tag.contents).startswith("+"):  # a caption
+                rows[0].append(" ".join(self.text(tag.contents).split()))
+        lines = (" | ".join(cell for cell in row if cell) for row in rows)
+        return "\n\n" + wikitidy.BREAK.join(line for line in lines if line) + "\n\n"
 
     def _keep(self, text: str) -> str:
         self.verbatim.append(text)

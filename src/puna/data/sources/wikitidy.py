@@ -23,12 +23,6 @@ SPACES = str.maketrans(
 NOTHING = dict.fromkeys(
     map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 )
-MARKUP = re.compile(
-    r"</?(?:ref|references|nowiki|noinclude|includeonly|onlyinclude|div|span|small|big|center|font|table|tr|td|th|tbody|"
-    r"caption|b|i|u|s|p|sub|sup|em|strong|tt|code|cite|blockquote|gallery|poem|math|pre|source|br|hr|li|ul|ol|dl|dd|dt|"
-    r"abbr|var|kbd|del|ins|nobr|noprint|section|timeline|imagemap)\b[^<>]*/?>",
-    re.IGNORECASE,
-)
 LEADING = re.compile(rf"^[\s{INDENT}{ITEM}]+")
 INNER = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
 RESIDUE = ("{{", "}}", "[[", "]]", "{|", "|}", "|-", "'''", "<ref", "</ref")
@@ -69,7 +63,7 @@ def _joined(text: str) -> Iterator[tuple[str, bool]]:
     held, begins, joins = "", True, False
     for raw in text.split("\n"):
         for index, piece in enumerate(raw.split(BREAK)):
-            line = _without_quotes(piece)
+            line = _without_broken(_without_quotes(piece))
             plain = line[:1] not in (ITEM, INDENT, HEADING, " ", "") and not re.fullmatch(f"{KEPT}\\d+{KEPT}", line)
             if plain and joins and index == 0:
                 held += f" {line}"
@@ -80,6 +74,14 @@ def _joined(text: str) -> Iterator[tuple[str, bool]]:
             held, joins = line.strip(f" {GAP}") and line, plain
             begins = begins or not raw.strip(f" {GAP}")
     yield held, begins
+
+
+def _without_broken(line: str) -> str:
+    """A line without markup that is not whole: templates, references, links and rows of tables never closed."""
+    if line.startswith(("|", "!", "{|")) and KEPT not in line:
+        return ""
+    line = re.sub(r"\{\{.*$|\}\}|<ref\b.*$", "", line)
+    return re.sub(r"\[\[(?:[^\[\]|]*\|)?|\]\]", "", line)
 
 
 def _kept(sections: list[_Section], dropped: frozenset[str]) -> list[_Section]:
@@ -114,12 +116,7 @@ def _line(line: str) -> str:
     lead = LEADING.match(line)
     item = lead is not None and ITEM in lead[0]
     line = line[lead.end() :] if lead else line
-    line = line.replace(INDENT, ": ").replace(ITEM, " ")
-    line = MARKUP.sub("", line)
-    if line.startswith(("|", "!", "{|")) and KEPT not in line:
-        return ""  # a row of a table that was never closed
-    line = re.sub(r"\{\{.*$|\}\}|<ref\b.*$", "", line)
-    line = re.sub(r"\[\[(?:[^\[\]|]*\|)?|\]\]", "", line)
+    line = re.sub(rf"{HEADING}\d|{ITEM}", " ", line).replace(INDENT, ": ")
     line = re.sub(r"-\{(?:[^{}|]*\|)?(?:[a-z-]+:)?([^{};]*)[^{}]*\}-", r"\1", line)  # one text for two scripts
     line = re.sub(r"__[A-ZА-ЯÄÖÜ]+__", "", line)
     if GAP in line:

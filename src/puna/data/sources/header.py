@@ -1,0 +1,172 @@
+"""Licence headers off the top of a source file, and nothing else.
+
+The paper removes boilerplate such as headers with regular expressions; the known trap is one that eats shebangs,
+`#include`, `#pragma` and Markdown titles too. So only comments at the very top are looked at, in the way the language
+writes them, paragraph by paragraph: a line that gives notice of copyright goes, and the text of a licence from where it
+begins to the end of its paragraph. What else a comment says stays, as do a `#!` line, an encoding line and instructions
+to tools.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+_HASH = ".py|.pyi|.pyx|.pxd|.sh|.bash|.rb|.pl|.pm|.r|.jl|.yaml|.yml|.toml|.cmake|.tcl"
+_SLASH = ".c|.h|.cc|.cpp|.cxx|.hpp|.hh|.cu|.cuh|.js|.mjs|.jsx|.ts|.tsx|.java|.go|.rs|.swift|.kt|.scala|.cs"
+_OTHER = {".sql": "--", ".lua": "--", ".hs": "--", ".el": ";", ".lisp": ";", ".clj": ";", ".tex": "%", ".erl": "%"}
+# By the end of a file's name: what begins a comment line, what begins a comment, what ends it.
+MARKS: dict[str, tuple[str, str, str]] = {
+    **dict.fromkeys(_HASH.split("|"), ("#", "", "")),
+    **dict.fromkeys(_SLASH.split("|"), ("//", "/*", "*/")),
+    **dict.fromkeys((".md", ".html", ".htm", ".xml", ".svg", ".vue"), ("", "<!--", "-->")),
+    **{ending: (mark, "", "") for ending, mark in _OTHER.items()},
+}
+
+NOTICE = re.compile(
+    r"^\W*(portions?\s+)?(copyright\b|\(c\)\s|©)|copyright\s*(\(c\)|©|\d{4})|\(c\)\s*\d{4}|all rights reserved|"
+    r"SPDX-[A-Za-z-]+:|^\W*licen[cs]e\s*:",
+    re.IGNORECASE,
+)
+LICENCE = re.compile(
+    r"(this|the)\s+(source(\s+code)?|software|file|code|program|module|package|work|project|library)\s+(form\s+)?is\s+"
+    r"((hereby|also|dual[- ]?)\s+)*(licen[cs]ed|distributed|released|provided|made available|free software|subject to|"
+    r"governed|covered)|"
+    r"licen[cs]ed\s+(to|under|according)|(distributed|released|available|used?)\s+under\s+(the\s+)?"
+    r"(terms|.{0,40}licen[cs]e)|"
+    r"under\s+the\s+terms\s+of|(use of this|governed by an?).{0,60}licen[cs]e|see\s+(the\s+)?(file\s+)?"
+    r"(licen[cs]e|copying|notice)(\.\w+)?\b|licen[cs]e\s+(file|agreements?|text|information|terms)\b|"
+    r"permission\s+(is\s+hereby\s+granted|to\s+use,?\s+copy)|redistribution\s+and\s+use|redistributions\s+(of|in)\s|"
+    r"neither\s+the\s+names?\s+of|above\s+copyright\s+notice|unless\s+required\s+by\s+applicable\s+law|"
+    r"(provided|is|are)\s+[\"'`]+as[ -]is|in\s+no\s+event\s+shall|without\s+(any\s+)?(express|warrant)|warrant(y|ies)\s+of|"
+    r"may\s+not\s+use\s+this\s+file|obtain\s+a\s+copy\s+of\s+the\s+licen[cs]e|apache\.org/licenses|opensource\.org/licenses|"
+    r"gnu\s+(lesser|library|affero|general)|mozilla\s+public\s+licen[cs]e",
+    re.IGNORECASE,
+)
+CLOSED = re.compile(r"gnu\s+(lesser|library|affero|general)|mozilla\s+public\s+licen[cs]e|\b[al]?gpl\b", re.IGNORECASE)
+TOOL = re.compile(
+    r"\s*(-\*-|vim?:|ex:|(mypy|type|ruff|pylint|flake8|isort|fmt|noqa|pyright|cython|distutils|eslint|yapf|black|nosec|"
+    r"coverage|pragma|pytype|pyre)\b|@ts-|<reference)",
+    re.IGNORECASE,
+)
+CODING = re.compile(r"[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+")
+SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]*)")
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+HEAD = 20_000  # characters in which a header, or a file's own licence line, is looked for
+
+
+@dataclass
+class _Comment:
+    """A run of comment lines: (number of the line, what it says)."""
+
+    lines: list[tuple[int, str]] = field(default_factory=list)
+    whole: bool = False  # one comment with a beginning and an end, which cannot lose its first or last line alone
+
+
+def without_header(text: str, extension: str = ".py") -> str:
+    """`text` without what the comments at its top say of copyright and licence. Only whole comment lines go, and blank
+    lines that would be left where a whole comment stood."""
+    lines = [match[0] for match in LINE.finditer(text)]
+    comments, end = _comments(lines, extension)
+    gone: set[int] = set()
+    for comment in comments:
+        gone |= _legal(comment)
+    if not gone:
+        return text
+    gone = _with_blanks(gone, lines[:end])
+    return "".join(line for number, line in enumerate(lines) if number not in gone)
+
+
+def spdx_line(text: str, extension: str = ".py") -> str:
+    """The SPDX expression that a file names for itself in a comment of its head, or "". Several are all meant."""
+    lines = [match[0] for match in LINE.finditer(text[:HEAD])]
+    said = [words for comment in _comments(lines, extension)[0] for _, words in comment.lines]
+    found = [
+        match[1].strip().removesuffix("-->").removesuffix("*/").strip(" #*/;%\"'")
+        for match in map(SPDX.search, said)
+        if match
+    ]
+    return " AND ".join(f"({one})" if len(found) > 1 else one for one in found)
+
+
+def is_closed(text: str, extension: str = ".py") -> bool:
+    """Whether the header names a copyleft licence, whatever the package says."""
+    lines = [match[0] for match in LINE.finditer(text[:HEAD])]
+    said = " ".join(words for comment in _comments(lines, extension)[0] for _, words in comment.lines)
+    return CLOSED.search(said) is not None
+
+
+def _comments(lines: list[str], extension: str) -> tuple[list[_Comment], int]:
+    """The comments above the first line that is neither comment nor blank, and the number of that line."""
+    mark, begin, close = MARKS.get(extension, ("", "", ""))
+    found: list[_Comment] = []
+    number = 0
+    while number < len(lines):
+        line = lines[number].strip("﻿ \t\f\r\n") if number == 0 else lines[number].strip()
+        first = number < 2 and (line.startswith("#!") or (mark == "#" and CODING.match(lines[number])))
+        if not line or first:
+            found.append(_Comment())
+        elif begin and line.startswith(begin):
+            last = next((n for n in range(number, len(lines)) if close in lines[n]), None)
+            if last is None or lines[last].partition(close)[2].strip():
+                break  # it never ends, or code stands behind it
+            said = [
+                (n, lines[n].replace(begin, "").replace(close, "").strip(" \t\r\n*")) for n in range(number, last + 1)
+            ]
+            found.append(_Comment(said, whole=True))
+            number = last
+        elif mark and line.startswith(mark):
+            if not found or found[-1].whole:
+                found.append(_Comment())
+            found[-1].lines.append((number, line[len(mark) :].strip("#/;%*! \t")))
+        else:
+            break
+        number += 1
+    return found, number
+
+
+def _legal(comment: _Comment) -> set[int]:
+    """The lines of a comment that go."""
+    gone: set[int] = set()
+    paragraph: list[tuple[int, str]] = []
+    for number, said in [*comment.lines, (-1, "")]:
+        if re.search(r"\w", said) and not TOOL.match(said):
+            paragraph.append((number, said))
+            continue
+        gone |= _legal_lines(paragraph)
+        paragraph = []
+    if not gone:
+        return gone
+    left = [number for number, said in comment.lines if number not in gone and re.search(r"\w", said)]
+    bare = [number for number, said in comment.lines if not re.search(r"\w", said)]
+    if not left:
+        return {number for number, _ in comment.lines}
+    if comment.whole:
+        return gone - {comment.lines[0][0], comment.lines[-1][0]}
+    # Bare comment lines stay where they part what is left.
+    return gone | {n for n in bare if n < left[0] or n > left[-1] or n - 1 in gone}
+
+
+def _legal_lines(paragraph: list[tuple[int, str]]) -> set[int]:
+    """Of one paragraph: the notices, and everything from where the text of a licence begins."""
+    text, ends = "", []
+    for _, said in paragraph:
+        text += f"{said} "
+        ends.append(len(text))
+    found = LICENCE.search(text)
+    begin = found.start() if found else len(text)
+    return {number for (number, said), end in zip(paragraph, ends, strict=True) if end > begin or NOTICE.search(said)}
+
+
+def _with_blanks(gone: set[int], head: list[str]) -> set[int]:
+    """The lines that go, with the blank ones that then stand at the top or behind another blank one."""
+    all_gone = set(gone)
+    blank_before = True
+    for number, line in enumerate(head):
+        if number in gone:
+            continue
+        blank = not line.strip()
+        if blank and blank_before and number > min(gone):
+            all_gone.add(number)
+        blank_before = blank
+    return all_gone
