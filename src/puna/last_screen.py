@@ -46,13 +46,16 @@ def last_screen(folder: Path, target: str | None) -> str:
 
 def _documents(counts: Mapping[str, Any]) -> list[str]:
     lines = []
+    epochs = counts.get("mixture", {}).get("epochs", {})
     for step, count in counts.items():
-        if step.startswith("documents."):
+        station, _, name = step.partition(".")
+        if station == "documents":
             kept, held = count["training"], count["heldout"]
-            tokens = counts.get(f"tokens.{step.removeprefix('documents.')}", {}).get("tokens")
+            tokens = counts.get(f"tokens.{name}", {}).get("tokens")
             lines.append(
-                f"{step.removeprefix('documents.'):13} {kept['documents']:,} documents, {size(kept['bytes'])}"
+                f"{name:13} {kept['documents']:,} documents, {size(kept['bytes'])}"
                 + (f", {tokens / 1e6:.2f}M tokens" if tokens else "")
+                + (f", read {epochs[name]:.2f} times" if name in epochs else "")
                 + f"; held out: {held['documents']:,}, {size(held['bytes'])}"
             )
     return lines

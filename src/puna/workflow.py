@@ -157,7 +157,7 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
 def _for_this_machine(name: str) -> str:
     """The recipe that can run here: where there is no C++ compiler, the plain twin of the one named, and say so."""
     plain = WITHOUT_COMPILER.get(name)
-    if plain is None or shutil.which(os.environ.get("CXX") or "g++") or shutil.which("clang++"):
+    if plain is None or any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name):
         return name
     say(f"no C++ compiler here, so torch.compile cannot run: the recipe {plain} in place of {name}, with fewer tokens")
     return plain

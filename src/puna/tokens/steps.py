@@ -18,6 +18,7 @@ import xxhash
 from puna import storage
 from puna import tokenizer as tokenizers
 from puna.data.document import read_column
+from puna.progress import say
 from puna.recipe import Recipe, Source
 from puna.steps import Context, Step
 from puna.tokens import manifest as manifests
@@ -125,7 +126,11 @@ def _manifest(names: Sequence[str], context: Context) -> dict[str, Any]:
 def _mixture(recipe: Recipe, context: Context) -> dict[str, Any]:
     mixture = mixtures.plan(recipe, manifests.read(context.folder))
     mixtures.write(context.folder, mixture)
-    return {"steps": mixture.steps, "windows": mixture.windows, "capped_by": mixture.capped_by}
+    for name, ration in mixture.sources.items():
+        cap = f", at most {ration.max_epochs:g}" if ration.max_epochs else ""
+        say(f"  {name}: share {ration.share}, {ration.windows:,} windows, read {ration.epochs:.2f} times{cap}")
+    epochs = {name: ration.epochs for name, ration in mixture.sources.items()}
+    return {"steps": mixture.steps, "windows": mixture.windows, "capped_by": mixture.capped_by, "epochs": epochs}
 
 
 def _document_shards(context: Context, name: str) -> list[Path]:

@@ -50,8 +50,8 @@ def train(
     fingerprint: of all that the result depends on; checkpoints with another one are not used.
     threads: None takes every usable CPU. allow_other: go on from a checkpoint although torch, threads, type or kernels
     differ from those it was made with, so that the bits will not be those of an undisturbed training.
-    Returns `steps` and `tokens` (read), `loss` of the last step taken (nats per token), `seconds` of
-    all steps, and `checkpoint`, the last one, relative to `folder`.
+    Returns `steps` and `tokens` (read), `loss` of the last step taken (nats per token), `seconds` of all steps, and
+    `checkpoint`, the last one, relative to `folder`.
     Raises Interrupted after SIGINT or SIGTERM, with the step under way finished and saved; InputError when checkpoints
     are damaged and no intact one is left, or were made by another machine; PunaError when losses stay non-finite.
     """
@@ -186,9 +186,8 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
     except Exception as error:
         # A compiler run by this step is in the terminal's group, and was interrupted with it.
         if training.stop and not isinstance(error, PunaError):
-            raise Interrupted(
-                f"stopped within a step ({type(error).__name__})", mend="the same command goes on"
-            ) from error
+            what = f"stopped within a step ({type(error).__name__})"
+            raise Interrupted(what, mend="the same command goes on from the last checkpoint") from error
         raise
     finally:
         restore()

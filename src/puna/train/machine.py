@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -131,9 +131,10 @@ def compiler() -> str:
     for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
         if not name or not shutil.which(name):
             continue
-        found = subprocess.run([name, "-dumpfullversion", "-dumpversion"], capture_output=True, text=True, check=False)
-        if found.returncode == 0 and found.stdout.strip():
-            return f"{name} {found.stdout.split()[0]}"
+        for option in ("-dumpfullversion", "-dumpversion"):  # g++ answers to the first, clang++ only to the second
+            found = subprocess.run([name, option], capture_output=True, text=True, check=False)
+            if found.returncode == 0 and found.stdout.strip():
+                return f"{name} {found.stdout.split()[0]}"
     return ""
 
 
@@ -154,12 +155,11 @@ def why_not_compiled() -> str:
 @cache
 def cpu_name() -> str:
     """The processor's model as the system names it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _set_up_inductor() -> None:
@@ -167,4 +167,4 @@ def _set_up_inductor() -> None:
     import torch._inductor.config as inductor
 
     inductor.compile_threads = 1
-    inductor.cpp.cxx = (None, compiler().split()[0])
+    inductor.cpp.cxx = (None, compiler().rsplit(" ", 1)[0])

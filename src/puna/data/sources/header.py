@@ -38,15 +38,16 @@ LICENCE = re.compile(
     r"(licen[cs]e|copying|notice)(\.\w+)?\b|licen[cs]e\s+(file|agreements?|text|information|terms)\b|"
     r"permission\s+(is\s+hereby\s+granted|to\s+use,?\s+copy)|redistribution\s+and\s+use|redistributions\s+(of|in)\s|"
     r"neither\s+the\s+names?\s+of|above\s+copyright\s+notice|unless\s+required\s+by\s+applicable\s+law|"
-    r"(provided|is|are)\s+[\"'`]+as[ -]is|in\s+no\s+event\s+shall|without\s+(any\s+)?(express|warrant)|warrant(y|ies)\s+of|"
-    r"may\s+not\s+use\s+this\s+file|obtain\s+a\s+copy\s+of\s+the\s+licen[cs]e|apache\.org/licenses|opensource\.org/licenses|"
+    r"(provided|is|are)\s+[\"'`]+as[ -]is|in\s+no\s+event\s+shall|without\s+(any\s+)?(express|warrant)|"
+    r"warrant(y|ies)\s+of|may\s+not\s+use\s+this\s+file|obtain\s+a\s+copy\s+of\s+the\s+licen[cs]e|"
+    r"(apache|opensource)\.org/licenses|"
     r"gnu\s+(lesser|library|affero|general)|mozilla\s+public\s+licen[cs]e",
     re.IGNORECASE,
 )
 CLOSED = re.compile(r"gnu\s+(lesser|library|affero|general)|mozilla\s+public\s+licen[cs]e|\b[al]?gpl\b", re.IGNORECASE)
 TOOL = re.compile(
-    r"\s*(-\*-|vim?:|ex:|(mypy|type|ruff|pylint|flake8|isort|fmt|noqa|pyright|cython|distutils|eslint|yapf|black|nosec|"
-    r"coverage|pragma|pytype|pyre)\b|@ts-|<reference)",
+    r"\s*(-\*-|vim?:|ex:|noqa\b|@ts-|<reference|"
+    r"(mypy|type|ruff|pylint|flake8|isort|fmt|pyright|cython|distutils|yapf|pragma|pytype|pyre-\w+)\s*[:=])",
     re.IGNORECASE,
 )
 CODING = re.compile(r"[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+")

@@ -1,7 +1,6 @@
 """Which code may be read: only what is under MIT, BSD or Apache licences (section 2.1).
 
-A licence comes from a package's own metadata: the SPDX expression, else the licence field, else the classifiers, and
-what is not known to be of the recipe's families is refused. Of A OR B one may be taken; of A AND B each must be allowed.
+A licence comes from a package's own metadata: the SPDX expression, else the licence field, else the classifiers. What is not known to be of the recipe's families is refused. Of A OR B one may be taken; of A AND B all must be allowed.
 What counts: MIT and MIT-0; the BSD licences of zero (0BSD) to three clauses, but not the fourth, which asks for
 advertising; Apache-2.0. A term WITH an exception counts as the term, since exceptions only add permissions.
 """
@@ -105,7 +104,7 @@ def of_expression(expression: str, families: Sequence[str]) -> Verdict:
     try:
         taken = _taken(_parse(expression), families)
     except ValueError as error:
-        return Verdict(expression, str(error))
+        return Verdict(expression[:100], f"not known to be under {', '.join(families)}: {error}")
     return Verdict(taken) if taken else Verdict(expression, f"not under {', '.join(families)}")
 
 
