@@ -311,7 +311,7 @@ def test_a_wrong_override_ends_in_one_line_with_the_mend(override: str, line: st
         ("sources.wikipedia.languages=[en]", "is not TOML; quote it for the shell"),
         ('sources.github.drop_paths=["("]', "takes a list of regular expressions"),
         ("model.heads=5", "model.dim 192 must be an even multiple of model.heads 5"),
-        ("model.kv_heads=4", "model.heads 6 must be a multiple of model.kv_heads 4"),
+        ("model.kv_heads=2", "model.heads 3 must be a multiple of model.kv_heads 2"),
         ("evaluate.stride=257", "evaluate.stride 257 is more than the context, 256"),
         ("sources.wikipedia.share=1e-400", "takes a number above 0"),
         ("samples.tokens=" + "9" * 5000, "samples.tokens takes a whole number above 0"),

@@ -37,23 +37,25 @@ LICENCE = re.compile(
     r"under\s+the\s+terms\s+of|(use of this|governed by an?).{0,60}licen[cs]e|see\s+(the\s+)?(file\s+)?"
     r"(licen[cs]e|copying|notice)(\.\w+)?\b|licen[cs]e\s+(file|agreements?|text|information|terms)\b|"
     r"permission\s+(is\s+hereby\s+granted|to\s+use,?\s+copy)|redistribution\s+and\s+use|redistributions\s+(of|in)\s|"
-    r"neither\s+the\s+names?\s+of|above\s+copyright\s+notice|unless\s+required\s+by\s+applicable\s+law|"
+    r"(neither\s+)?the\s+names?\s+of\s+.{0,60}(nor|may\s+not)\s|above\s+copyright\s+notice|unless\s+required\s+by\s+applicable\s+law|"
     r"(provided|is|are)\s+[\"'`]+as[ -]is|in\s+no\s+event\s+shall|without\s+(any\s+)?(express|warrant)|"
     r"warrant(y|ies)\s+of|may\s+not\s+use\s+this\s+file|obtain\s+a\s+copy\s+of\s+the\s+licen[cs]e|"
     r"(apache|opensource)\.org/licenses|"
     r"gnu\s+(lesser|library|affero|general)|mozilla\s+public\s+licen[cs]e",
     re.IGNORECASE,
 )
-CLOSED = re.compile(r"gnu\s+(lesser|library|affero|general)|mozilla\s+public\s+licen[cs]e|\b[al]?gpl\b", re.IGNORECASE)
+CLOSED = re.compile(
+    r"GNU (Lesser |Library |Affero )?General Public Licen[cs]e|Mozilla Public Licen[cs]e|\b[AL]?GPLv?\d"
+)
 TOOL = re.compile(
     r"\s*(-\*-|vim?:|ex:|noqa\b|@ts-|<reference|"
     r"(mypy|type|ruff|pylint|flake8|isort|fmt|pyright|cython|distutils|yapf|pragma|pytype|pyre-\w+)\s*[:=])",
     re.IGNORECASE,
 )
 CODING = re.compile(r"[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+")
-SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]*)")
+SPDX = re.compile(r"^[\s#/*;%<!\-\"'.]*SPDX-License-Identifier:[ \t]*([^\r\n]*)", re.MULTILINE)
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-HEAD = 20_000  # characters in which a header, or a file's own licence line, is looked for
+HEAD = 4_000  # characters in which a file says what its own licence is
 
 
 @dataclass
@@ -78,23 +80,15 @@ def without_header(text: str, extension: str = ".py") -> str:
     return "".join(line for number, line in enumerate(lines) if number not in gone)
 
 
-def spdx_line(text: str, extension: str = ".py") -> str:
-    """The SPDX expression that a file names for itself in a comment of its head, or "". Several are all meant."""
-    lines = [match[0] for match in LINE.finditer(text[:HEAD])]
-    said = [words for comment in _comments(lines, extension)[0] for _, words in comment.lines]
-    found = [
-        match[1].strip().removesuffix("-->").removesuffix("*/").strip(" #*/;%\"'")
-        for match in map(SPDX.search, said)
-        if match
-    ]
-    return " AND ".join(f"({one})" if len(found) > 1 else one for one in found)
+def spdx_line(text: str) -> str:
+    """The SPDX expression that a file names for itself in its head, or "". Where there are several, all are meant."""
+    found = [re.sub(r"(\*/|-->|\"\"\"|#+)\s*$", "", said).strip() for said in SPDX.findall(text[:HEAD])]
+    return found[0] if len(found) == 1 else " AND ".join(f"({one})" for one in dict.fromkeys(found))
 
 
-def is_closed(text: str, extension: str = ".py") -> bool:
-    """Whether the header names a copyleft licence, whatever the package says."""
-    lines = [match[0] for match in LINE.finditer(text[:HEAD])]
-    said = " ".join(words for comment in _comments(lines, extension)[0] for _, words in comment.lines)
-    return CLOSED.search(said) is not None
+def is_closed(text: str) -> bool:
+    """Whether a file's head names a copyleft licence, whatever its package says."""
+    return CLOSED.search(re.sub(r"[\s#*/;%]+", " ", text[:HEAD])) is not None
 
 
 def _comments(lines: list[str], extension: str) -> tuple[list[_Comment], int]:

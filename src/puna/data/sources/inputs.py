@@ -137,11 +137,9 @@ def _installed(name: str) -> bool:
 
 def _files(source: str, declared: str) -> Iterator[Input]:
     if storage.is_remote(declared):
-        magic = "*" in declared
-        for location in _remote(declared) if magic else [declared]:
-            if not magic or DUMPS[source].search(location):
-                name = PurePosixPath(location.partition("://")[2]).name
-                yield Input(name, location, name, storage.size(location))
+        for location in _remote(source, declared):
+            name = PurePosixPath(location.partition("://")[2]).name
+            yield Input(name, location, name, storage.size(location))
         return
     root, names = _local(source, declared)
     if not names:
@@ -168,11 +166,14 @@ def _local(source: str, declared: str) -> tuple[Path, list[str]]:
     return root, sorted(names)
 
 
-def _remote(declared: str) -> list[str]:
+def _remote(source: str, declared: str) -> list[str]:
     folder, _, pattern = declared.rpartition("/")
-    found = storage.listing(folder, pattern)
+    if "*" in pattern:
+        found = [location for location in storage.listing(folder, pattern) if DUMPS[source].search(location)]
+    else:
+        found = [declared] if storage.exists(declared) else []
     if not found:
-        raise InputError("no such input", where=declared)
+        raise InputError("no such input", where=declared, mend="check the name")
     return found
 
 

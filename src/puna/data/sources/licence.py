@@ -1,6 +1,7 @@
 """Which code may be read: only what is under MIT, BSD or Apache licences (section 2.1).
 
-A licence comes from a package's own metadata: the SPDX expression, else the licence field, else the classifiers. What is not known to be of the recipe's families is refused. Of A OR B one may be taken; of A AND B all must be allowed.
+A licence comes from a package's own metadata: the SPDX expression, else the licence field, else the classifiers. What
+is not known to be of the recipe's families is refused. Of A OR B one may be taken; of A AND B all must be allowed.
 What counts: MIT and MIT-0; the BSD licences of zero (0BSD) to three clauses, but not the fourth, which asks for
 advertising; Apache-2.0. A term WITH an exception counts as the term, since exceptions only add permissions.
 """
@@ -21,12 +22,12 @@ COPYLEFT = re.compile(
     r"([AL]?GPL|GFDL|MPL|EPL|CDDL|EUPL|OSL|CECILL|SSPL|CPL|QPL|MS-RL|Sleepycat|CC-BY-(NC|ND|SA))(?![A-Za-z])",
     re.IGNORECASE,
 )
-# What a licence field may say in words that settles the matter against reading, whatever else stands there.
+# Words of a licence field that settle the matter against reading, whatever else stands there.
 CLOSED = re.compile(r"\b[AL]?GPL|\bGNU\b|General Public|Mozilla|\bMPL\b|proprietary|commercial", re.IGNORECASE)
 MAX_EXPRESSION = 2000  # characters; the longest real ones have a few hundred
 MAX_DEPTH = 20  # parentheses inside one another
 
-# Words of licence fields that are no SPDX ids. Where one does not tell which of the BSD licences is meant, it stays BSD.
+# Words of licence fields that are no SPDX ids. What does not tell which of the BSD licences is meant stays BSD.
 FIELDS = {
     "mit license": "MIT",
     "the mit license": "MIT",
