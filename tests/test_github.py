@@ -282,7 +282,7 @@ LINES = st.lists(st.sampled_from(_LINES.replace("\n", "·").split("·")), max_si
 
 
 @given(LINES, st.sampled_from([".py", ".c", ".md", ".x"]), st.sampled_from(["\n", "\r\n"]))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=300)
 def test_only_comment_lines_and_blank_ones_are_ever_removed(lines: list[str], extension: str, end: str) -> None:
     text = end.join(lines)
     result = without_header(text, extension)
@@ -295,9 +295,12 @@ def test_only_comment_lines_and_blank_ones_are_ever_removed(lines: list[str], ex
         else:
             removed.append(line)
     assert next(left, None) is None
-    mark = {".py": r"\s*#", ".c": r"\s*(//|/\*|\*)|\s*\*/"}.get(extension, "(?!)")
-    assert all(not line.strip() or re.match(mark, line) or extension == ".c" for line in removed)
-    assert not [line for line in removed if line.startswith(("#!", "import", "x =", '"""'))]
+    assert not lines or not lines[0].startswith("#!") or result.startswith(lines[0])
+    if extension == ".c":
+        comments = re.compile(r"/\*.*?\*/|//[^\r\n]*", re.DOTALL)
+        assert comments.sub("", result).split() == comments.sub("", text).split()
+    else:
+        assert all(not line.strip() or (extension == ".py" and line.lstrip().startswith("#")) for line in removed)
 
 
 def test_a_file_names_its_own_licence_in_its_head_only() -> None:
