@@ -25,8 +25,7 @@ pytestmark = pytest.mark.prove
 DIES = """
 import os, signal, sys
 from puna import cli, storage
-step, left = sys.argv[1], int(sys.argv[2])
-begun = False
+
 def border(event, location):
     global begun, left
     begun = begun or location.endswith(f"records/{step}.begun.json") and event == "after rename"
@@ -34,7 +33,9 @@ def border(event, location):
         left -= 1
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
+
 if __name__ == "__main__":
+    step, left, begun = sys.argv[1], int(sys.argv[2]), False
     storage.border = border
     sys.argv = ["puna", *sys.argv[3:]]
     cli.main()
