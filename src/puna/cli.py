@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 110},
     rich_markup_mode=None,
 )
 recipes_app = typer.Typer(help="Look at recipes.", no_args_is_help=True, rich_markup_mode=None)
@@ -59,46 +60,26 @@ def run(
     _work(recipe, overrides, out, None, workers, threads, take_over, verify, allow_other_machine, quiet)
 
 
-@app.command()
-def data(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    out: Out = None,
-    workers: Workers = None,
-    take_over: TakeOver = False,
-    verify: Verify = False,
-    quiet: Quiet = False,
-) -> None:
-    """Turn raw dumps into clean, deduplicated documents."""
-    _work(recipe, overrides, out, "documents", workers, None, take_over, verify, False, quiet)
+def _station(name: str, target: str, tells: str) -> None:
+    """Add the command that brings one station, and what it needs, to done."""
+
+    def command(
+        recipe: RecipeName,
+        overrides: Overrides = None,
+        out: Out = None,
+        workers: Workers = None,
+        take_over: TakeOver = False,
+        verify: Verify = False,
+        quiet: Quiet = False,
+    ) -> None:
+        _work(recipe, overrides, out, target, workers, None, take_over, verify, False, quiet)
+
+    app.command(name, help=tells)(command)
 
 
-@app.command()
-def tokenizer(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    out: Out = None,
-    workers: Workers = None,
-    take_over: TakeOver = False,
-    verify: Verify = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train the SentencePiece tokenizer (and do what it needs)."""
-    _work(recipe, overrides, out, "tokenizer", workers, None, take_over, verify, False, quiet)
-
-
-@app.command()
-def tokens(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    out: Out = None,
-    workers: Workers = None,
-    take_over: TakeOver = False,
-    verify: Verify = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write token shards and plan the mixture (and do what they need)."""
-    _work(recipe, overrides, out, "mixture", workers, None, take_over, verify, False, quiet)
+_station("data", "documents", "Turn raw dumps into clean, deduplicated documents.")
+_station("tokenizer", "tokenizer", "Train the SentencePiece tokenizer (and do what it needs).")
+_station("tokens", "mixture", "Write token shards and plan the mixture (and do what they need).")
 
 
 @app.command()
