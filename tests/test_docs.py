@@ -94,3 +94,10 @@ def test_no_file_names(kind: str) -> None:
             if FOREIGN[kind].search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
     assert not found, f"{kind} is named"
+
+
+def test_no_document_has_a_gap_to_be_filled() -> None:
+    gaps = [
+        str(path) for path in _tracked() if path.suffix == ".md" and "{{" in FENCED.sub("", path.read_text("utf-8"))
+    ]
+    assert not gaps

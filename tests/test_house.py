@@ -31,6 +31,7 @@ ORDER = [
     "testsets",
     "tokenizer",
     "steps",
+    "records",
     "engine",
     "run",
     "recipe",

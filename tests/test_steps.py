@@ -10,7 +10,8 @@ import pytest
 
 from puna import storage
 from puna.errors import InputError
-from puna.steps import Context, Step, read_records, run_steps
+from puna.records import read_records
+from puna.steps import Context, Step, run_steps
 
 ran: list[str] = []
 
@@ -158,3 +159,115 @@ def test_parts_of_other_values_are_never_taken_for_this_ones(tmp_path: Path) -> 
 
     records = run_steps(tmp_path, [Step("parts", whole, ("parts/*",), values={"v": 2})], workers=1)
     assert list(records["parts"]["outputs"]) == ["parts/new"]
+
+
+def test_an_old_value_that_comes_back_finds_what_it_had_made(tmp_path: Path) -> None:
+    _go(tmp_path, _graph("abc"))
+    _go(tmp_path, _graph("xyz"))
+    assert _go(tmp_path, _graph("abc")) == []
+    assert (tmp_path / "third.txt").read_text() == "a"
+    assert _go(tmp_path, _graph("xyz")) == []
+
+
+class _Killed(BaseException):
+    pass
+
+
+def test_killed_while_an_old_result_is_set_aside_nothing_of_it_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def many(text: str) -> list[Step]:
+        def work(context: Context) -> Mapping[str, Any]:
+            ran.append(context.name)
+            for number in range(4):
+                storage.write(context.folder / "many" / f"{number}", f"{text}{number}".encode())
+            return {}
+
+        return [Step("many", work, ("many/*",), values={"text": text})]
+
+    for left in range(0, 60, 3):
+        folder = tmp_path / str(left)
+        _go(folder, many("old"))
+        events = [left]
+
+        def border(event: str, location: str, events: list[int] = events) -> None:
+            events[0] -= 1
+            if events[0] < 0:
+                raise _Killed
+
+        monkeypatch.setattr(storage, "border", border)
+        killed = False
+        try:
+            _go(folder, many("new"))
+        except _Killed:
+            killed = True
+        monkeypatch.setattr(storage, "border", lambda event, location: None)
+        if not killed:
+            break
+        again = _go(folder, many("old"))
+        assert [(folder / "many" / str(number)).read_text() for number in range(4)] == [f"old{n}" for n in range(4)]
+        assert again == []
+        assert _go(folder, many("new")) == ["many"] or left > 20
+        assert (folder / "many" / "3").read_text() == "new3"
+    assert not killed
+
+
+def test_the_value_that_changed_is_named_however_deep_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def graph(rate: float, version: str) -> list[Step]:
+        values = {"train": {"batch": 256, "learning_rate": rate}, "inputs": [{"name": "a" * 90, "version": version}]}
+        return [Step("first", lambda context: _write("x", context), ("first.txt",), values=values)]
+
+    _go(tmp_path, graph(0.01, "1"))
+    _go(tmp_path, graph(0.02, "2"))
+    said = capsys.readouterr().err
+    assert "train.learning_rate changed from 0.01 to 0.02" in said
+    assert 'inputs[0].version changed from "1" to "2"' in said
+    assert "batch" not in said
+
+
+def test_a_change_stops_at_tasks_that_made_the_same_files(tmp_path: Path) -> None:
+    def graph(value: int) -> list[Step]:
+        def tasks(context: Context) -> Mapping[str, Any]:
+            ran.append(context.name)
+            storage.write(context.scratch / "same.out", b"same")
+            return {}
+
+        return [
+            Step("tasks", tasks, ("{work}/*.out",), values={"value": value}),
+            Step("after", lambda context: _write("x", context), ("after.txt",), ("tasks",)),
+        ]
+
+    assert _go(tmp_path, graph(1)) == ["tasks", "after"]
+    assert _go(tmp_path, graph(2)) == ["tasks"]
+
+
+def test_a_step_that_the_recipe_has_no_more_is_set_aside(tmp_path: Path) -> None:
+    _go(tmp_path, _graph())
+    _go(tmp_path, _graph()[:2])
+    assert not (tmp_path / "third.txt").exists()
+    assert read_records(tmp_path).keys() == {"first", "second"}
+    assert _go(tmp_path, _graph()) == []
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", "nonsense", '{"format": 1}'])
+def test_a_damaged_record_means_not_done(tmp_path: Path, damage: str) -> None:
+    _go(tmp_path, _graph())
+    (tmp_path / "records" / "second.json").write_text(damage)
+    (tmp_path / "records" / "third.begun.json").write_text(damage)
+    assert "second" in _go(tmp_path, _graph())
+    assert _go(tmp_path, _graph()) == []
+
+
+def test_a_damaged_task_record_means_that_the_task_is_done_again(tmp_path: Path) -> None:
+    graph = [Step("mapped", _mapped, ("{work}/*.out",))]
+    with pytest.raises(KeyboardInterrupt):
+        run_steps(tmp_path, graph, workers=1)
+    (scratch,) = (tmp_path / "work" / "mapped").iterdir()
+    (scratch / "go").touch()
+    (scratch / "0.json").write_text("{}")
+    (scratch / "1.json").write_text("")
+    ran.clear()
+    run_steps(tmp_path, graph, workers=1)
+    assert ran == ["task 0", "task 1", "task 2", "task 3"]

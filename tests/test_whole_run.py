@@ -14,7 +14,8 @@ import tiny
 from puna import storage
 
 STEPS = [
-    "inputs", "split.github", "extract.github", "duplicates.github", "split.wikipedia", "extract.wikipedia",
+    "inputs.github", "split.github", "extract.github", "duplicates.github", "inputs.wikipedia", "split.wikipedia",
+    "extract.wikipedia",
     "duplicates.wikipedia", "heldout", "overlap.github", "documents.github", "overlap.wikipedia",
     "documents.wikipedia", "tokenizer", "tokens.github", "tokens.wikipedia", "manifest", "mixture", "baselines",
     "train", "evaluate", "samples", "report",

@@ -25,11 +25,13 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="Look at recipes.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(recipes_app, name="recipe")
 
+INTERRUPTED = "interrupted; the same command goes on where it was"
+
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name (laptop, llama-7b, ...) or file.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values laid over it: section.key=value.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="The run folder; runs/NAME when not given.")]
+Out = Annotated[str | None, typer.Option("--out", help="The run folder; runs/NAME when not given.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Data processes; one per usable CPU if unset.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Training threads; one per usable CPU if unset.")]
 TakeOver = Annotated[bool, typer.Option("--take-over", help="Take a run folder over from a dead process elsewhere.")]
@@ -127,8 +129,10 @@ def generate(
 def report(run: RunFolder) -> None:
     """Write RUN/report.html anew from what lies in the run folder."""
     from puna.report import write
+    from puna.run import open_run, read_recipe
 
-    print(write(run))
+    with open_run(run, read_recipe(run)):
+        print(write(run))
 
 
 @recipes_app.command("show")
@@ -158,12 +162,14 @@ def main() -> NoReturn:
     # GNU's OpenMP threads wait for each other by spinning; beside another busy process that costs a third of the speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        app(standalone_mode=False)
-        status = 0
+        # What a command returns is None; typer makes an interrupt inside one into the status 130.
+        status = app(standalone_mode=False) or 0
+        if status == 130:
+            print(INTERRUPTED, file=sys.stderr)
     except Exception as error:
         status = _tell(error)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         status = 130
     # What threads of libraries still hold is of no use to anybody, and waiting for it would look like a hang.
     sys.exit(status)
@@ -172,7 +178,7 @@ def main() -> NoReturn:
 def _work(
     name: str,
     overrides: list[str] | None,
-    out: Path | None,
+    out: str | None,
     target: str | None,
     workers: int | None,
     threads: int | None,
@@ -198,6 +204,7 @@ def _tell(error: Exception) -> int:
         print(f"{lead}{error}", file=sys.stderr)
         return error.exit_status
     if isinstance(error, typer.Abort):
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     # Typer carries a click of its own or uses the package, by version: what a usage error has is the same in both.
     message = getattr(error, "format_message", None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from puna import storage
 from puna.progress import seconds, size
-from puna.steps import read_records
+from puna.records import read_records
 
 NAMES = {
     "model": "this model",

@@ -1,20 +1,14 @@
-"""Steps, their order, and the records that tell what is done.
+"""Steps, their order, and what is redone when something changed.
 
 A step is a name, the steps it needs, the recipe values that matter to it, and the files that it owns. Its fingerprint
 is the digest of those values and of what the needed steps produced, so a changed value redoes just what depends on it,
 and a step whose result came out the same stops the change there. The done-record is written last: a step without one is
 not done, whatever lies in the folder. Within a step, tasks have records of their own, so a killed run redoes only tasks
-that had not ended.
-
-    records/STEP.json                    done: fingerprint, values, outputs with size, time and digest, counts, seconds
-    records/STEP.begun.json              begun: fingerprint of the work whose parts may lie in the folder
-    work/STEP/FINGERPRINT/TASK.json      done-record of one task, beside what it made
-    superseded/STEP-FINGERPRINT/         what an earlier value made; nothing removes it but its owner
+that had not ended. Where what lies is told in records.py.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,22 +16,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from puna import storage
+from puna import records, storage
 from puna.engine import map_tasks
-from puna.errors import InputError
 from puna.progress import say, seconds
+from puna.records import FORMAT, Record
 
-FORMAT = 1
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Step:
     """One node of the graph. `outputs` are glob patterns below the run folder that this step alone writes; in them
-    `{work}` stands for its folder of tasks."""
+    `{work}` stands for its folder of tasks. `work` returns its counts, any JSON value."""
 
     name: str
-    work: Callable[[Context], Mapping[str, Any]]
+    work: Callable[[Context], Any]
     outputs: tuple[str, ...]
     needs: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -52,17 +45,17 @@ class Context:
     name: str
     fingerprint: str
     workers: int
-    records: Mapping[str, Mapping[str, Any]]  # done-records of the steps before
-    result: tuple[str, ...] | None = None  # patterns of the outputs that later steps depend on; None: all of them
+    records: Mapping[str, Record]  # done-records of the steps before
+    produced: str | None = None
+    """Digest of what later steps depend on, where that is less than all outputs; None: of all outputs."""
 
     @property
     def scratch(self) -> Path:
         """Where tasks put what they make; parts of an interrupted run with this fingerprint are found here."""
-        return self.folder / _work(self.name, self.fingerprint)
+        return self.folder / records.work(self.name, self.fingerprint)
 
-    def counts(self, step: str) -> Mapping[str, Any]:
-        counts: Mapping[str, Any] = self.records[step]["counts"]
-        return counts
+    def counts(self, step: str) -> Any:
+        return self.records[step]["counts"]
 
     def map(
         self,
@@ -78,8 +71,9 @@ class Context:
         A result is a JSON object. The files that a task makes are listed in it as "files", relative to the run folder:
         a record whose files are gone or of another size does not count.
         """
-        results = {name(task): _finished(self.folder, self.scratch, name(task)) for task in tasks}
-        missing = [(name(task), task) for task in tasks if results[name(task)] is None]
+        found = {name(task): records.of_task(self.folder, self.scratch, name(task)) for task in tasks}
+        results = {task_name: record and record["result"] for task_name, record in found.items()}
+        missing = [(name(task), task) for task in tasks if found[name(task)] is None]
         if len(missing) < len(tasks):
             say(f"{label}: {len(tasks) - len(missing)} of {len(tasks)} tasks were done before")
         run = partial(_run_task, function, self.folder, self.scratch)
@@ -90,100 +84,88 @@ class Context:
 
 def run_steps(
     folder: Path, steps: Sequence[Step], *, workers: int, verify: bool = False, targets: Sequence[str] | None = None
-) -> dict[str, Mapping[str, Any]]:
+) -> dict[str, Record]:
     """Bring every step (or `targets` and what they need) to done, in order; return the records by name."""
-    chosen = _needed(steps, targets)
-    records: dict[str, Mapping[str, Any]] = {}
-    for step in chosen:
-        fingerprint = _fingerprint(step, records)
-        record = _record(folder, step.name)
-        if record is not None and record["fingerprint"] == fingerprint:
-            damaged = _damaged(folder, record, verify)
-            if damaged is None:
-                records[step.name] = record
-                continue
-            say(f"{step.name}: {damaged}; done again")
-            _forget(folder, step, fingerprint)
-            record = None
-        elif record is not None:
-            say(f"{step.name}: done again, since {_difference(record, step, records)}")
-        _set_aside(folder, step, fingerprint, record)
-        records[step.name] = _do(folder, step, fingerprint, workers, records)
-    return records
+    _drop_strangers(folder, {step.name for step in steps})
+    done: dict[str, Record] = {}
+    for step in _needed(steps, targets):
+        fingerprint = _fingerprint(step, done)
+        done[step.name] = _found(folder, step, fingerprint, done, verify) or _do(
+            folder, step, fingerprint, workers, done
+        )
+    return done
 
 
-def read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """Every done-record in a run folder, by step."""
-    found = (storage.read_json(name) for name in storage.listing(folder / "records", "*.json"))
-    return {record["step"]: record for record in found if "counts" in record}
+def _found(folder: Path, step: Step, fingerprint: str, done: Mapping[str, Record], verify: bool) -> Record | None:
+    """The record of a step that is done. None when it must be done: then nothing of other values stands in its way."""
+    record = records.of_step(folder, step.name)
+    if record is not None and record["fingerprint"] == fingerprint:
+        problem = records.damaged(folder, record, verify)
+        # A run killed while it moved this step's files away for another value left some of them in superseded/.
+        if problem and records.bring_back(folder, step.name, fingerprint):
+            records.end(folder, record)
+            problem = records.damaged(folder, record, verify)
+        if problem:
+            say(f"{step.name}: {problem}; done again")
+            records.forget(folder, step.name, fingerprint)
+            return None
+        return record
+    if record is not None:
+        inputs = {need: done[need]["produced"] for need in step.needs}
+        why = records.difference(record, records.plain(step.values), step.version, inputs)
+        say(f"{step.name}: done again, since {why}")
+    own = [pattern for pattern in step.outputs if "{work}" not in pattern]
+    records.set_aside(folder, step.name, fingerprint, _files(folder, own))
+    if not records.bring_back(folder, step.name, fingerprint):
+        return None
+    record = records.of_step(folder, step.name)
+    if record is None or record["fingerprint"] != fingerprint or records.damaged(folder, record, verify):
+        records.forget(folder, step.name, fingerprint)
+        return None
+    say(f"{step.name}: what an earlier run made with these values is taken up again")
+    return record
 
 
-def _do(
-    folder: Path, step: Step, fingerprint: str, workers: int, records: Mapping[str, Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    begun = _begin(folder, step, fingerprint)
-    context = Context(folder, step.name, fingerprint, workers, records)
+def _do(folder: Path, step: Step, fingerprint: str, workers: int, done: Mapping[str, Record]) -> Record:
+    records.begin(folder, step.name, fingerprint)
+    context = Context(folder, step.name, fingerprint, workers, done)
     start = time.monotonic()
     counts = step.work(context)
+    work = records.work(step.name, fingerprint)
     outputs = {
         path.relative_to(folder).as_posix(): {
             "size": path.stat().st_size,
             "modified": path.stat().st_mtime_ns,
             "digest": storage.digest(path),
         }
-        for path in _files(folder, _patterns(step, fingerprint))
+        for path in _files(folder, [pattern.replace("{work}", work) for pattern in step.outputs])
     }
-    if context.result is None:
-        result = sorted(outputs)
-    else:
-        result = [path.relative_to(folder).as_posix() for path in _files(folder, context.result)]
+    # Without the fingerprint in their names, equal outputs are equal, and the change of a value can end here.
+    made = sorted([name.replace(work, "{work}", 1), known["digest"]] for name, known in outputs.items())
     record = {
         "format": FORMAT,
         "step": step.name,
         "version": step.version,
         "fingerprint": fingerprint,
-        "values": _plain(step.values),
-        "inputs": {need: records[need]["produced"] for need in step.needs},
+        "values": records.plain(step.values),
+        "inputs": {need: done[need]["produced"] for need in step.needs},
         "outputs": outputs,
-        "produced": storage.digest_bytes(_bytes([[name, outputs[name]["digest"]] for name in result])),
-        "counts": _plain(counts),
+        "produced": context.produced or storage.digest_bytes(records.as_bytes(made)),
+        "counts": records.plain(counts),
         "seconds": round(time.monotonic() - start, 3),
     }
-    storage.write_json(folder / "records" / f"{step.name}.json", record)
-    storage.remove(begun)
+    records.end(folder, record)
     say(f"{step.name}: done in {seconds(time.monotonic() - start)}")
     return record
 
 
-def _begin(folder: Path, step: Step, fingerprint: str) -> Path:
-    begun = folder / "records" / f"{step.name}.begun.json"
-    storage.write_json(begun, {"format": FORMAT, "step": step.name, "fingerprint": fingerprint})
-    return begun
-
-
-def _set_aside(folder: Path, step: Step, fingerprint: str, record: Mapping[str, Any] | None) -> None:
-    """Move away what other values made, so that nothing stale is taken for this step's; parts made under this very
-    fingerprint stay, and the step goes on from them."""
-    begun = folder / "records" / f"{step.name}.begun.json"
-    earlier = storage.read_json(begun)["fingerprint"] if begun.exists() else None
-    if record is not None and earlier is None:
-        earlier = record["fingerprint"]
-    if earlier == fingerprint:
-        return
-    aside = folder / "superseded" / f"{step.name}-{earlier[:16] if earlier else time.time_ns()}"
-    for path in _files(folder, [p for p in step.outputs if "{work}" not in p]):
-        storage.move(path, aside / path.relative_to(folder))
-    # The record goes last: as long as it stands, a killed run comes here again and moves the rest.
-    if record is not None:
-        storage.move(folder / "records" / f"{step.name}.json", aside / f"{step.name}.json")
-
-
-def _forget(folder: Path, step: Step, fingerprint: str) -> None:
-    """Let a step whose outputs were damaged be done again: its tasks' records may vouch for what is no longer there.
-    What is whole of its outputs stays where it is, so that training goes on from a checkpoint that is intact."""
-    _begin(folder, step, fingerprint)
-    storage.remove(folder / "records" / f"{step.name}.json")
-    storage.remove(folder / _work(step.name, fingerprint))
+def _drop_strangers(folder: Path, names: set[str]) -> None:
+    """Set aside what steps made that this recipe does not have: a source taken out must not be measured or shown."""
+    for name, record in records.read_records(folder).items():
+        if name not in names:
+            say(f"{name}: not in this recipe any more, set aside")
+            kept = [folder / file for file in record["outputs"] if not file.startswith("work/")]
+            records.set_aside(folder, name, None, [path for path in kept if path.is_file()])
 
 
 def _needed(steps: Sequence[Step], targets: Sequence[str] | None) -> list[Step]:
@@ -206,56 +188,10 @@ def _needed(steps: Sequence[Step], targets: Sequence[str] | None) -> list[Step]:
     return [step for step in steps if step.name in wanted]
 
 
-def _fingerprint(step: Step, records: Mapping[str, Mapping[str, Any]]) -> str:
-    inputs = {need: records[need]["produced"] for need in step.needs}
-    value = [FORMAT, step.name, step.version, _plain(step.values), inputs]
-    return storage.digest_bytes(_bytes(value)).removeprefix("xxh3:")
-
-
-def _record(folder: Path, name: str) -> Mapping[str, Any] | None:
-    path = folder / "records" / f"{name}.json"
-    if not path.exists():
-        return None
-    try:
-        record: Mapping[str, Any] = storage.read_json(path)
-    except InputError:
-        say(f"{name}: its record is damaged; the step is done again")
-        return None
-    if record.get("format", 0) > FORMAT:
-        what = f"was written by a newer Puna (record format {record['format']}, this one reads {FORMAT})"
-        raise InputError(what, where=str(path), mend="update puna, or choose another folder with --out")
-    return record
-
-
-def _damaged(folder: Path, record: Mapping[str, Any], verify: bool) -> str | None:
-    """Why the outputs are not what the record says, or None. Size and time are looked at; a file with another time, and
-    every file under `verify`, is read and its digest compared."""
-    for name, known in record["outputs"].items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is gone"
-        status = path.stat()
-        if status.st_size != known["size"]:
-            return f"{name} has another size than recorded"
-        if (verify or status.st_mtime_ns != known["modified"]) and storage.digest(path) != known["digest"]:
-            return f"{name} was changed"
-    return None
-
-
-def _difference(record: Mapping[str, Any], step: Step, records: Mapping[str, Mapping[str, Any]]) -> str:
-    """What changed, in words: the value with its old and new form, or the step before."""
-    old, new = record["values"], _plain(step.values)
-    changed = [
-        f"{key} changed from {_short(old.get(key))} to {_short(new.get(key))}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-    changed += [
-        f"{need} gave something else" for need in step.needs if record["inputs"].get(need) != records[need]["produced"]
-    ]
-    if record["version"] != step.version:
-        changed.append("the step itself is of a newer version")
-    return "; ".join(changed) or "the steps it needs changed"
+def _fingerprint(step: Step, done: Mapping[str, Record]) -> str:
+    inputs = {need: done[need]["produced"] for need in step.needs}
+    value = [FORMAT, step.name, step.version, records.plain(step.values), inputs]
+    return storage.digest_bytes(records.as_bytes(value)).removeprefix("xxh3:")
 
 
 def _run_task(
@@ -263,48 +199,13 @@ def _run_task(
 ) -> Mapping[str, Any]:
     name, task = named
     start = time.monotonic()
-    result = function(task, scratch)
+    result: Mapping[str, Any] = records.plain(function(task, scratch))
     sizes = {file: storage.size(folder / file) for file in result.get("files", ())}
-    record = {"format": FORMAT, "result": _plain(result), "sizes": sizes, "seconds": time.monotonic() - start}
+    record = {"format": FORMAT, "result": result, "sizes": sizes, "seconds": time.monotonic() - start}
     storage.write_json(scratch / f"{name}.json", record)
-    plain: Mapping[str, Any] = record["result"]
-    return plain
-
-
-def _finished(folder: Path, scratch: Path, name: str) -> Mapping[str, Any] | None:
-    path = scratch / f"{name}.json"
-    if not path.exists():
-        return None
-    record = storage.read_json(path)
-    for file, size in record["sizes"].items():
-        if not storage.exists(folder / file) or storage.size(folder / file) != size:
-            return None
-    result: Mapping[str, Any] = record["result"]
     return result
 
 
 def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(path for path in found if not path.name.startswith(storage.TEMPORARY))
-
-
-def _patterns(step: Step, fingerprint: str) -> list[str]:
-    return [pattern.replace("{work}", _work(step.name, fingerprint)) for pattern in step.outputs]
-
-
-def _work(name: str, fingerprint: str) -> str:
-    return f"work/{name}/{fingerprint[:16]}"
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON gives it back, so that what is compared is what was recorded."""
-    return json.loads(_bytes(value))
-
-
-def _bytes(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -16,13 +16,15 @@ from typing import Any
 from puna import recipe as recipes
 from puna import storage
 from puna.data import pipeline
-from puna.data.sources import Input, locate
+from puna.data.pipeline import Located
+from puna.data.sources import locate
 from puna.engine import usable_cpus
 from puna.errors import InputError, PunaError
 from puna.last_screen import last_screen
 from puna.progress import say
 from puna.recipe import Recipe
-from puna.run import open_run
+from puna.records import of_step
+from puna.run import open_run, read_recipe
 from puna.steps import Context, Step, run_steps
 from puna.tokens import steps as token_steps
 
@@ -40,11 +42,14 @@ class Options:
     allow_other: bool = False
 
 
-def work(name: str, overrides: Sequence[str], out: Path | None, target: str | None, options: Options) -> str:
+def work(name: str, overrides: Sequence[str], out: str | None, target: str | None, options: Options) -> str:
     """Do the steps of a recipe up to `target` (None: all) in its run folder; return the last screen."""
     recipe = recipes.load(_for_this_machine(name), overrides)
-    folder = out or Path("runs") / recipe.name
-    inputs = locate_inputs(recipe)
+    if out and storage.is_remote(out):
+        mend = "give a local folder; inputs may be URLs"
+        raise InputError("a run folder on an object store is not in this version", where=out, mend=mend)
+    folder = Path(out) if out else Path("runs") / recipe.name
+    inputs = locate_inputs(recipe, folder)
     workers = options.workers or usable_cpus()
     with open_run(folder, recipe, take_over=options.take_over) as run:
         say(f"{recipe.name}: into {folder}, {workers} data workers")
@@ -56,7 +61,7 @@ def work(name: str, overrides: Sequence[str], out: Path | None, target: str | No
     return last_screen(folder, target)
 
 
-def build(recipe: Recipe, inputs: Mapping[str, Sequence[Input]], options: Options) -> list[Step]:
+def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> list[Step]:
     """Every step of a run, in order; a test holds that each stands after what it needs."""
     names = tuple(inputs)
     made = recipe.model_dump(mode="json")
@@ -88,7 +93,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Sequence[Input]], options: Option
         ),
         Step("samples", partial(_samples, recipe), ("evaluations/samples.json",), ("train",), made["samples"]),
     ]
-    return [*graph, Step("report", _report, ("report.html",), tuple(step.name for step in graph))]
+    return [*graph, Step("report", _report, ("report.html",), tuple(step.name for step in graph), {"recipe": made})]
 
 
 def targets(steps: Sequence[Step], station: str | None) -> list[str] | None:
@@ -98,9 +103,18 @@ def targets(steps: Sequence[Step], station: str | None) -> list[str] | None:
     return [step.name for step in steps if step.name.split(".")[0] == station]
 
 
-def locate_inputs(recipe: Recipe) -> dict[str, list[Input]]:
-    """The inputs of every source that names some; InputError when there is none at all."""
-    found = {name: locate(name, source) for name, source in recipe.sources.items() if source.inputs}
+def locate_inputs(recipe: Recipe, folder: Path) -> dict[str, Located]:
+    """The inputs of every source that names some; InputError when there is none at all.
+
+    Raw dumps may be taken away when they have been read: what the run in `folder` recorded of them stands for them.
+    """
+    found = {}
+    for name, source in recipe.sources.items():
+        if source.inputs:
+            try:
+                found[name] = pipeline.look(locate(name, source))
+            except InputError as missing:
+                found[name] = _recorded(recipe, folder, name, missing)
     if not found:
         first = next(name for name, _ in recipe.sources.items())
         mend = f"name dumps, for example sources.{first}.inputs='[\"dumps/*\"]'"
@@ -109,6 +123,16 @@ def locate_inputs(recipe: Recipe) -> dict[str, list[Input]]:
         if not source.inputs:
             say(f"{name}: no inputs, left out")
     return found
+
+
+def _recorded(recipe: Recipe, folder: Path, name: str, missing: InputError) -> Located:
+    record = of_step(folder, f"inputs.{name}")
+    if record is None or of_step(folder, f"extract.{name}") is None:
+        raise missing
+    if recipe.sources[name].inputs != read_recipe(folder).sources[name].inputs:
+        raise missing
+    say(f"{name}: {missing}; going on with what was read of it before")
+    return Located((), record["values"]["inputs"], missing)
 
 
 def _baselines(recipe: Recipe, context: Context) -> Mapping[str, Any]:
@@ -127,7 +151,9 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
         threads=options.threads,
         allow_other=options.allow_other,
     )
-    context.result = (f"{done['checkpoint']}/model.safetensors", f"{done['checkpoint']}/config.json")
+    last = context.folder / done["checkpoint"]
+    digests = [storage.digest(last / name) for name in ("model.safetensors", "config.json")]
+    context.produced = storage.digest_bytes("".join(digests).encode())
     return done
 
 

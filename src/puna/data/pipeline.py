@@ -2,7 +2,7 @@
 
 For each source S (what crosses sources stands under the name without one):
 
-    inputs            which files, of which version: another version is another input
+    inputs.S          which files, of which version: another version is another input
     split.S           the tasks, cut by what the format allows
     extract.S         clean documents, what each rule dropped, what could not be read
     duplicates.S      exact repeats, found by one exchange over all shards
@@ -15,6 +15,7 @@ For each source S (what crosses sources stands under the name without one):
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,25 +35,56 @@ from puna.steps import Context, Step
 NOT_CLEANING = {"inputs", "share", "max_epochs", "heldout_groups"}  # values of a source that extraction never sees
 
 
-def steps(recipe: Recipe, inputs: Mapping[str, Sequence[Input]]) -> list[Step]:
+@dataclass(frozen=True)
+class Located:
+    """The inputs of one source. `seen`: what a look at them tells, which is what "the same inputs" means: another time
+    is enough to read them again and compare digests. `missing`: why they are not there, when only records of them are.
+    """
+
+    entries: tuple[Input, ...]
+    seen: list[dict[str, Any]]
+    missing: InputError | None = None
+
+    def there(self) -> tuple[Input, ...]:
+        """The inputs, for a step that must read them."""
+        if self.missing:
+            raise self.missing
+        return self.entries
+
+
+def look(entries: Sequence[Input]) -> Located:
+    """What can be told of located inputs without reading them."""
+    seen = []
+    for entry in entries:
+        path = Path(entry.location)
+        seen.append(_declared(entry) | {"modified": path.stat().st_mtime_ns if path.is_file() else None})
+    return Located(tuple(entries), seen)
+
+
+def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
     """The data steps of a recipe in order; `inputs` are the located inputs of each source that has any."""
-    seen = {name: [_seen(entry) for entry in entries] for name, entries in inputs.items()}
-    graph = [Step("inputs", partial(_inputs, inputs), ("inputs.json",), values=seen)]
+    graph: list[Step] = []
     for name, entries in inputs.items():
         cleaning = recipe.sources[name].model_dump(mode="json", exclude=NOT_CLEANING)
         graph += [
             Step(
+                f"inputs.{name}",
+                partial(_inputs, name, entries),
+                (f"inputs/{name}.json",),
+                values={"inputs": entries.seen},
+            ),
+            Step(
                 f"split.{name}",
                 partial(_split, recipe, name, entries),
                 ("{work}/tasks.json",),
-                ("inputs",),
+                (f"inputs.{name}",),
                 {"task_size": recipe.data.task_size},
             ),
             Step(
                 f"extract.{name}",
                 partial(_extract, recipe, name, entries),
                 ("{work}/*.parquet",),
-                ("inputs", f"split.{name}"),
+                (f"inputs.{name}", f"split.{name}"),
                 cleaning | {"shard_size": recipe.data.shard_size},
             ),
             Step(
@@ -118,36 +150,27 @@ def _declared(entry: Input) -> dict[str, Any]:
     return {"declared": entry.declared, "dump": entry.dump, "version": entry.version, "size": entry.size}
 
 
-def _seen(entry: Input) -> dict[str, Any]:
-    """What a look at an input tells: another time is enough to read it again and compare digests."""
-    path = Path(entry.location)
-    time = path.stat().st_mtime_ns if path.is_file() else None
-    return _declared(entry) | {"modified": time}
-
-
-def _choice(recipe: Recipe, inputs: Mapping[str, Sequence[Input]]) -> dict[str, Any]:
+def _choice(recipe: Recipe, inputs: Mapping[str, Located]) -> dict[str, Any]:
     groups = {name: recipe.sources[name].heldout_groups for name in inputs}
     return {"share": recipe.heldout.share, "seed": recipe.seed, "groups": groups}
 
 
-def _inputs(inputs: Mapping[str, Sequence[Input]], context: Context) -> dict[str, Any]:
-    known = {
-        name: [_declared(entry) | {"digest": entry.digest} for entry in entries] for name, entries in inputs.items()
-    }
-    storage.write_json(context.folder / "inputs.json", {"format": 1, "sources": known})
+def _inputs(name: str, inputs: Located, context: Context) -> list[dict[str, Any]]:
+    known = [_declared(entry) | {"digest": entry.digest} for entry in inputs.there()]
+    storage.write_json(context.folder / "inputs" / f"{name}.json", {"format": 1, "source": name, "inputs": known})
     return known
 
 
-def _split(recipe: Recipe, name: str, inputs: Sequence[Input], context: Context) -> dict[str, Any]:
-    tasks = split(name, inputs, recipe.sources[name], recipe.data.task_size)
+def _split(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict[str, Any]:
+    tasks = split(name, inputs.there(), recipe.sources[name], recipe.data.task_size)
     storage.write_json(context.scratch / "tasks.json", extract.as_json(tasks))
     return {"tasks": len(tasks)}
 
 
-def _extract(recipe: Recipe, name: str, inputs: Sequence[Input], context: Context) -> dict[str, Any]:
+def _extract(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict[str, Any]:
     (plan,) = _files(context, f"split.{name}", "tasks.json")
     tasks = extract.from_json(storage.read_json(plan))
-    work = partial(extract.extract, inputs, recipe.sources[name], recipe.data.shard_size)
+    work = partial(extract.extract, inputs.there(), recipe.sources[name], recipe.data.shard_size)
     results = context.map(work, tasks, label=f"  {name}: reading and cleaning", name=lambda task: task.name)
     return extract.total(results) | {"tasks": len(tasks)}
 

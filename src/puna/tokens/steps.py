@@ -8,6 +8,7 @@ mixture           how many windows there are and how the sources take turns in t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -130,6 +131,10 @@ def _mixture(recipe: Recipe, context: Context) -> dict[str, Any]:
         cap = f", at most {ration.max_epochs:g}" if ration.max_epochs else ""
         say(f"  {name}: share {ration.share}, {ration.windows:,} windows, read {ration.epochs:.2f} times{cap}")
     epochs = {name: ration.epochs for name, ration in mixture.sources.items()}
+    # Of all that mixture.json tells, the windows depend on this alone: a cap that does not bind changes none of them.
+    turns = {name: [ration.weight, ration.epoch_windows] for name, ration in mixture.sources.items()}
+    read = [mixture.manifest, mixture.seed, mixture.context, mixture.batch_windows, mixture.steps, turns]
+    context.produced = storage.digest_bytes(json.dumps(read, sort_keys=True).encode())
     return {"steps": mixture.steps, "windows": mixture.windows, "capped_by": mixture.capped_by, "epochs": epochs}
 
 

@@ -1,0 +1,183 @@
+"""Done-records: what tells that a step or task is finished, and where what other values made is kept.
+
+    records/STEP.json                    done: fingerprint, values, outputs with size, time and digest, counts, seconds
+    records/STEP.begun.json              begun: fingerprint of the work whose parts may lie in the folder
+    work/STEP/FINGERPRINT/TASK.json      done-record of one task, beside what it made
+    superseded/STEP-FINGERPRINT/         what an earlier value made; taken up again when that value comes back
+
+A record is written last and moved last, so whatever is interrupted between is found out by looking at the files.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from puna import storage
+from puna.errors import InputError
+from puna.progress import say
+
+FORMAT = 1
+OF_A_STEP = ("step", "version", "fingerprint", "values", "inputs", "outputs", "produced", "counts", "seconds")
+OF_A_TASK = ("result", "sizes", "seconds")
+
+Record = Mapping[str, Any]
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """Every done-record in a run folder, by step."""
+    names = (Path(name).stem for name in storage.listing(folder / "records", "*.json"))
+    found = ((name, of_step(folder, name)) for name in names if not name.endswith(".begun"))
+    return {name: record for name, record in found if record is not None}
+
+
+def of_step(folder: Path, name: str) -> Record | None:
+    return _record(folder / "records" / f"{name}.json", OF_A_STEP, "the step is done again")
+
+
+def of_task(folder: Path, scratch: Path, name: str) -> Record | None:
+    """The record of a finished task; None when there is none, or its files are gone or of another size."""
+    record = _record(scratch / f"{name}.json", OF_A_TASK, "the task is done again")
+    if record is not None:
+        for file, size in record["sizes"].items():
+            if not storage.exists(folder / file) or storage.size(folder / file) != size:
+                return None
+    return record
+
+
+def begun(folder: Path, name: str) -> str | None:
+    """The fingerprint under which a step was begun and not ended."""
+    record = _record(folder / "records" / f"{name}.begun.json", ("fingerprint",), "what it began is moved aside")
+    return None if record is None else str(record["fingerprint"])
+
+
+def begin(folder: Path, name: str, fingerprint: str) -> None:
+    value = {"format": FORMAT, "step": name, "fingerprint": fingerprint}
+    storage.write_json(folder / "records" / f"{name}.begun.json", value)
+
+
+def end(folder: Path, record: Record) -> None:
+    """Write the record of a step: from now on it is done."""
+    storage.write_json(folder / "records" / f"{record['step']}.json", record)
+    storage.remove(folder / "records" / f"{record['step']}.begun.json")
+
+
+def damaged(folder: Path, record: Record, verify: bool = False) -> str | None:
+    """Why the outputs are not what the record says, or None. Size and time are looked at; a file with another time, and
+    every file under `verify`, is read and its digest compared."""
+    for name, known in record["outputs"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is gone"
+        status = path.stat()
+        if status.st_size != known["size"]:
+            return f"{name} has another size than recorded"
+        if (verify or status.st_mtime_ns != known["modified"]) and storage.digest(path) != known["digest"]:
+            return f"{name} was changed"
+    return None
+
+
+def forget(folder: Path, name: str, fingerprint: str) -> None:
+    """Let a step whose outputs were damaged be done again: its tasks' records may vouch for what is no longer there.
+    What is whole of its outputs stays where it is, so that training goes on from a checkpoint that is intact."""
+    begin(folder, name, fingerprint)
+    storage.remove(folder / "records" / f"{name}.json")
+    storage.remove(folder / work(name, fingerprint))
+
+
+def set_aside(folder: Path, name: str, fingerprint: str | None, files: Iterable[Path]) -> None:
+    """Move `files`, which a step made under another fingerprint than this one, and its record to superseded/."""
+    record, started = of_step(folder, name), begun(folder, name)
+    earlier = started or (record["fingerprint"] if record is not None else None)
+    if earlier is not None and earlier == fingerprint:
+        return
+    aside = _aside(folder, name, earlier or str(time.time_ns()))
+    for path in files:
+        storage.move(path, aside / path.relative_to(folder))
+    # The record goes last: as long as it stands, a killed run comes here again and moves the rest.
+    if record is not None:
+        storage.move(folder / "records" / f"{name}.json", aside / f"{name}.json")
+    storage.remove(folder / "records" / f"{name}.begun.json")
+
+
+def bring_back(folder: Path, name: str, fingerprint: str) -> bool:
+    """Move back what superseded/ keeps of this fingerprint, finished or not; False when there is nothing."""
+    aside = _aside(folder, name, fingerprint)
+    if not aside.is_dir():
+        return False
+    begin(folder, name, fingerprint)
+    record = aside / f"{name}.json"
+    for path in sorted(aside.rglob("*")):
+        if path.is_file() and path != record:
+            storage.move(path, folder / path.relative_to(aside))
+    if record.is_file():
+        storage.move(record, folder / "records" / record.name)
+        storage.remove(folder / "records" / f"{name}.begun.json")
+    storage.remove(aside)
+    return True
+
+
+def difference(record: Record, values: Any, version: int, inputs: Mapping[str, str]) -> str:
+    """What changed since the record, in words: each value with its old and new form, or the step before."""
+    changed = [
+        f"{key} changed from {_short(old)} to {_short(new)}" for key, old, new in _leaves(record["values"], values)
+    ]
+    changed += [f"{name} gave something else" for name, made in inputs.items() if record["inputs"].get(name) != made]
+    if record["version"] != version:
+        changed.append("the step itself is of another version")
+    return "; ".join(changed) or "the steps it needs changed"
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON gives it back, so that what is compared is what was recorded."""
+    return json.loads(as_bytes(value))
+
+
+def as_bytes(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
+
+
+def work(name: str, fingerprint: str) -> str:
+    """Where the tasks of a step lie, below the run folder."""
+    return f"work/{name}/{fingerprint[:16]}"
+
+
+def _aside(folder: Path, name: str, fingerprint: str) -> Path:
+    return folder / "superseded" / f"{name}-{fingerprint[:16]}"
+
+
+def _record(path: Path, keys: tuple[str, ...], otherwise: str) -> Record | None:
+    """A record, or None where there is none; a damaged one counts as none and is said, a newer one is refused."""
+    if not path.exists():
+        return None
+    try:
+        value = storage.read_json(path)
+    except InputError:
+        value = None
+    if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
+        what = f"was written by a newer Puna (record format {value['format']}, this one reads {FORMAT})"
+        raise InputError(what, where=str(path), mend="update puna, or choose another folder with --out")
+    if not isinstance(value, dict) or not value.keys() >= set(keys):
+        say(f"{path}: this record is damaged; {otherwise}")
+        return None
+    return value
+
+
+def _leaves(old: Any, new: Any, above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ: dotted key, old, new."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _leaves(old.get(key), new.get(key), f"{above}.{key}" if above else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (left, right) in enumerate(zip(old, new, strict=True)):
+            yield from _leaves(left, right, f"{above}[{number}]")
+    elif old != new:
+        yield above, old, new
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:97] + "..."
