@@ -199,23 +199,36 @@ def _find_repeats(hashes: Sequence[Path], part: int, scratch: Path) -> dict[str,
 
 def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str, Any]:
     counts: dict[str, Any] = {}
-    found = []
     for name in names:
-        texts = []
-        verdicts = _files(context, f"duplicates.{name}", ".verdicts")
-        for index, shard in enumerate(_shards(context, name)):
-            gone = set(exact.dropped_rows(verdicts, index).tolist())
-            rows = zip(read_column(shard, "group"), read_column(shard, "text"), strict=True)
-            texts += [text for row, (group, text) in enumerate(rows) if row not in gone and _held(recipe, name, group)]
-        size = sum(len(text.encode()) for text in texts)
-        if (recipe.heldout.share or recipe.sources[name].heldout_groups) and size < recipe.heldout.minimum:
-            what = f"held-out {name} text is {size} bytes, less than heldout.minimum ({recipe.heldout.minimum})"
+        verdicts = tuple(_files(context, f"duplicates.{name}", ".verdicts"))
+        collect = partial(_collect_grams, recipe, name, verdicts)
+        tasks = list(enumerate(_shards(context, name)))
+        label = f"  {name}: reading held-out text"
+        results = context.map(collect, tasks, label=label, name=partial(_numbered_of, name))
+        count = {kind: sum(result[kind] for result in results) for kind in ("documents", "bytes")}
+        if (recipe.heldout.share or recipe.sources[name].heldout_groups) and count["bytes"] < recipe.heldout.minimum:
+            what = (
+                f"held-out {name} text is {count['bytes']} bytes, less than heldout.minimum ({recipe.heldout.minimum})"
+            )
             raise InputError(what, mend="raise heldout.share, name heldout_groups, or choose another seed")
-        counts[name] = {"documents": len(texts), "bytes": size}
-        found.append(known_grams(texts, recipe.heldout.ngram))
-    grams = np.unique(np.concatenate(found))
-    storage.write(context.scratch / "grams.bin", grams.astype("<u8").tobytes())
+        counts[name] = count
+    parts = [np.fromfile(path, "<u8") for path in sorted(context.scratch.glob("*.grams"))]
+    storage.write(context.scratch / "grams.bin", np.unique(np.concatenate([np.empty(0, "<u8"), *parts])).tobytes())
     return counts
+
+
+def _collect_grams(
+    recipe: Recipe, name: str, verdicts: Sequence[Path], task: tuple[int, Path], scratch: Path
+) -> dict[str, Any]:
+    """The n-grams of one shard's held-out text, as scratch/SOURCE-NNNNN.grams."""
+    index, shard = task
+    gone = set(exact.dropped_rows(verdicts, index).tolist())
+    rows = enumerate(zip(read_column(shard, "group"), read_column(shard, "text"), strict=True))
+    texts = [text for row, (group, text) in rows if row not in gone and _held(recipe, name, group)]
+    target = scratch / f"{name}-{index:05d}.grams"
+    storage.write(target, known_grams(texts, recipe.heldout.ngram).astype("<u8").tobytes())
+    size = sum(len(text.encode()) for text in texts)
+    return {"documents": len(texts), "bytes": size, "files": [target.relative_to(scratch.parents[2]).as_posix()]}
 
 
 def _overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
@@ -228,7 +241,8 @@ def _overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
 
 def _measure_overlap(known: Path, n: int, task: tuple[int, Path], scratch: Path) -> dict[str, Any]:
     index, shard = task
-    grams = np.frombuffer(storage.read(known), "<u8").astype(np.uint64)
+    # Mapped, so that all workers share one copy of it.
+    grams = np.memmap(known, "<u8", "r") if known.stat().st_size else np.empty(0, np.uint64)
     scores = overlaps(read_column(shard, "text"), grams, n)
     storage.write(scratch / f"{index:05d}.overlap", scores.astype("<f4").tobytes())
     return {"documents": len(scores)}
@@ -261,6 +275,10 @@ def _held(recipe: Recipe, name: str, group: str) -> bool:
 
 def _numbered(task: tuple[int, Path]) -> str:
     return f"{task[0]:05d}"
+
+
+def _numbered_of(name: str, task: tuple[int, Path]) -> str:
+    return f"{name}-{_numbered(task)}"
 
 
 def _shards(context: Context, name: str) -> list[Path]:
