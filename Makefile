@@ -10,6 +10,9 @@ PYTHON ?= python3
 TORCH ?= torch>=2.13,<2.14
 VENV := .venv
 BIN := $(VENV)/bin
+# Named after what was asked for, so that another TORCH= is installed; without TORCH= the one that is there stays.
+TORCH_IS_THERE := $(if $(filter file,$(origin TORCH)),$(firstword $(wildcard $(VENV)/.torch-*)))
+TORCH_INSTALLED := $(or $(TORCH_IS_THERE),$(VENV)/.torch-$(firstword $(shell printf '%s' '$(strip $(TORCH))' | cksum)))
 RECIPE ?= laptop
 
 .PHONY: run test prove check
@@ -32,13 +35,13 @@ $(VENV)/bin/python:
 	  { echo 'puna needs Python 3.11 or newer: set PYTHON=, for example  make run PYTHON=python3.12' >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.torch: | $(VENV)/bin/python
+$(TORCH_INSTALLED): | $(VENV)/bin/python
 	@echo 'Setting up .venv. To download: about 370 MB with the CPU build of torch; about 3 GB with the CUDA build,'
 	@echo 'which is what pip takes on Linux unless told otherwise (see TORCH= in the Makefile). On disk: 1.6 GB or 7 GB.'
 	@$(BIN)/python -m pip install --quiet $(foreach word,$(TORCH),'$(word)')
-	@touch $@
+	@rm -f $(VENV)/.torch-* && touch $@
 
-$(VENV)/.installed-%: pyproject.toml $(VENV)/.torch
+$(VENV)/.installed-%: pyproject.toml $(TORCH_INSTALLED)
 	@echo 'Installing puna[$*] ...'
 	@$(BIN)/python -m pip install --quiet --editable '.[sample,$*]'
 	@touch $@

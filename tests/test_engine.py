@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from puna import engine
 from puna.engine import map_tasks
 from puna.errors import PunaError
 
@@ -50,6 +51,42 @@ def test_an_exception_of_a_task_reaches_the_caller() -> None:
 def test_a_killed_worker_is_one_line_with_the_mend() -> None:
     with pytest.raises(PunaError, match="a worker process was killed; most often memory ran out"):
         list(map_tasks(_die, [0, 1], workers=2, label="dying"))
+
+
+INTERRUPTED = """
+import os, signal
+from engine_task import double
+from puna.engine import map_tasks
+if __name__ == "__main__":
+    print([result for _, result in map_tasks(double, [1, 2, 3], workers=2, label="doubling")])
+else:  # a worker, which imports this file before anything of the engine runs in it
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_an_interrupt_does_not_reach_workers_even_while_they_start(tmp_path: Path) -> None:
+    (tmp_path / "engine_task.py").write_text("def double(task):\n    return 2 * task\n")
+    (tmp_path / "main.py").write_text(INTERRUPTED)
+    done = subprocess.run([sys.executable, str(tmp_path / "main.py")], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "[2, 4, 6]\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_worker_is_started_comes_after_it(number: int) -> None:
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, stop)
+    started = False
+    try:
+        with pytest.raises(KeyboardInterrupt), engine._interrupts_later():
+            os.kill(os.getpid(), number)
+            started = True
+        assert started
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
 
 
 SLEEPS = """

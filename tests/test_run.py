@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import multiprocessing
+import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +21,16 @@ from puna.run import open_run, read_recipe
 
 RECIPE = recipes.load("laptop")
 
+HOLDS = """
+import sys
+from pathlib import Path
+from puna import recipe
+from puna.run import open_run
+with open_run(Path(sys.argv[1]), recipe.load("laptop")):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
 
 def test_a_run_folder_holds_its_resolved_recipe_and_no_lock_when_closed(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", RECIPE) as run:
@@ -25,12 +40,8 @@ def test_a_run_folder_holds_its_resolved_recipe_and_no_lock_when_closed(tmp_path
 
 
 def test_a_folder_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
-    hold = (
-        "import sys, time\nfrom pathlib import Path\nfrom puna import recipe\nfrom puna.run import open_run\n"
-        "with open_run(Path(sys.argv[1]), recipe.load('laptop')):\n    print('held', flush=True)\n    time.sleep(600)\n"
-    )
-    command = [sys.executable, "-c", hold, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(InputError, match=f"held by process {other.pid} on .*, which is running"):
@@ -52,6 +63,76 @@ def test_a_dead_holder_is_taken_over_with_a_line_and_its_half_written_files_go(
         pass
     assert "process 1 on" in capsys.readouterr().err
     assert not list((tmp_path / "documents").iterdir())
+
+
+def test_a_living_holder_in_another_pid_namespace_is_refused_and_its_files_stay(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        half = tmp_path / ".part-0.parquet-1-1"
+        half.write_text("half")
+        # As the lock of a process 1 elsewhere looks from here: no such process, or another one of that number.
+        for pid in (1, os.getpid()):
+            _write_lock(tmp_path, pid=pid, namespace="another", flock=True)
+            for take_over in (False, True):
+                with pytest.raises(InputError, match=f"held by process {pid} on .*, which is running"):
+                    open_run(tmp_path, RECIPE, take_over=take_over).__enter__()
+        assert half.exists()
+        other.kill()
+    _write_lock(tmp_path, pid=1, namespace="another", flock=True)
+    with open_run(tmp_path, RECIPE):
+        assert not half.exists()  # the kernel says that it is gone, whatever its number
+
+
+def test_without_flock_a_holder_in_another_pid_namespace_is_as_on_another_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(file: object, operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with open_run(tmp_path, RECIPE):
+        assert json.loads((tmp_path / "run.lock").read_bytes())["flock"] is False
+        with pytest.raises(InputError, match=f"held by process {os.getpid()} on .*, which is running"):
+            open_run(tmp_path, RECIPE).__enter__()
+    _write_lock(tmp_path, pid=os.getpid(), namespace="another", flock=False)
+    with pytest.raises(InputError, match="in another PID namespace; stop it there, or add --take-over"):
+        open_run(tmp_path, RECIPE).__enter__()
+    with open_run(tmp_path, RECIPE, take_over=True):
+        pass
+
+
+def test_the_lock_is_not_held_on_by_what_was_started_under_it(tmp_path: Path) -> None:
+    with open_run(tmp_path, RECIPE):
+        worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+        worker.start()
+        program = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    try:
+        with open_run(tmp_path, RECIPE):
+            assert worker.is_alive()
+            assert program.poll() is None
+    finally:
+        for process in (worker, program):
+            process.kill()
+        worker.join()
+        program.communicate()
+
+
+def test_a_living_holder_is_refused_also_when_its_flock_is_lost_with_its_file(tmp_path: Path) -> None:
+    with open_run(tmp_path, RECIPE):
+        (tmp_path / "run.lock.held").unlink()
+        with pytest.raises(InputError, match=f"held by process {os.getpid()} on .*, which is running"):
+            open_run(tmp_path, RECIPE).__enter__()
+
+
+def test_the_flock_of_another_host_can_be_taken_over(tmp_path: Path) -> None:
+    with open_run(tmp_path, RECIPE):
+        _write_lock(tmp_path, host="elsewhere", flock=True)
+        with pytest.raises(InputError, match="held by process 1 on elsewhere; stop it there, or add --take-over"):
+            open_run(tmp_path, RECIPE).__enter__()
+        with open_run(tmp_path, RECIPE, take_over=True):
+            assert json.loads((tmp_path / "run.lock").read_bytes())["flock"] is True
 
 
 def test_a_holder_on_another_host_needs_take_over(tmp_path: Path) -> None:
@@ -84,3 +165,8 @@ def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
         open_run(tmp_path / "run", RECIPE).__enter__()
     with pytest.raises(InputError, match="cannot make the run folder"):
         open_run(tmp_path / "run" / "below", RECIPE).__enter__()
+
+
+def _write_lock(folder: Path, **fields: object) -> None:
+    lock = {"format": 1, "host": socket.gethostname(), "pid": 1, "born": "never", **fields}
+    (folder / "run.lock").write_text(json.dumps(lock))

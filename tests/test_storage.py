@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,54 @@ def test_a_full_disk_is_one_line_with_the_mend(tmp_path: Path, monkeypatch: pyte
         storage.write(tmp_path / "file", b"x")
     assert "\n" not in str(error.value)
     assert error.value.exit_status == 1
+
+
+@pytest.mark.parametrize("make", [storage.create, storage.create_folder])
+def test_a_disk_that_fills_while_a_file_is_filled_is_the_same_line(
+    tmp_path: Path, make: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    with pytest.raises(PunaError, match="output: the disk is full; free some space"), make(tmp_path / "output"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("make", [storage.create, storage.create_folder])
+def test_the_output_is_not_blamed_for_what_else_fails_while_it_is_filled(
+    tmp_path: Path, make: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    for number in (errno.EACCES, errno.ENOTDIR, errno.EROFS):
+        with pytest.raises(OSError, match="other") as error, make(tmp_path / "output"):
+            raise OSError(number, os.strerror(number), "other")
+        assert error.value.errno == number
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="a file stands where a folder is needed"):
+        storage.write(tmp_path / "file" / "below", b"x")
+
+
+def test_each_folder_made_is_synced_into_the_one_it_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(storage, "_sync_folder", lambda path: synced.append(path.relative_to(tmp_path).as_posix()))
+    storage.make_folder(tmp_path / "a" / "b" / "c")
+    assert synced == [".", "a", "a/b"]
+    synced.clear()
+    storage.make_folder(tmp_path / "a" / "b" / "c")
+    assert synced == []
+    storage.write(tmp_path / "a" / "d" / "file", b"x")
+    assert synced == ["a", "a/d"]
+    synced.clear()
+    for _ in range(2):
+        storage.Appender(tmp_path / "e" / "lines").close()
+    assert synced == [".", "e"]
+    synced.clear()
+    with storage.create_folder(tmp_path / "f") as folder:
+        (folder / "g" / "h").mkdir(parents=True)
+    assert [name.split("/", 1)[-1] for name in synced[:2]] == ["g", "g/h"]
+    assert synced[-1] == "."
+    assert len(synced) == 4  # g, g/h, the folder itself, and the one it lies in
 
 
 def test_only_one_process_can_claim_a_name(tmp_path: Path) -> None:

@@ -63,6 +63,10 @@ class Killed(BaseException):
     pass
 
 
+def die(training: Training) -> None:
+    raise Killed
+
+
 def test_the_loss_falls_and_every_line_says_where_the_training_was(undisturbed: Path) -> None:
     lines = made.metrics(undisturbed)
     assert [line["step"] for line in lines] == list(range(1, 13))
@@ -82,6 +86,47 @@ def test_a_finished_training_is_left_as_it_is_and_gives_the_same_summary(undistu
     assert summary["tokens"] == 12 * 128
     assert summary["loss"] == made.metrics(undisturbed)[-1]["loss"]
     assert summary["checkpoint"] == "checkpoints/step-000012"
+
+
+def cut_metrics(folder: Path, lines: int) -> None:
+    path = folder / "metrics.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:lines]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said", "start"),
+    [
+        (lambda folder: (folder / "metrics.jsonl").unlink(), "metrics.jsonl lacks lines", 0),
+        (lambda folder: cut_metrics(folder, 9), "metrics.jsonl lacks lines", 8),
+        (lambda folder: cut_metrics(folder, 7), "metrics.jsonl lacks lines", 0),
+        (lambda folder: (folder / "metrics.jsonl").write_bytes(b"\xff}\n" * 12), "metrics.jsonl lacks lines", 0),
+        (lambda folder: (folder / "machine.json").unlink(), "machine.json does not tell", 0),
+        (lambda folder: (folder / "machine.json").write_text("[{"), "machine.json does not tell", 0),
+        (lambda folder: (folder / "machine.json").write_text("[]"), "machine.json does not tell", 0),
+    ],
+)
+def test_a_finished_training_whose_history_is_damaged_is_done_again_as_far_as_it_must(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Any, said: str, start: int
+) -> None:
+    folder = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    damage(folder)
+    with pytest.raises(Killed):
+        made.run(folder, callbacks=[At(start + 1, step=die)])
+    left = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert left == (["step-000008"] if start else [])
+    assert said in capsys.readouterr().err
+    made.run(folder)
+    assert made.result(folder) == made.result(undisturbed)
+    assert storage.read_json(folder / "machine.json")[-1]["start_step"] == start
+
+
+def test_another_distance_of_lines_does_not_make_a_checkpoint_worthless(folder: Path) -> None:
+    with pytest.raises(Killed):
+        made.run(folder, "train.log_every=3", callbacks=[At(8, step=die)])
+    made.run(folder, "train.log_every=2")
+    assert [line["step"] for line in made.metrics(folder)] == [3, 6, 10, 12]
+    made.run(folder, "train.log_every=1")
+    assert [segment["start_step"] for segment in storage.read_json(folder / "machine.json")] == [0, 8]
 
 
 def test_killed_within_any_write_it_resumes_to_the_same_bits(
@@ -220,6 +265,8 @@ def test_another_machine_is_refused_and_named_unless_it_is_allowed(
     folder: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(undisturbed / "checkpoints" / "step-000008", folder / "checkpoints" / "step-000008")
+    for name in ("metrics.jsonl", "machine.json"):
+        shutil.copy(undisturbed / name, folder / name)
     with pytest.raises(InputError, match=r"threads 1 \(here 2\).*--allow-other-machine") as refused:
         made.run(folder, threads=2)
     assert refused.value.exit_status == 2

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from puna.errors import PunaError
@@ -72,7 +73,8 @@ def _on_pool(function: Callable[[T], R], tasks: Sequence[T], workers: int, label
     try:
         while True:
             while len(waiting) < AHEAD * workers and (task := next(upcoming, None)) is not None:
-                waiting.append((task, pool.submit(function, task)))
+                with _interrupts_later():
+                    waiting.append((task, pool.submit(function, task)))  # starts a worker when one is wanting
             if not waiting:
                 break
             task, future = waiting.pop(0)
@@ -88,9 +90,33 @@ def _on_pool(function: Callable[[T], R], tasks: Sequence[T], workers: int, label
             process.join(STOPPING)
 
 
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold interrupts back in the block; one that arrived meanwhile is raised at its end.
+
+    A worker started in it is deaf to Ctrl-C from its first instruction (it inherits the mask of signals), not only once
+    it has imported what it needs; and it is not left half-started by a parent interrupted between two steps of that.
+    """
+    arrived: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # Python interrupts no other thread
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.signal(number, lambda number, _: arrived.append(number)) or signal.SIG_DFL
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
 def _begin_worker(parent: int) -> None:
     """Leave interrupts to the parent, and end when it ends, even by SIGKILL."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if sys.platform == "linux":
         set_death_signal = 1
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

@@ -12,6 +12,7 @@ last `sync`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import itertools
@@ -47,7 +48,8 @@ def create(location: Location) -> Iterator[BinaryIO]:
     """Open a new file for writing; it stands at `location` only when the block ends without an exception.
 
     An older file of that name is replaced in one step. Raises PunaError with the mend when the disk is full or the
-    folder cannot be written.
+    folder cannot be written. Any other OSError of the block is the block's own (it may be about another file) and
+    passes as it is.
     """
     if is_remote(location):
         with _remote_create(str(location)) as file:
@@ -55,17 +57,21 @@ def create(location: Location) -> Iterator[BinaryIO]:
         return
     path = Path(location)
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}-{next(_counter)}")
-    with _plain_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        border("before write", str(path))
+    with _plain_full_disk(path):
+        with _plain_errors(path):
+            make_folder(path.parent)
+            border("before write", str(path))
+            file = temporary.open("wb")
         try:
-            with temporary.open("wb") as file:
+            with file:
                 yield file
-                length = file.tell()
-                _sync(file, path)
-            if temporary.stat().st_size < length:
-                raise PunaError("fewer bytes stand on the disk than were written", where=str(path))
-            _rename(temporary, path)
+                with _plain_errors(path):
+                    length = file.tell()
+                    _sync(file, path)
+            with _plain_errors(path):
+                if temporary.stat().st_size < length:
+                    raise PunaError("fewer bytes stand on the disk than were written", where=str(path))
+                _rename(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -113,22 +119,26 @@ def open_read(location: Location) -> BinaryIO:
 def create_folder(location: Path) -> Iterator[Path]:
     """A temporary folder to fill, which becomes `location` whole when the block ends without an exception.
 
-    Every file in it is synced before the folder is renamed. `location` must not exist.
+    Every file and folder in it is synced before the folder is renamed. `location` must not exist. Errors as `create`.
     """
     temporary = location.with_name(f"{TEMPORARY}{location.name}-{os.getpid()}-{next(_counter)}")
-    with _plain_errors(location):
-        location.parent.mkdir(parents=True, exist_ok=True)
-        for left in location.parent.glob(f"{TEMPORARY}{location.name}-*"):
-            shutil.rmtree(left)
-        temporary.mkdir()
+    with _plain_full_disk(location):
+        with _plain_errors(location):
+            make_folder(location.parent)
+            for left in location.parent.glob(f"{TEMPORARY}{location.name}-*"):
+                shutil.rmtree(left)
+            temporary.mkdir()
         try:
             yield temporary
-            for path in sorted(temporary.rglob("*")):
-                if path.is_file():
-                    with path.open("rb+") as file:
-                        _sync(file, path)
-            _sync_folder(temporary)
-            _rename(temporary, location)
+            with _plain_errors(location):
+                for path in sorted(temporary.rglob("*")):
+                    if path.is_file():
+                        with path.open("rb+") as file:
+                            _sync(file, path)
+                    else:
+                        _sync_folder(path)
+                _sync_folder(temporary)
+                _rename(temporary, location)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -138,7 +148,7 @@ def claim(location: Path, data: bytes) -> bool:
     """Create `location` with `data` unless it exists: True for the one process that made it."""
     temporary = location.with_name(f"{TEMPORARY}{location.name}-{os.getpid()}-{next(_counter)}")
     with _plain_errors(location):
-        location.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(location.parent)
         with temporary.open("wb") as file:
             file.write(data)
             _sync(file, location)
@@ -159,8 +169,11 @@ class Appender:
     def __init__(self, location: Path) -> None:
         self.location = location
         with _plain_errors(location):
-            location.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(location.parent)
+            new = not location.exists()
             self._file = location.open("a+b", buffering=0)
+            if new:
+                _sync_folder(location.parent)
             self._cut_half_line()
 
     def line(self, text: str) -> None:
@@ -189,6 +202,15 @@ class Appender:
         if start < end:
             self._file.truncate(start)
         self._file.seek(0, io.SEEK_END)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents unless they exist; each one made is synced into the folder it lies in."""
+    made = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(made):
+        with contextlib.suppress(PermissionError):  # a folder may be open to new entries and closed to reading
+            _sync_folder(path.parent)
 
 
 def exists(location: Location) -> bool:
@@ -232,7 +254,7 @@ def remove(location: Location) -> None:
 def move(source: Path, target: Path) -> None:
     """Rename a file or folder within one file system, both folders synced."""
     with _plain_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         _rename(source, target)
         if source.parent != target.parent:
             _sync_folder(source.parent)
@@ -304,14 +326,25 @@ def _rename(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    """Say a full disk or a forbidden folder in one line with the mend."""
+def _plain_full_disk(path: Path) -> Iterator[None]:
+    """Say a full disk in one line with the mend."""
     try:
         yield
     except OSError as error:
-        where = str(path)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise PunaError("the disk is full", where=where, mend="free some space and run the same command") from error
+            mend = "free some space and run the same command"
+            raise PunaError("the disk is full", where=str(path), mend=mend) from error
+        raise
+
+
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    """Say a full disk or a forbidden folder in one line with the mend."""
+    try:
+        with _plain_full_disk(path):
+            yield
+    except OSError as error:
+        where = str(path)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             mend = "choose another folder with --out, or mend its permissions"
             raise InputError("cannot be written", where=where, mend=mend) from error

@@ -14,6 +14,7 @@ from puna.data.document import Document, DocumentWriter
 from puna.data.sources import Dropped, Input, SetAside, Task, read
 from puna.data.sources import as_json as as_json
 from puna.data.sources import from_json as from_json
+from puna.progress import say
 from puna.recipe import Source
 
 EXAMPLES = 5  # of each kind, per task, that are kept for people to look at
@@ -34,11 +35,11 @@ def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task
                 size += len(first.text.encode())
                 first = next(documents, None)
         shards.append(shard.relative_to(scratch.parents[2]).as_posix())
-    return counts.as_json() | {"files": shards}
+    return counts.as_json() | {"input_bytes": _input_bytes(inputs, task), "files": shards}
 
 
 def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The counts of all tasks of a source as one."""
+    """The counts of all tasks of a source as one; a line says what could not be read, if anything."""
     kept: Counter[str] = Counter()
     dropped: dict[str, dict[str, Any]] = {}
     aside: list[Any] = []
@@ -50,17 +51,49 @@ def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             into["documents"] += found["documents"]
             into["bytes"] += found["bytes"]
             into["examples"] = (into["examples"] + found["examples"])[:EXAMPLES]
-    return {
+    counts = {
         "records": sum(result["records"] for result in results),
+        "input_bytes": sum(result["input_bytes"] for result in results),
         "kept": {"documents": kept["documents"], "bytes": kept["bytes"]},
         "dropped": dropped,
-        "set_aside": {"count": sum(r["set_aside"]["count"] for r in results), "examples": aside[:EXAMPLES]},
+        "set_aside": {
+            "count": sum(result["set_aside"]["count"] for result in results),
+            "bytes": sum(result["set_aside"]["bytes"] for result in results),
+            "examples": aside[:EXAMPLES],
+        },
     }
+    if aside:
+        say(f"  {unread(counts)}")
+    return counts
+
+
+def unread(counts: Mapping[str, Any]) -> str:
+    """What of a source was set aside, and the first reason, in one line."""
+    aside, first = counts["set_aside"], counts["set_aside"]["examples"][0]
+    where = f"{first['file']} {first['key']}".strip()
+    return (
+        f"{aside['count']:,} of {counts['records']:,} records could not be read, and with them "
+        f"{aside['bytes']:,} of {counts['input_bytes']:,} stored bytes; the first: {where}: {first['reason']}"
+    )
+
+
+def unread_share(counts: Mapping[str, Any]) -> float:
+    """The share of a source's records that could not be read, or of its stored bytes, whichever is larger."""
+    aside = counts["set_aside"]
+    return float(max(aside["count"] / max(1, counts["records"]), aside["bytes"] / max(1, counts["input_bytes"])))
+
+
+def _input_bytes(inputs: Sequence[Input], task: Task) -> int:
+    """Stored bytes of a task: of its ranges, and of its members of packages."""
+    sizes = {entry.declared: dict(entry.members) for entry in inputs}
+    return sum(
+        part.end - part.start + sum(sizes[part.declared][member] for member in part.members) for part in task.parts
+    )
 
 
 class _Counts:
     def __init__(self) -> None:
-        self.records = self.aside = 0
+        self.records = self.aside = self.lost = 0
         self.size: Counter[str] = Counter()
         self.dropped: dict[str, dict[str, Any]] = {}
         self.examples: list[dict[str, str]] = []
@@ -80,6 +113,7 @@ class _Counts:
                     rule["examples"].append({"key": record.key, "text": record.example})
             else:
                 self.aside += 1
+                self.lost += record.size
                 if len(self.examples) < EXAMPLES:
                     self.examples.append({"file": record.file, "key": record.key, "reason": record.reason})
 
@@ -88,5 +122,5 @@ class _Counts:
             "records": self.records,
             "kept": {"documents": self.size["documents"], "bytes": self.size["bytes"]},
             "dropped": self.dropped,
-            "set_aside": {"count": self.aside, "examples": self.examples},
+            "set_aside": {"count": self.aside, "bytes": self.lost, "examples": self.examples},
         }

@@ -131,18 +131,14 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
 
 
 def bad_share(records: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> list[str]:
-    """A line for each source in which more records could not be read than the recipe allows."""
+    """A line for each source of which more could not be read than the recipe allows, by records or by stored bytes."""
     lines = []
     for step, record in records.items():
         if step.startswith("extract."):
-            bad, read = record["counts"]["set_aside"]["count"], record["counts"]["records"]
-            if bad > recipe.data.max_bad_share * max(1, read):
-                first = record["counts"]["set_aside"]["examples"][0]
-                where = f"{first['file']} {first['key']}".strip()
-                lines.append(
-                    f"{step.removeprefix('extract.')}: {bad} of {read} records could not be read "
-                    f"(data.max_bad_share is {recipe.data.max_bad_share:g}); the first: {where}: {first['reason']}"
-                )
+            counts, allowed = record["counts"], recipe.data.max_bad_share
+            if extract.unread_share(counts) > allowed:
+                said = extract.unread(counts)
+                lines.append(f"{step.removeprefix('extract.')}: {said} (data.max_bad_share is {allowed:g})")
     return lines
 
 

@@ -92,9 +92,12 @@ class Metrics(Callback):
         self._path = path
         self._seconds = 0.0
         self._tokens = 0
+        self.lines = 0
+        """Training lines in the file."""
 
     def start(self, training: Training) -> None:
         cut_back(self._path, training.position.step)
+        self.lines = len(read_metrics(self._path))
         self._file = storage.Appender(self._path)
 
     def step(self, training: Training, step: Step) -> None:
@@ -113,6 +116,7 @@ class Metrics(Callback):
             "skipped": not step.taken,
         }
         self._file.line(json.dumps(line))
+        self.lines += 1
         self._seconds, self._tokens = 0.0, 0
 
     def sync(self) -> None:
@@ -142,6 +146,7 @@ class Checkpoints(Callback):
             tokenizer=training.tokenizer,
             machine=training.machine,
             fingerprint=training.fingerprint,
+            lines=self._metrics.lines,
         )
         checkpoint.prune(self._folder, training.settings.keep, training.fingerprint)
 
@@ -197,20 +202,25 @@ def cut_back(path: Path, step: int) -> None:
 
 
 def read_metrics(path: Path) -> list[Mapping[str, Any]]:
-    """The training lines of metrics.jsonl, oldest first."""
+    """The training lines of metrics.jsonl, oldest first; a line that cannot be read is none."""
     if not path.exists():
         return []
-    lines = [json.loads(line) for line in storage.read(path).splitlines() if line.endswith(b"}")]
-    return [line for line in lines if "loss" in line]
+    values = [_value(line) for line in storage.read(path).splitlines(keepends=True)]
+    return [value for value in values if value is not None and "step" in value and "loss" in value]
 
 
 def _stands(line: bytes, step: int) -> bool:
-    if not line.endswith(b"\n"):
-        return False
+    value = _value(line)
+    return value is not None and value.get("step", 0) <= step
+
+
+def _value(line: bytes) -> Mapping[str, Any] | None:
+    """What a line of metrics.jsonl says; None for a half or damaged one."""
     try:
-        return int(json.loads(line).get("step", 0)) <= step
-    except (ValueError, AttributeError, TypeError):
-        return False
+        value = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("step", 0), int) else None
 
 
 def _plain(value: float) -> float | None:

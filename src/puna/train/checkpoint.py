@@ -14,7 +14,7 @@ by the digests, and the one before it is used.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,8 @@ class Checkpoint:
     path: Path
     position: Position
     machine: Mapping[str, Any]
+    lines: int = 0
+    """Training lines of metrics.jsonl up to here."""
 
 
 def save(
@@ -84,10 +86,11 @@ def save(
     tokenizer: str,
     machine: Machine,
     fingerprint: str,
+    lines: int = 0,
 ) -> Checkpoint:
     """Write the checkpoint of `position` into `folder`, the run's `checkpoints`; what stood under its name is replaced.
 
-    tokenizer: digest of its file.
+    tokenizer: digest of its file. lines: training lines of metrics.jsonl up to here.
     """
     path = folder / f"step-{position.step:06d}"
     storage.remove(path)
@@ -96,22 +99,27 @@ def save(
         weights.write_model(inside, config, optimizer.masters, tokenizer=tokenizer)
         weights.write_tensors(inside / "optimizer.safetensors", optimizer.state())
         state = {"format": FORMAT, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
-        storage.write_json(inside / "state.json", {**state, "versions": versions})
+        storage.write_json(inside / "state.json", {**state, "lines": lines, "versions": versions})
         files = {
             file.name: {"size": file.stat().st_size, "digest": storage.digest(file)}
             for file in sorted(inside.iterdir())
         }
         marker = {"format": FORMAT, "step": position.step, "fingerprint": fingerprint, "files": files}
         storage.write_json(inside / MARKER, marker)
-    return Checkpoint(path, position, asdict(machine))
+    return Checkpoint(path, position, asdict(machine), lines)
 
 
 def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
-    """The newest intact checkpoint of that training in `folder`, or None where it has none.
+    """The newest intact checkpoint of that training in `folder`, or None where it has none; see `intact`."""
+    return next(intact(folder, fingerprint), None)
+
+
+def intact(folder: Path, fingerprint: str) -> Iterator[Checkpoint]:
+    """The intact checkpoints of that training in `folder`, the newest first.
 
     A damaged one is named in a line and passed over. InputError when there are damaged ones only.
     """
-    damaged = None
+    damaged, met = None, False
     for path in reversed(_folders(folder)):
         if _fingerprint(path) not in ("", fingerprint):
             continue
@@ -121,11 +129,11 @@ def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
             damaged = path
             continue
         state = storage.read_json(path / "state.json")
-        return Checkpoint(path, _position(state), state["machine"])
-    if damaged is not None:
+        met = True
+        yield Checkpoint(path, _position(state), state["machine"], state["lines"])
+    if damaged is not None and not met:
         mend = f"delete the folder {folder} to train from the start"
         raise InputError("no checkpoint in it is intact", where=str(folder), mend=mend)
-    return None
 
 
 def why_damaged(path: Path) -> str:

@@ -1,8 +1,9 @@
 """The training loop (section 2.3): windows in, checkpoints and metrics.jsonl out.
 
 Killed at any moment and started again, it goes on from the newest intact checkpoint and gives the weights and losses of
-an undisturbed training, bit for bit, on a machine that computes alike (machine.py). What happens around a step is in
-callbacks.py.
+an undisturbed training, bit for bit, on a machine that computes alike (machine.py). A checkpoint counts with the lines
+of metrics.jsonl and the machine that led to it, so that a result never stands without its history. What happens around
+a step is in callbacks.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
 from puna.model import weights
 from puna.model.config import ModelConfig
@@ -57,9 +59,10 @@ def train(
     """
     windows = Windows(folder)
     steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / "metrics.jsonl"
-    found = checkpoint.newest(checkpoints, fingerprint)
+    found, without = _found(folder, fingerprint)
     if found is None or found.position.step < steps:
         machine = machines.choose(recipe.train, threads)
+        _remove(without, machine, allow_other)
         if found:
             _refuse_other_machine(found, machine, allow_other)
             say(f"training goes on after step {found.position.step} of {steps}")
@@ -75,6 +78,8 @@ def train(
                 fingerprint=fingerprint,
                 tokenizer=windows.manifest.tokenizer,
             )
+            if not _readable(folder / "machine.json"):
+                storage.remove(folder / "machine.json")
             machines.record(folder, machine, training.position.step, fingerprint)
             metrics = Metrics(lines)
             own = (metrics, Shown(), Checkpoints(checkpoints, metrics))
@@ -146,6 +151,40 @@ def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint 
         for layer in model.layers:
             layer.compile(dynamic=False)
     return model, optimizer
+
+
+def _found(folder: Path, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:
+    """The newest checkpoint whose history is whole, or None; and newer ones that stand without theirs."""
+    path = folder / "machine.json"
+    segments = storage.read_json(path) if _readable(path) else []
+    begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments)
+    steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl")]
+    without = []
+    for found in checkpoint.intact(folder / "checkpoints", fingerprint):
+        if begun and sum(step <= found.position.step for step in steps) == found.lines:
+            return found, without
+        what = "metrics.jsonl lacks lines up to there" if begun else "machine.json does not tell of its training"
+        say(f"{found.path}: this checkpoint is not used and its steps are done again: {what}")
+        without.append(found)
+    return None, without
+
+
+def _readable(path: Path) -> bool:
+    """Whether machine.json, if there is any, is a list of segments."""
+    try:
+        segments = storage.read_json(path) if path.exists() else []
+    except InputError:
+        return False
+    named = {"start_step", "fingerprint"}
+    return isinstance(segments, list) and all(isinstance(one, dict) and named <= one.keys() for one in segments)
+
+
+def _remove(without: Sequence[Checkpoint], machine: Machine, allow_other: bool) -> None:
+    """Take away checkpoints that were passed over, so that none is met again when lines come to reach its step."""
+    for one in without:
+        _refuse_other_machine(one, machine, allow_other)
+    for one in without:
+        storage.remove(one.path)
 
 
 def _refuse_other_machine(found: Checkpoint, machine: Machine, allow_other: bool) -> None:

@@ -96,7 +96,7 @@ class _Reader:
         try:
             text = decoded((Path(self.entry.location) / member).read_bytes(), extension)
         except (OSError, SyntaxError, ValueError, LookupError) as error:
-            return SetAside(f"cannot be read as text: {_one_line(error)}", self.entry.declared, member)
+            return SetAside(f"cannot be read as text: {_one_line(error)}", self.entry.declared, member, size)
         own = spdx_line(text)
         verdict = of_expression(own, self.rules.licences) if own else self.verdict
         if verdict.refused:

@@ -81,6 +81,8 @@ class SetAside:
     reason: str
     file: str
     key: str
+    size: int = 0
+    """Stored bytes that are lost with it; 0 for a record within a stretch that is read on."""
 
 
 def as_json(tasks: Sequence[Task]) -> list[dict[str, Any]]:

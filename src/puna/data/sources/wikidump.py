@@ -4,6 +4,9 @@ Pages are cut out of the bytes before any XML is parsed. So memory is one page, 
 document type is ever read (an entity bomb has nowhere to declare itself), and a dump can be entered at any border: a
 page belongs to the range in which its first byte lies, and is read to its end past it. Borders of bz2 streams may fall
 inside pages.
+
+What ends the reading is told with the stored bytes that it cost: from the bz2 stream under way to the end of the range.
+A file that breaks off costs all its bytes, since nothing tells how much of it is missing.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ HEAD = 1 << 16  # bytes of a dump's beginning in which its language is looked fo
 STREAM = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # a stream's header, then the magic of a block or of the end
 BEGIN = re.compile(rb"<page[\s>]")
 END = b"</page>"
+CLOSE = b"</mediawiki"
 DECLARED = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)""")
 MARKS = {
     b"\xef\xbb\xbf": "utf-8",
@@ -49,20 +53,27 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A stretch that cannot be read, and the beginning of the page that it lies in."""
+    """A stretch that cannot be read, the beginning of the page that it lies in, and the stored bytes that are lost with
+    it, when nothing behind it is read."""
 
     reason: str
     xml: bytes = b""
+    size: int = 0
 
 
 class DamagedError(Exception):
-    """The bytes of a file cannot be read on from here."""
+    """The bytes of a file cannot be read on from byte `offset`; without one, the file breaks off."""
+
+    def __init__(self, reason: str, offset: int | None = None) -> None:
+        super().__init__(reason)
+        self.offset = offset
 
 
 def pages(location: Location, start: int, end: int) -> Iterator[Page | Damage]:
     """The pages that begin in bytes start..end of a file (in bz2: in the streams that begin there), in order."""
+    closes = b"<mediawiki" in head(location)
     with storage.open_read(location) as file:
-        yield from _Cutter().cut(_in_utf8(file, start, end))
+        yield from _Cutter(start, end, storage.size(location), closes).cut(_in_utf8(file, start, end))
 
 
 def head(location: Location) -> bytes:
@@ -110,7 +121,10 @@ class _Block:
 class _Cutter:
     """Cuts pages out of blocks, holding what has been read of the page under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int, end: int, size: int, closes: bool) -> None:
+        self.start, self.end, self.size = start, end, size
+        self.closes = closes  # whether the file has an element around all pages, and is whole with its end tag only
+        self.closed = False  # whether that was met
         self.held = bytearray()
         self.base = 0  # position of the first held byte among all that were read
         self.read = 0  # bytes read
@@ -134,13 +148,22 @@ class _Cutter:
                 if not inside and not block.own:
                     return
                 if not inside and self.read - self.last > MAX_GAP:
-                    yield Damage(f"no page in {MAX_GAP} bytes: is this a pages-articles dump?")
+                    what = f"no page in {MAX_GAP} bytes: is this a pages-articles dump?"
+                    yield Damage(what, size=self._lost(block.offset))
                     return
         except DamagedError as damage:
-            yield Damage(str(damage), bytes(self.held[:HEAD]) if inside else b"")
+            yield Damage(str(damage), bytes(self.held[:HEAD]) if inside else b"", self._lost(damage.offset))
             return
         if inside:
-            yield Damage("the file ends inside a page", bytes(self.held[:HEAD]))
+            yield Damage("the file ends inside a page", bytes(self.held[:HEAD]), self._lost(None))
+        elif self.closes and not self.closed and self.end == self.size:
+            yield Damage("the file ends without </mediawiki>: it is cut short", size=self._lost(None))
+
+    def _lost(self, offset: int | None) -> int:
+        """Stored bytes of the range that are not read when reading ends there, or (None) with the file."""
+        if offset is None:
+            return self.size if self.end == self.size else 0
+        return max(0, self.end - max(offset, self.start))
 
     def _take(self, block: _Block) -> None:
         self.marks.append((self.read, _Block(b"", block.offset, block.own, block.exact)))
@@ -152,7 +175,9 @@ class _Cutter:
     def _begun(self) -> bool:
         """Move to the next page; whether it has been met, and belongs to the range."""
         found = BEGIN.search(self.held)
-        skipped = found.start() if found else max(0, len(self.held) - len(b"<page"))
+        if found is None and CLOSE in self.held:
+            self.closed = True
+        skipped = found.start() if found else max(0, len(self.held) - len(CLOSE))
         if skipped:
             self._advance(skipped)
         return found is not None and self.base < self.owned
@@ -200,7 +225,7 @@ def _in_utf8(file: BinaryIO, start: int, end: int) -> Iterator[_Block]:
         try:
             data = decoder.decode(block.data).encode()
         except UnicodeError as error:
-            raise DamagedError(f"not valid {encoding} ({error.__class__.__name__})") from None
+            raise DamagedError(f"not valid {encoding} ({error.__class__.__name__})", block.offset) from None
         yield _Block(data, block.offset, block.own, False)
 
 
@@ -215,7 +240,7 @@ def _encoding(data: bytes) -> str:
         b"<".decode(name)  # refuses codecs that are not of text
         codec = codecs.lookup(name)
     except (LookupError, UnicodeError):
-        raise DamagedError(f"unknown encoding {name!r}") from None
+        raise DamagedError(f"unknown encoding {name!r}", 0) from None
     return "utf-8" if codec.name in ("utf-8", "ascii") else name
 
 
@@ -225,7 +250,7 @@ def _in_file(file: BinaryIO, start: int, end: int) -> Iterator[_Block]:
     magic = file.read(6)
     for other, name in OTHERS.items():
         if magic.startswith(other):
-            raise DamagedError(f"is {name}; dumps are read as bz2 or as XML")
+            raise DamagedError(f"is {name}; dumps are read as bz2 or as XML", 0)
     file.seek(start)
     if magic.startswith(b"BZh"):
         yield from _decompressed(file, start, end)
@@ -240,21 +265,21 @@ def _decompressed(file: BinaryIO, stream: int, end: int) -> Iterator[_Block]:
     while data.strip(b"\0"):  # zeros may pad the end
         data += file.read(BLOCK) if len(data) < len(b"BZh") else b""
         if not data.startswith(b"BZh"):
-            raise DamagedError("what follows a bz2 stream is not bz2")
+            raise DamagedError("what follows a bz2 stream is not bz2", stream)
         decompressor = bz2.BZ2Decompressor()
-        for out in _output(decompressor, file, data):
+        for out in _output(decompressor, file, data, stream):
             yield _Block(out, stream, stream < end, False)
         data = decompressor.unused_data or file.read(BLOCK)
         stream = file.tell() - len(data)
 
 
-def _output(decompressor: bz2.BZ2Decompressor, file: BinaryIO, data: bytes) -> Iterator[bytes]:
-    """What one stream holds, in pieces of at most BLOCK bytes: a bomb is never held whole."""
+def _output(decompressor: bz2.BZ2Decompressor, file: BinaryIO, data: bytes, stream: int) -> Iterator[bytes]:
+    """What one stream, which begins at byte `stream`, holds, in pieces of at most BLOCK bytes: a bomb is never held whole."""
     while not decompressor.eof:
         try:
             out = decompressor.decompress(data, BLOCK)
         except OSError:
-            raise DamagedError("the bz2 data is damaged") from None
+            raise DamagedError("the bz2 data is damaged", stream) from None
         if out:
             yield out
         data = file.read(BLOCK) if decompressor.needs_input and not decompressor.eof else b""

@@ -66,7 +66,7 @@ def _read_part(entry: Input, part: Part, recipe: Wikipedia) -> Iterator[Record]:
         found = True
         yield reader.read(page)
     if not found and part.start == 0 and part.end == entry.size:
-        yield SetAside("the file is empty" if entry.size == 0 else "holds no <page>", part.declared, "")
+        yield SetAside("the file is empty" if entry.size == 0 else "holds no <page>", part.declared, "", entry.size)
 
 
 class _Reader:
@@ -79,7 +79,7 @@ class _Reader:
 
     def read(self, page: Page | Damage) -> Record:
         if isinstance(page, Damage):
-            return SetAside(page.reason, self.entry.declared, _key_in(page.xml))
+            return SetAside(page.reason, self.entry.declared, _key_in(page.xml), page.size)
         try:
             root = etree.fromstring(page.xml, self.parser)
         except (etree.XMLSyntaxError, ValueError) as error:
