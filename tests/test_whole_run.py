@@ -156,3 +156,51 @@ def test_help_and_recipe_show_work_everywhere(home: Path) -> None:
     shown = json.loads(tiny.puna("recipe", "show", "llama-65b", "--json").stdout)
     assert (shown["model"]["dim"], shown["model"]["heads"], shown["model"]["layers"]) == (8192, 64, 80)
     assert shown["sources"]["commoncrawl"]["share"] == 0.67
+
+
+def test_a_report_says_where_the_recipe_was_changed_after_the_training(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "run", tmp_path / "run")
+    assert _go(home, "report", tmp_path / "run")[0] == 0
+    assert "was changed after the training" not in (tmp_path / "run" / "report.html").read_text()
+    assert _go(home, "data", "tiny.toml", "train.learning_rate=0.5", "--out", tmp_path / "run")[0] == 0
+    assert _go(home, "report", tmp_path / "run")[0] == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "train.learning_rate is 0.5, and was 0.01" in page
+
+
+def test_a_source_taken_out_is_neither_trained_on_nor_measured(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "run", tmp_path / "run")
+    status, said = _go(home, "run", "tiny.toml", "sources.github=none", "train.steps=2", "--out", tmp_path / "run")
+    assert status == 0, said
+    bits = storage.read_json(tmp_path / "run" / "evaluations" / "heldout.json")["bits_per_byte"]
+    assert bits.keys() == {"all", "wikipedia"}
+    assert {document.source for document in puna.documents(tmp_path / "run")} == {"wikipedia"}
+    assert "extract.wikipedia: done" not in said
+
+
+def test_a_cap_that_does_not_bind_changes_nothing(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "run", tmp_path / "run")
+    status, said = _go(home, "train", "tiny.toml", "sources.wikipedia.max_epochs=1000", "--out", tmp_path / "run")
+    assert status == 0
+    assert "mixture: done again" in said
+    assert "train: done again" not in said
+
+
+def test_raw_dumps_may_be_taken_away_once_they_were_read(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "run", tmp_path / "run")
+    shutil.move(home / "dumps", tmp_path / "dumps")
+    try:
+        status, said = _go(home, "run", "tiny.toml", "samples.tokens=3", "--out", tmp_path / "run")
+        assert status == 0, said
+        assert "going on with what was read of it before" in said
+        status, said = _go(home, "run", "tiny.toml", "--out", tmp_path / "new")
+        assert status == 2
+    finally:
+        shutil.move(tmp_path / "dumps", home / "dumps")
+
+
+def test_a_source_of_which_nothing_is_left_says_why(home: Path) -> None:
+    status, said = _go(home, "data", "tiny.toml", "sources.github.inputs=['package:python/json']", "--out", "psf")
+    assert status == 2
+    assert "no document is left of it" in said
+    assert "PSF-2.0" in said

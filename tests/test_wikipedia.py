@@ -8,12 +8,16 @@ import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from puna import recipe as recipes
+from puna.data import extract
 from puna.data.document import Document, document_id
+from puna.data.pipeline import bad_share
 from puna.data.sources import Dropped, SetAside, locate, read, split, wikidump
 from puna.data.sources.wikipedia import language_of
 from puna.data.sources.wikitext import BrokenMarkupError, clean
@@ -114,7 +118,7 @@ def test_a_stream_of_many_is_a_task_of_its_own_and_small_files_share_one(tmp_pat
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "iso-8859-1"])
 def test_other_encodings_of_xml_give_the_same_text(tmp_path: Path, encoding: str) -> None:
     declaration = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>\n'
-    text = declaration + HEADER + page(1, "Fluß", PROSE + "äöü")
+    text = declaration + HEADER + page(1, "Fluß", PROSE + "äöü") + "</mediawiki>\n"
     name = "dewiki-pages-articles.xml"
     (same,) = records(file(tmp_path / "a", name, dump(page(1, "Fluß", PROSE + "äöü"))))
     (other,) = records(file(tmp_path / "b", name, text.encode(encoding)))
@@ -182,6 +186,57 @@ def test_damage_is_set_aside_with_its_reason_and_the_rest_is_kept(
     assert reason in aside.reason
     assert (aside.file, aside.key) == ("enwiki-hostile.xml", key)
     assert sum(isinstance(record, Document) for record in found) == kept
+
+
+def judged(folder: Path, source: Path) -> tuple[dict[str, Any], list[str]]:
+    """What extraction counts of a dump, and what the recipe's max_bad_share says of it."""
+    recipe = recipes.load("laptop")
+    values = Wikipedia.model_validate({"inputs": [str(source)], "share": 1})
+    inputs = locate("wikipedia", values)
+    scratch = folder / "work" / "extract" / "1"
+    scratch.mkdir(parents=True)
+    tasks = split("wikipedia", inputs, values, 1 << 30)
+    counts = extract.total([extract.extract(inputs, values, 1 << 30, task, scratch) for task in tasks])
+    return counts, bad_share({"extract.wikipedia": {"counts": counts}}, recipe)
+
+
+MANY = [page(number, f"Page {number}", f"{PROSE} {number}") for number in range(1, 301)]
+STREAMS = [bz2.compress("".join(part).encode()) for part in ([HEADER], *zip(*[iter(MANY)] * 50, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "lost"),
+    [
+        ("cut.xml", dump(*MANY)[: len(dump(*MANY)) * 6 // 10], None),
+        ("cut.xml", dump(*MANY).removesuffix(b"</mediawiki>\n"), None),
+        ("cut.xml.bz2", bz2.compress(dump(*MANY))[: len(bz2.compress(dump(*MANY))) * 6 // 10], None),
+        ("cut.xml.bz2", b"".join(STREAMS)[: len(b"".join(STREAMS)) * 6 // 10], None),
+        ("cut.xml.bz2", b"".join(STREAMS[:4]), None),
+        (
+            "damaged.xml.bz2",
+            b"".join(STREAMS[:4]) + STREAMS[4][:50] + bytes(9) + STREAMS[4][59:] + STREAMS[5],
+            len(STREAMS[4] + STREAMS[5]),
+        ),
+    ],
+)
+def test_a_dump_that_breaks_off_or_is_damaged_is_said_and_judged_by_the_bytes_it_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, data: bytes, lost: int | None
+) -> None:
+    counts, bad = judged(tmp_path, file(tmp_path, f"enwiki-{name}", data))
+    assert counts["input_bytes"] == len(data)
+    assert counts["set_aside"]["count"] == 1
+    assert counts["set_aside"]["bytes"] == (len(data) if lost is None else lost)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 of" in line
+    assert f"of {len(data):,} stored bytes; the first: enwiki-{name}" in line
+    assert len(bad) == 1
+    assert "data.max_bad_share is 0.01" in bad[0]
+
+
+def test_a_whole_dump_is_said_nothing_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts, bad = judged(tmp_path, file(tmp_path, "enwiki-whole.xml.bz2", bz2.compress(dump(*MANY))))
+    assert counts["set_aside"] == {"count": 0, "bytes": 0, "examples": []}
+    assert (bad, capsys.readouterr().err) == ([], "")
 
 
 def test_pages_and_gaps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

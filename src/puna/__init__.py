@@ -37,6 +37,9 @@ def documents(run: str | Path, source: str | None = None, *, heldout: bool = Fal
     folder = Path(run) / ("heldout" if heldout else "documents")
     if not folder.is_dir():
         raise InputError("holds no documents yet", where=str(run), mend="puna data RECIPE makes them")
+    if source is not None and not (folder / source).is_dir():
+        known = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise InputError(f"no source {source!r}", where=str(folder), mend=f"there are {known}")
     for path in sorted(folder.glob(f"{source or '*'}/*.parquet")):
         yield from read_documents(path)
 

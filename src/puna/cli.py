@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import sys
@@ -29,7 +31,7 @@ INTERRUPTED = "interrupted; the same command goes on where it was"
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name (laptop, llama-7b, ...) or file.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values laid over it: section.key=value.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values laid over it: section.key=value.")
 ]
 Out = Annotated[str | None, typer.Option("--out", help="The run folder; runs/NAME when not given.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Data processes; one per usable CPU if unset.")]
@@ -41,6 +43,21 @@ OtherMachine = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show results and errors only; the log keeps everything.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from puna import __version__
+
+        print(f"puna {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _puna(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -116,11 +133,12 @@ def generate(
 
     if prompt == "-":
         prompt = sys.stdin.read()
-    generator = load(model)
-    print(prompt, end="", flush=True)
-    for piece in generator.stream(
+    pieces = load(model).stream(
         prompt, tokens=tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=tuple(stop or ())
-    ):
+    )
+    first = next(pieces, "")  # what is wrong with the options is told before anything is printed
+    print(prompt, first, sep="", end="", flush=True)
+    for piece in pieces:
         print(piece, end="", flush=True)
     print()
 
@@ -159,6 +177,9 @@ def recipe_list() -> None:
 def main() -> NoReturn:
     """The `puna` command: exit status 0 done, 1 the work failed, 2 wrong input, 130 interrupted and resumable."""
     signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without the character shows its number
     # GNU's OpenMP threads wait for each other by spinning; beside another busy process that costs a third of the speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
@@ -206,6 +227,9 @@ def _tell(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         print(INTERRUPTED, file=sys.stderr)
         return 130
+    if isinstance(error, OSError) and error.strerror:
+        print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        return 2 if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENAMETOOLONG) else 1
     # Typer carries a click of its own or uses the package, by version: what a usage error has is the same in both.
     message = getattr(error, "format_message", None)
     if message is None:

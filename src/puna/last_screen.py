@@ -82,6 +82,8 @@ def _quality(heldout: Mapping[str, Any]) -> list[str]:
         better = [NAMES[name] for name in columns if name != "model" and row.get(name, 9e9) <= row["model"]]
         if better:
             lines.append(f"On {source} text the model does not beat: {', '.join(better)}.")
+        elif source != "all":
+            lines.append(f"On {source} text the model beats all of them.")
     return lines
 
 

@@ -123,7 +123,7 @@ def bring_back(folder: Path, name: str, fingerprint: str) -> bool:
 def difference(record: Record, values: Any, version: int, inputs: Mapping[str, str]) -> str:
     """What changed since the record, in words: each value with its old and new form, or the step before."""
     changed = [
-        f"{key} changed from {_short(old)} to {_short(new)}" for key, old, new in _leaves(record["values"], values)
+        f"{key} changed from {_short(old)} to {_short(new)}" for key, old, new in leaves(record["values"], values)
     ]
     changed += [f"{name} gave something else" for name, made in inputs.items() if record["inputs"].get(name) != made]
     if record["version"] != version:
@@ -166,14 +166,14 @@ def _record(path: Path, keys: tuple[str, ...], otherwise: str) -> Record | None:
     return value
 
 
-def _leaves(old: Any, new: Any, above: str = "") -> Iterator[tuple[str, Any, Any]]:
+def leaves(old: Any, new: Any, above: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Where two JSON values differ: dotted key, old, new."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            yield from _leaves(old.get(key), new.get(key), f"{above}.{key}" if above else key)
+            yield from leaves(old.get(key), new.get(key), f"{above}.{key}" if above else key)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for number, (left, right) in enumerate(zip(old, new, strict=True)):
-            yield from _leaves(left, right, f"{above}[{number}]")
+            yield from leaves(left, right, f"{above}[{number}]")
     elif old != new:
         yield above, old, new
 

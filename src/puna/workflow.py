@@ -48,6 +48,7 @@ def work(name: str, overrides: Sequence[str], out: str | None, target: str | Non
     if out and storage.is_remote(out):
         mend = "give a local folder; inputs may be URLs"
         raise InputError("a run folder on an object store is not in this version", where=out, mend=mend)
+    _refuse_impossible(recipe, options)
     folder = Path(out) if out else Path("runs") / recipe.name
     inputs = locate_inputs(recipe, folder)
     workers = options.workers or usable_cpus()
@@ -180,10 +181,23 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in train.items() if key not in ("checkpoint_every", "keep", "log_every")}
 
 
+def _refuse_impossible(recipe: Recipe, options: Options) -> None:
+    """What could not be done here is refused before anything of an earlier result is moved."""
+    for option, value, most in (("--threads", options.threads, 8), ("--workers", options.workers, 64)):
+        if value and value > most * usable_cpus():
+            raise InputError(f"{option} {value} on {usable_cpus()} CPUs", mend=f"give at most {most * usable_cpus()}")
+    if recipe.train.compile == "on" and not _has_compiler():
+        raise InputError("no C++ compiler is here", where="train.compile=on", mend="install g++, or set it to auto")
+
+
+def _has_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name)
+
+
 def _for_this_machine(name: str) -> str:
     """The recipe that can run here: where there is no C++ compiler, the plain twin of the one named, and say so."""
     plain = WITHOUT_COMPILER.get(name)
-    if plain is None or any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name):
+    if plain is None or _has_compiler():
         return name
     say(f"no C++ compiler here, so torch.compile cannot run: the recipe {plain} in place of {name}, with fewer tokens")
     return plain

@@ -196,6 +196,7 @@ def _find_repeats(hashes: Sequence[Path], part: int, scratch: Path) -> dict[str,
 def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str, Any]:
     counts: dict[str, Any] = {}
     for name in names:
+        _refuse_nothing(name, context.counts(f"extract.{name}"))
         verdicts = tuple(_files(context, f"duplicates.{name}", ".verdicts"))
         collect = partial(_collect_grams, recipe, name, verdicts)
         tasks = list(enumerate(_shards(context, name)))
@@ -211,6 +212,18 @@ def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str
     parts = [np.fromfile(path, "<u8") for path in sorted(context.scratch.glob("*.grams"))]
     storage.write(context.scratch / "grams.bin", np.unique(np.concatenate([np.empty(0, "<u8"), *parts])).tobytes())
     return counts
+
+
+def _refuse_nothing(name: str, counts: Mapping[str, Any]) -> None:
+    """A source of which no document is left is an error, with the reason that took most of it."""
+    if counts["kept"]["documents"]:
+        return
+    reasons = [f"{entry['file']}: {entry['reason']}" for entry in counts["set_aside"]["examples"]]
+    for rule, found in sorted(counts["dropped"].items(), key=lambda item: -item[1]["documents"]):
+        example = found["examples"][0]["text"] if found["examples"] else ""
+        reasons.append(f"{found['documents']} dropped by the rule {rule!r}, such as {example[:120]!r}")
+    why = "; ".join(reasons[:2]) or "the inputs hold no records"
+    raise InputError(f"no document is left of it ({why})", where=name, mend="give it other inputs, or take it out")
 
 
 def _collect_grams(

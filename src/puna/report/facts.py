@@ -52,6 +52,7 @@ class Facts:
     begun: tuple[str, ...] = ()  # steps that have begun and not ended
     machine: list[dict[str, Any]] = field(default_factory=list)
     parameters: int | None = None
+    resolved: dict[str, Any] = field(default_factory=dict)  # recipe.toml with every default, counts as numbers
     manifest: Any = None
     mixture: Any = None
     heldout: Any = None
@@ -88,6 +89,7 @@ class Facts:
 def read(folder: Path) -> Facts:
     """Read the run at `folder`; files that are not there are None or empty, damaged ones are listed in `unreadable`."""
     unreadable: list[str] = []
+    asked = _resolved(folder / "recipe.toml")
 
     def json_of(*parts: str) -> Any:
         path = folder.joinpath(*parts)
@@ -112,6 +114,7 @@ def read(folder: Path) -> Facts:
     records = _in_order({value["step"]: value for value in named if "counts" in value})
     machine = json_of("machine.json")
     segments = machine if isinstance(machine, list) else at(machine, "segments") or [machine]
+    pieces = number(records.get("tokenizer"), "counts", "pieces")
     return Facts(
         name=str(at(recipe, "name") or folder.name),
         recipe_text=text,
@@ -119,7 +122,8 @@ def read(folder: Path) -> Facts:
         records=records,
         begun=tuple(value["step"] for value in named if "counts" not in value),
         machine=[segment for segment in segments if isinstance(segment, dict)],
-        parameters=_parameters(folder / "recipe.toml", number(records.get("tokenizer"), "counts", "pieces")),
+        parameters=asked.model.parameters(int(pieces or asked.tokenizer.pieces)) if asked else None,
+        resolved=asked.model_dump(mode="json") if asked else {},
         manifest=json_of("tokens", "manifest.json"),
         mixture=json_of("tokens", "mixture.json"),
         heldout=json_of("evaluations", "heldout.json"),
@@ -163,13 +167,12 @@ def items(value: Any, *keys: str) -> list[tuple[str, Any]]:
     return list(found.items()) if isinstance(found, dict) else []
 
 
-def _parameters(path: Path, pieces: float | None) -> int | None:
-    """Weights of the model that the recipe asks for; None when it cannot be read."""
+def _resolved(path: Path) -> recipes.Recipe | None:
+    """The recipe of the run, where it is one that this version reads."""
     try:
-        asked = recipes.load(path)
+        return recipes.load(path)
     except PunaError:
         return None
-    return asked.model.parameters(int(pieces or asked.tokenizer.pieces))
 
 
 def _in_order(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

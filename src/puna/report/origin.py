@@ -5,10 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from puna.records import leaves
 from puna.report.facts import Facts, at, items
 from puna.report.markup import Html, absent, count, element, join, note, paragraph, table
 
 _LISTED = 40  # inputs of one source and files of one step that are named one by one
+
+
+def overtaken(facts: Facts) -> Html:
+    """Where recipe.toml says something else than the training was done with, for it was changed since; else nothing."""
+    values = at(facts.records.get("train"), "values")
+    changed = [
+        f"{key} is {new}, and was {old}"
+        for table_name in ("model", "train")
+        if isinstance(made := at(values, table_name), dict)
+        for key, old, new in leaves(made, {k: v for k, v in items(facts.resolved, table_name) if k in made}, table_name)
+        if old is not None and new is not None
+    ]
+    if not changed:
+        return Html("")
+    said = f"recipe.toml was changed after the training, and this page shows it as it is now: {'; '.join(changed)}."
+    return paragraph(element("strong", said))
 
 
 def recipe(facts: Facts) -> Html:

@@ -57,6 +57,6 @@ def page(of: Facts) -> str:
     body = element(
         "body",
         element("nav", element("ol", *links), aria_label="Contents"),
-        element("main", element("header", results.headline(of)), *sections, between="\n"),
+        element("main", element("header", results.headline(of), origin.overtaken(of)), *sections, between="\n"),
     )
     return join(Html("<!DOCTYPE html>\n"), Html(f'<html lang="en">\n{head}\n{body}\n</html>\n'))

@@ -93,8 +93,11 @@ def _sample(context: Context, name: str, source: Source, budget: int, seed: int)
     size = 0
     for shard in _document_shards(context, name):
         for identifier, text in zip(read_column(shard, "id"), read_column(shard, "text"), strict=True):
-            if xxhash.xxh3_64_intdigest(f"{seed}\0sample\0{identifier}".encode()) < threshold and size < 1.1 * budget:
-                size += len(text.encode())
+            if xxhash.xxh3_64_intdigest(f"{seed}\0sample\0{identifier}".encode()) >= threshold:
+                continue
+            length = len(text.encode())
+            if size + length <= 1.1 * budget:
+                size += length
                 yield text
 
 

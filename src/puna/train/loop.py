@@ -170,9 +170,9 @@ def _found(folder: Path, fingerprint: str) -> tuple[Checkpoint | None, list[Chec
 
 
 def _readable(path: Path) -> bool:
-    """Whether machine.json, if there is any, is a list of segments."""
+    """Whether machine.json is there, and a list of segments."""
     try:
-        segments = storage.read_json(path) if path.exists() else []
+        segments = storage.read_json(path)
     except InputError:
         return False
     named = {"start_step", "fingerprint"}

@@ -54,6 +54,8 @@ def normal(name: str) -> str:
 def split_package(declared: str) -> tuple[str, str]:
     """(name, path inside it) of `package:NAME/PATH`."""
     name, _, path = declared.removeprefix(PACKAGE).partition("/")
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+        raise InputError("names no package", where=declared, mend=f"name it as {PACKAGE}NAME or {PACKAGE}NAME/PATH")
     return normal(name), path.strip("/")
 
 
@@ -152,7 +154,9 @@ def _files(source: str, declared: str) -> Iterator[Input]:
 
 def _local(source: str, declared: str) -> tuple[Path, list[str]]:
     """The folder that inputs are named from, and their names."""
-    path = Path(declared).expanduser()
+    path = Path(declared)
+    if declared.startswith("~"):
+        path = Path.home() / declared[1:].lstrip("/") if declared[1:2] in ("", "/") else path
     if path.is_file():
         return path.parent, [path.name]
     root, pattern = path, "**/*"

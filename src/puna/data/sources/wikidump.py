@@ -71,9 +71,10 @@ class DamagedError(Exception):
 
 def pages(location: Location, start: int, end: int) -> Iterator[Page | Damage]:
     """The pages that begin in bytes start..end of a file (in bz2: in the streams that begin there), in order."""
-    closes = b"<mediawiki" in head(location)
+    last = end == storage.size(location)
+    closes = last and b"<mediawiki" in head(location)
     with storage.open_read(location) as file:
-        yield from _Cutter(start, end, storage.size(location), closes).cut(_in_utf8(file, start, end))
+        yield from _Cutter(start, end, last, closes).cut(_in_utf8(file, start, end))
 
 
 def head(location: Location) -> bytes:
@@ -121,10 +122,10 @@ class _Block:
 class _Cutter:
     """Cuts pages out of blocks, holding what has been read of the page under way."""
 
-    def __init__(self, start: int, end: int, size: int, closes: bool) -> None:
-        self.start, self.end, self.size = start, end, size
-        self.closes = closes  # whether the file has an element around all pages, and is whole with its end tag only
-        self.closed = False  # whether that was met
+    def __init__(self, start: int, end: int, last: bool, closes: bool) -> None:
+        self.start, self.end = start, end
+        self.at_end = last  # whether the range is the file's last one
+        self.closed = not closes  # whether the end tag of the element around all pages was met, if one must come
         self.held = bytearray()
         self.base = 0  # position of the first held byte among all that were read
         self.read = 0  # bytes read
@@ -156,13 +157,18 @@ class _Cutter:
             return
         if inside:
             yield Damage("the file ends inside a page", bytes(self.held[:HEAD]), self._lost(None))
-        elif self.closes and not self.closed and self.end == self.size:
+        elif not self._is_closed():
             yield Damage("the file ends without </mediawiki>: it is cut short", size=self._lost(None))
+
+    def _is_closed(self) -> bool:
+        """Whether the file is whole, as far as this range tells: its beginning may lie within the end tag."""
+        rest = bytes(self.held).strip()
+        return self.closed or (bool(rest or not self.last) and (CLOSE + b">").endswith(rest))
 
     def _lost(self, offset: int | None) -> int:
         """Stored bytes of the range that are not read when reading ends there, or (None) with the file."""
         if offset is None:
-            return self.size if self.end == self.size else 0
+            return self.end if self.at_end else 0
         return max(0, self.end - max(offset, self.start))
 
     def _take(self, block: _Block) -> None:
@@ -274,7 +280,7 @@ def _decompressed(file: BinaryIO, stream: int, end: int) -> Iterator[_Block]:
 
 
 def _output(decompressor: bz2.BZ2Decompressor, file: BinaryIO, data: bytes, stream: int) -> Iterator[bytes]:
-    """What one stream, which begins at byte `stream`, holds, in pieces of at most BLOCK bytes: a bomb is never held whole."""
+    """What the stream at byte `stream` holds, in pieces of at most BLOCK bytes: a bomb is never held whole."""
     while not decompressor.eof:
         try:
             out = decompressor.decompress(data, BLOCK)
