@@ -159,7 +159,7 @@ def _found(folder: Path, fingerprint: str) -> tuple[Checkpoint | None, list[Chec
     segments = storage.read_json(path) if _readable(path) else []
     begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments)
     steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl")]
-    without = []
+    without: list[Checkpoint] = []
     for found in checkpoint.intact(folder / "checkpoints", fingerprint):
         if begun and sum(step <= found.position.step for step in steps) == found.lines:
             return found, without
