@@ -143,6 +143,8 @@ def why_not_compiled() -> str:
     """Why torch.compile gives no kernel here, in words that follow "since"; "" when a trial gave one."""
     if not compiler():
         return "no C++ compiler was found"
+    if any(character.isspace() for character in torch.__file__):
+        return "torch lies in a folder with a space in its path, which its calls of the compiler cannot take"
     _set_up_inductor()
     try:
         torch.compile(lambda x: x.exp() + 1, dynamic=False)(torch.zeros(64))
