@@ -5,8 +5,6 @@ What each command does is a part of this graph: `puna data` ends after the docum
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +25,7 @@ from puna.records import of_step
 from puna.run import open_run, read_recipe
 from puna.steps import Context, Step, run_steps
 from puna.tokens import steps as token_steps
+from puna.train.compiler import compiler
 
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
 
@@ -186,18 +185,14 @@ def _refuse_impossible(recipe: Recipe, options: Options) -> None:
     for option, value, most in (("--threads", options.threads, 8), ("--workers", options.workers, 64)):
         if value and value > most * usable_cpus():
             raise InputError(f"{option} {value} on {usable_cpus()} CPUs", mend=f"give at most {most * usable_cpus()}")
-    if recipe.train.compile == "on" and not _has_compiler():
+    if recipe.train.compile == "on" and not compiler():
         raise InputError("no C++ compiler is here", where="train.compile=on", mend="install g++, or set it to auto")
-
-
-def _has_compiler() -> bool:
-    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name)
 
 
 def _for_this_machine(name: str) -> str:
     """The recipe that can run here: where there is no C++ compiler, the plain twin of the one named, and say so."""
     plain = WITHOUT_COMPILER.get(name)
-    if plain is None or _has_compiler():
+    if plain is None or compiler():
         return name
     say(f"no C++ compiler here, so torch.compile cannot run: the recipe {plain} in place of {name}, with fewer tokens")
     return plain

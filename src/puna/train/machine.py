@@ -6,10 +6,7 @@ Two trainings give the same bits when these agree, so they are fixed before the 
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -25,6 +22,7 @@ from puna.engine import usable_cpus
 from puna.errors import InputError
 from puna.progress import say
 from puna.recipe import Train
+from puna.train.compiler import compiler
 
 # Processors whose bfloat16 torch's matmul uses, as seen to be faster than float32 there. ARM has such instructions too,
 # but torch's builds for it were not measured.
@@ -123,19 +121,6 @@ def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices in hardware; elsewhere that type is slower than float32."""
     features = torch.cpu.get_capabilities()
     return any(features.get(name) for name in BFLOAT16_FEATURES)
-
-
-@cache
-def compiler() -> str:
-    """Name and version of the C++ compiler that would be used, such as "g++ 12.2.0"; "" when there is none."""
-    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
-        if not name or not shutil.which(name):
-            continue
-        for option in ("-dumpfullversion", "-dumpversion"):  # g++ answers to the first, clang++ only to the second
-            found = subprocess.run([name, option], capture_output=True, text=True, check=False)
-            if found.returncode == 0 and found.stdout.strip():
-                return f"{name} {found.stdout.split()[0]}"
-    return ""
 
 
 @cache
