@@ -12,8 +12,6 @@ from typing import Any
 
 from puna.data.document import Document, DocumentWriter
 from puna.data.sources import Dropped, Input, SetAside, Task, read
-from puna.data.sources import as_json as as_json
-from puna.data.sources import from_json as from_json
 from puna.progress import say
 from puna.recipe import Source
 

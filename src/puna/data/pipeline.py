@@ -27,7 +27,7 @@ from puna.data import extract, route
 from puna.data.dedup import exact
 from puna.data.document import read_column
 from puna.data.heldout import is_held_out, known_grams, overlaps
-from puna.data.sources import Input, split
+from puna.data.sources import Input, as_json, from_json, split
 from puna.errors import InputError
 from puna.recipe import Recipe
 from puna.steps import Context, Step
@@ -159,13 +159,13 @@ def _inputs(name: str, inputs: Located, context: Context) -> list[dict[str, Any]
 
 def _split(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict[str, Any]:
     tasks = split(name, inputs.there(), recipe.sources[name], recipe.data.task_size)
-    storage.write_json(context.scratch / "tasks.json", extract.as_json(tasks))
+    storage.write_json(context.scratch / "tasks.json", as_json(tasks))
     return {"tasks": len(tasks)}
 
 
 def _extract(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict[str, Any]:
     (plan,) = _files(context, f"split.{name}", "tasks.json")
-    tasks = extract.from_json(storage.read_json(plan))
+    tasks = from_json(storage.read_json(plan))
     work = partial(extract.extract, inputs.there(), recipe.sources[name], recipe.data.shard_size)
     results = context.map(work, tasks, label=f"  {name}: reading and cleaning", name=lambda task: task.name)
     return extract.total(results) | {"tasks": len(tasks)}
