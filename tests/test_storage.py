@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from puna import storage
 from puna.errors import InputError, PunaError
+from puna.lines import Appender
 
 DIES = """
 import os, signal, sys
@@ -112,7 +113,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_each_folder_made_is_synced_into_the_one_it_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(storage, "_sync_folder", lambda path: synced.append(path.relative_to(tmp_path).as_posix()))
+    monkeypatch.setattr(storage, "sync_folder", lambda path: synced.append(path.relative_to(tmp_path).as_posix()))
     storage.make_folder(tmp_path / "a" / "b" / "c")
     assert synced == [".", "a", "a/b"]
     synced.clear()
@@ -122,7 +123,7 @@ def test_each_folder_made_is_synced_into_the_one_it_lies_in(tmp_path: Path, monk
     assert synced == ["a", "a/d"]
     synced.clear()
     for _ in range(2):
-        storage.Appender(tmp_path / "e" / "lines").close()
+        Appender(tmp_path / "e" / "lines").close()
     assert synced == [".", "e"]
     synced.clear()
     with storage.create_folder(tmp_path / "f") as folder:
@@ -144,13 +145,13 @@ def test_lines_survive_and_a_half_line_is_cut_off(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], half: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("lines") / "log"
-    appender = storage.Appender(path)
+    appender = Appender(path)
     for line in lines:
         appender.line(line)
     appender.close()
     with path.open("ab") as file:
         file.write(half.replace(b"\n", b""))
-    appender = storage.Appender(path)
+    appender = Appender(path)
     appender.line("next")
     appender.close()
     assert path.read_bytes().decode().split("\n") == [*lines, "next", ""]
@@ -163,7 +164,7 @@ def test_what_is_written_to_an_object_store_is_one_completed_upload() -> None:
         file.write(b"half")
         raise KeyError
     assert not storage.exists("memory://bucket/run/other")
-    assert storage.listing("memory://bucket/run") == ["memory:///bucket/run/file.json"]
+    assert [path.name for path in storage.listing("memory://bucket/run")] == ["file.json"]
     storage.remove("memory://bucket/run")
     assert not storage.exists("memory://bucket/run/file.json")
 

@@ -8,7 +8,6 @@ puna.window(run, i)                   the token ids of training window i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,34 +16,36 @@ if TYPE_CHECKING:
 
     from puna.data.document import Document
     from puna.generate import Generator
+    from puna.storage import Location
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "documents", "load", "window"]
 
 
-def load(model: str | Path) -> Generator:
+def load(model: Location) -> Generator:
     """The model of a run folder (its newest checkpoint) or a checkpoint folder, ready to generate."""
     from puna.generate import load
 
     return load(model)
 
 
-def documents(run: str | Path, source: str | None = None, *, heldout: bool = False) -> Iterator[Document]:
+def documents(run: Location, source: str | None = None, *, heldout: bool = False) -> Iterator[Document]:
     """The documents of a run sorted by id within a source: those trained on, or those held out."""
+    from puna import storage
     from puna.data.document import read_documents
     from puna.errors import InputError
 
-    folder = Path(run) / ("heldout" if heldout else "documents")
+    folder = storage.place(run) / ("heldout" if heldout else "documents")
     if not folder.is_dir():
         raise InputError("holds no documents yet", where=str(run), mend="puna data RECIPE makes them")
     if source is not None and not (folder / source).is_dir():
         known = ", ".join(sorted(path.name for path in folder.iterdir()))
         raise InputError(f"no source {source!r}", where=str(folder), mend=f"there are {known}")
-    for path in sorted(folder.glob(f"{source or '*'}/*.parquet")):
+    for path in storage.listing(folder, f"{source or '*'}/*.parquet"):
         yield from read_documents(path)
 
 
-def window(run: str | Path, i: int) -> npt.NDArray[np.int64]:
+def window(run: Location, i: int) -> npt.NDArray[np.int64]:
     """(context + 1,): token ids of training window `i`; a pure function of the seed, the tokens and `i`."""
     from puna.tokens import window
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PunaError(Exception):
     """The work failed: exit status 1. `str()` is one line: where: what; mend."""
@@ -24,3 +28,33 @@ class Interrupted(PunaError):
     """Stopped by SIGINT or SIGTERM with everything finished kept; the same command goes on: exit status 130."""
 
     exit_status = 130
+
+
+@contextmanager
+def telling_full_disk(where: object) -> Iterator[None]:
+    """Say a full disk in one line with the mend; any other OSError passes as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            mend = "free some space and run the same command"
+            raise PunaError("the disk is full", where=str(where), mend=mend) from error
+        raise
+
+
+@contextmanager
+def telling_denial(where: object) -> Iterator[None]:
+    """Say a full disk, a forbidden folder or a file in a folder's place in one line with the mend."""
+    try:
+        with telling_full_disk(where):
+            yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            mend = "choose another folder with --out, or mend its permissions"
+            raise InputError("cannot be written", where=str(where), mend=mend) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise InputError("a file stands where a folder is needed", where=str(where), mend="use --out") from error
+        if error.errno == errno.EIO:
+            mend = "see what the system's log says of that disk, and give the same command again"
+            raise PunaError("the disk does not read or write", where=str(where), mend=mend) from error
+        raise

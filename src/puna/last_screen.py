@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from puna import storage
 from puna.progress import seconds, size
 from puna.records import read_records
+from puna.storage import Place
 
 NAMES = {
     "model": "this model",
@@ -22,7 +22,7 @@ NAMES = {
 }
 
 
-def last_screen(folder: Path, target: str | None) -> str:
+def last_screen(folder: Place, target: str | None) -> str:
     """What a run folder holds after `target` (None: the whole way) was brought to done."""
     records = read_records(folder)
     counts = {step: record["counts"] for step, record in records.items()}
@@ -87,6 +87,6 @@ def _quality(heldout: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _next(command: str, folder: Path) -> str:
+def _next(command: str, folder: Place) -> str:
     recipe = shlex.quote(str(folder / "recipe.toml"))
     return f"Next  {command} {recipe} --out {shlex.quote(str(folder))}"

@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from puna import storage
 from puna.errors import InputError
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -56,6 +57,8 @@ def read(name_or_path: str, folder: Path = Path()) -> tuple[Values, str, Path]:
         path, origin = RECIPES / f"{name_or_path}.toml", f"recipes/{name_or_path}.toml"
     else:
         path, origin = folder / name_or_path, name_or_path
+    if storage.is_remote(name_or_path):
+        return _parsed(storage.read(name_or_path), origin), origin, folder
     try:
         raw = path.read_bytes()
     except IsADirectoryError:

@@ -13,32 +13,33 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from puna import storage
 from puna.errors import InputError
 from puna.progress import say
+from puna.storage import Place
 
 FORMAT = 1
+WORK = "work/"  # below it lies what tasks made
 OF_A_STEP = ("step", "version", "fingerprint", "values", "inputs", "outputs", "produced", "counts", "seconds")
 OF_A_TASK = ("result", "sizes", "seconds")
 
 Record = Mapping[str, Any]
 
 
-def read_records(folder: Path) -> dict[str, Record]:
+def read_records(folder: Place) -> dict[str, Record]:
     """Every done-record in a run folder, by step."""
-    names = (Path(name).stem for name in storage.listing(folder / "records", "*.json"))
+    names = (path.stem for path in storage.listing(folder / "records", "*.json"))
     found = ((name, of_step(folder, name)) for name in names if not name.endswith(".begun"))
     return {name: record for name, record in found if record is not None}
 
 
-def of_step(folder: Path, name: str) -> Record | None:
+def of_step(folder: Place, name: str) -> Record | None:
     return _record(folder / "records" / f"{name}.json", OF_A_STEP, "the step is done again")
 
 
-def of_task(folder: Path, scratch: Path, name: str) -> Record | None:
+def of_task(folder: Place, scratch: Place, name: str) -> Record | None:
     """The record of a finished task; None when there is none, or its files are gone or of another size."""
     record = _record(scratch / f"{name}.json", OF_A_TASK, "the task is done again")
     if record is not None:
@@ -48,39 +49,58 @@ def of_task(folder: Path, scratch: Path, name: str) -> Record | None:
     return record
 
 
-def begun(folder: Path, name: str) -> str | None:
+def begun(folder: Place, name: str) -> str | None:
     """The fingerprint under which a step was begun and not ended."""
     record = _record(folder / "records" / f"{name}.begun.json", ("fingerprint",), "what it began is moved aside")
     return None if record is None else str(record["fingerprint"])
 
 
-def begin(folder: Path, name: str, fingerprint: str) -> None:
+def begin(folder: Place, name: str, fingerprint: str) -> None:
     value = {"format": FORMAT, "step": name, "fingerprint": fingerprint}
     storage.write_json(folder / "records" / f"{name}.begun.json", value)
 
 
-def end(folder: Path, record: Record) -> None:
+def end(folder: Place, record: Record) -> None:
     """Write the record of a step: from now on it is done."""
     storage.write_json(folder / "records" / f"{record['step']}.json", record)
     storage.remove(folder / "records" / f"{record['step']}.begun.json")
 
 
-def damaged(folder: Path, record: Record, verify: bool = False) -> str | None:
+def damaged(folder: Place, record: Record, verify: bool = False) -> str | None:
     """Why the outputs are not what the record says, or None. Size and time are looked at; a file with another time, and
-    every file under `verify`, is read and its digest compared."""
+    every file under `verify`, is read and its digest compared. What `clean` removed is not missed."""
     for name, known in record["outputs"].items():
+        if record.get("cleaned") and name.startswith(WORK):
+            continue
         path = folder / name
         if not path.is_file():
             return f"{name} is gone"
-        status = path.stat()
-        if status.st_size != known["size"]:
+        if storage.size(path) != known["size"]:
             return f"{name} has another size than recorded"
-        if (verify or status.st_mtime_ns != known["modified"]) and storage.digest(path) != known["digest"]:
+        if (verify or storage.stamp(path) != known["modified"]) and storage.digest(path) != known["digest"]:
             return f"{name} was changed"
     return None
 
 
-def forget(folder: Path, name: str, fingerprint: str) -> None:
+def clean(folder: Place, name: str) -> int:
+    """Remove the folder of tasks of a step that is done; returns the bytes it held. The step counts as done all the
+    same, and is done again when a later one needs what lay there."""
+    record, tasks = of_step(folder, name), folder / WORK / name
+    if record is None:
+        return 0
+    # The record goes first: files that a killed run left standing harm nobody.
+    storage.write_json(folder / "records" / f"{name}.json", {**record, "cleaned": True})
+    freed = sum(storage.tree(tasks).values())
+    storage.remove(tasks)
+    return freed
+
+
+def wanting(record: Record) -> bool:
+    """Whether `clean` took outputs away that a later step may need."""
+    return bool(record.get("cleaned")) and any(name.startswith(WORK) for name in record["outputs"])
+
+
+def forget(folder: Place, name: str, fingerprint: str) -> None:
     """Let a step whose outputs were damaged be done again: its tasks' records may vouch for what is no longer there.
     What is whole of its outputs stays where it is, so that training goes on from a checkpoint that is intact."""
     begin(folder, name, fingerprint)
@@ -88,7 +108,7 @@ def forget(folder: Path, name: str, fingerprint: str) -> None:
     storage.remove(folder / work(name, fingerprint))
 
 
-def set_aside(folder: Path, name: str, fingerprint: str | None, files: Iterable[Path]) -> None:
+def set_aside(folder: Place, name: str, fingerprint: str | None, files: Iterable[Place]) -> None:
     """Move `files`, which a step made under another fingerprint than this one, and its record to superseded/."""
     record, started = of_step(folder, name), begun(folder, name)
     earlier = started or (record["fingerprint"] if record is not None else None)
@@ -96,23 +116,23 @@ def set_aside(folder: Path, name: str, fingerprint: str | None, files: Iterable[
         return
     aside = _aside(folder, name, earlier or str(time.time_ns()))
     for path in files:
-        storage.move(path, aside / path.relative_to(folder))
+        storage.move(path, aside / storage.below(path, folder))
     # The record goes last: as long as it stands, a killed run comes here again and moves the rest.
     if record is not None:
         storage.move(folder / "records" / f"{name}.json", aside / f"{name}.json")
     storage.remove(folder / "records" / f"{name}.begun.json")
 
 
-def bring_back(folder: Path, name: str, fingerprint: str) -> bool:
+def bring_back(folder: Place, name: str, fingerprint: str) -> bool:
     """Move back what superseded/ keeps of this fingerprint, finished or not; False when there is nothing."""
     aside = _aside(folder, name, fingerprint)
     if not aside.is_dir():
         return False
     begin(folder, name, fingerprint)
     record = aside / f"{name}.json"
-    for path in sorted(aside.rglob("*")):
-        if path.is_file() and path != record:
-            storage.move(path, folder / path.relative_to(aside))
+    for file in storage.tree(aside):
+        if aside / file != record:
+            storage.move(aside / file, folder / file)
     if record.is_file():
         storage.move(record, folder / "records" / record.name)
         storage.remove(folder / "records" / f"{name}.begun.json")
@@ -142,14 +162,14 @@ def as_bytes(value: Any) -> bytes:
 
 def work(name: str, fingerprint: str) -> str:
     """Where the tasks of a step lie, below the run folder."""
-    return f"work/{name}/{fingerprint[:16]}"
+    return f"{WORK}{name}/{fingerprint[:16]}"
 
 
-def _aside(folder: Path, name: str, fingerprint: str) -> Path:
+def _aside(folder: Place, name: str, fingerprint: str) -> Place:
     return folder / "superseded" / f"{name}-{fingerprint[:16]}"
 
 
-def _record(path: Path, keys: tuple[str, ...], otherwise: str) -> Record | None:
+def _record(path: Place, keys: tuple[str, ...], otherwise: str) -> Record | None:
     """A record, or None where there is none; a damaged one counts as none and is said, a newer one is refused."""
     if not path.exists():
         return None

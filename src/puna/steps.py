@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from puna import records, storage
 from puna.engine import map_tasks
 from puna.progress import say, seconds
 from puna.records import FORMAT, Record
+from puna.storage import Place
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Step:
 class Context:
     """What the work of a step is given."""
 
-    folder: Path
+    folder: Place
     name: str
     fingerprint: str
     workers: int
@@ -50,7 +50,7 @@ class Context:
     """Digest of what later steps depend on, where that is less than all outputs; None: of all outputs."""
 
     @property
-    def scratch(self) -> Path:
+    def scratch(self) -> Place:
         """Where tasks put what they make; parts of an interrupted run with this fingerprint are found here."""
         return self.folder / records.work(self.name, self.fingerprint)
 
@@ -59,7 +59,7 @@ class Context:
 
     def map(
         self,
-        function: Callable[[T, Path], Mapping[str, Any]],
+        function: Callable[[T, Place], Mapping[str, Any]],
         tasks: Sequence[T],
         *,
         label: str,
@@ -83,20 +83,32 @@ class Context:
 
 
 def run_steps(
-    folder: Path, steps: Sequence[Step], *, workers: int, verify: bool = False, targets: Sequence[str] | None = None
+    folder: Place, steps: Sequence[Step], *, workers: int, verify: bool = False, targets: Sequence[str] | None = None
 ) -> dict[str, Record]:
     """Bring every step (or `targets` and what they need) to done, in order; return the records by name."""
     _drop_strangers(folder, {step.name for step in steps})
     done: dict[str, Record] = {}
+    by_name = {step.name: step for step in steps}
+
+    def again(name: str) -> None:
+        """Do a step whose files were cleaned away, after those that it needs in turn."""
+        if records.wanting(done[name]):
+            for need in by_name[name].needs:
+                again(need)
+            say(f"{name}: done again, since its files were cleaned away")
+            done[name] = _do(folder, by_name[name], _fingerprint(by_name[name], done), workers, done)
+
     for step in _needed(steps, targets):
-        fingerprint = _fingerprint(step, done)
-        done[step.name] = _found(folder, step, fingerprint, done, verify) or _do(
-            folder, step, fingerprint, workers, done
-        )
+        found = _found(folder, step, _fingerprint(step, done), done, verify)
+        if found is None:
+            for need in step.needs:
+                again(need)
+            found = _do(folder, step, _fingerprint(step, done), workers, done)
+        done[step.name] = found
     return done
 
 
-def _found(folder: Path, step: Step, fingerprint: str, done: Mapping[str, Record], verify: bool) -> Record | None:
+def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Record], verify: bool) -> Record | None:
     """The record of a step that is done. None when it must be done: then nothing of other values stands in its way."""
     record = records.of_step(folder, step.name)
     if record is not None and record["fingerprint"] == fingerprint:
@@ -126,16 +138,16 @@ def _found(folder: Path, step: Step, fingerprint: str, done: Mapping[str, Record
     return record
 
 
-def _do(folder: Path, step: Step, fingerprint: str, workers: int, done: Mapping[str, Record]) -> Record:
+def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping[str, Record]) -> Record:
     records.begin(folder, step.name, fingerprint)
     context = Context(folder, step.name, fingerprint, workers, done)
     start = time.monotonic()
     counts = step.work(context)
     work = records.work(step.name, fingerprint)
     outputs = {
-        path.relative_to(folder).as_posix(): {
-            "size": path.stat().st_size,
-            "modified": path.stat().st_mtime_ns,
+        storage.below(path, folder): {
+            "size": storage.size(path),
+            "modified": storage.stamp(path),
             "digest": storage.digest(path),
         }
         for path in _files(folder, [pattern.replace("{work}", work) for pattern in step.outputs])
@@ -159,7 +171,7 @@ def _do(folder: Path, step: Step, fingerprint: str, workers: int, done: Mapping[
     return record
 
 
-def _drop_strangers(folder: Path, names: set[str]) -> None:
+def _drop_strangers(folder: Place, names: set[str]) -> None:
     """Set aside what steps made that this recipe does not have: a source taken out must not be measured or shown."""
     for name, record in records.read_records(folder).items():
         if name not in names:
@@ -195,7 +207,7 @@ def _fingerprint(step: Step, done: Mapping[str, Record]) -> str:
 
 
 def _run_task(
-    function: Callable[[T, Path], Mapping[str, Any]], folder: Path, scratch: Path, named: tuple[str, T]
+    function: Callable[[T, Place], Mapping[str, Any]], folder: Place, scratch: Place, named: tuple[str, T]
 ) -> Mapping[str, Any]:
     name, task = named
     start = time.monotonic()
@@ -206,6 +218,6 @@ def _run_task(
     return result
 
 
-def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if not path.name.startswith(storage.TEMPORARY))
+def _files(folder: Place, patterns: Iterable[str]) -> list[Place]:
+    found = {str(path): path for pattern in patterns for path in storage.listing(folder, pattern)}
+    return [found[name] for name in sorted(found)]

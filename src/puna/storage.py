@@ -1,10 +1,10 @@
 """The one way to durable bytes: every file of a run is written here, whole or not at all.
 
 A local file is written under a temporary name, length-checked, synced, renamed, and its folder synced. On an object
-store (any fsspec URL) it is one completed upload, since a store shows an object only when its upload is complete. What
-must be written by one process alone (locks) is claimed: created exclusively. So a process that dies at any moment
-leaves the old file or the new one, and at worst a temporary name that nobody reads, which `sweep` removes before the
-next run.
+store (any URL, see remote.py) it is one completed upload, since a store shows an object only when its upload is
+complete. What must be written by one process alone (locks) is claimed: created exclusively. So a process that dies at
+any moment leaves the old file or the new one, and at worst a temporary name that nobody reads, which `sweep` removes
+before the next run.
 
 After a power cut: what `create` finished is on the disk (file and folder synced); lines of an Appender are so up to the
 last `sync`.
@@ -13,8 +13,6 @@ last `sync`.
 from __future__ import annotations
 
 import contextlib
-import errno
-import io
 import itertools
 import json
 import os
@@ -23,24 +21,34 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import xxhash
 
-from puna.errors import InputError, PunaError
+from puna import remote
+from puna.errors import InputError, PunaError, telling_denial, telling_full_disk
+from puna.remote import is_remote as is_remote
 
-Location = str | Path
+if TYPE_CHECKING:
+    from upath import UPath
+
+Place: TypeAlias = "Path | UPath"
+"""A path of this machine or of an object store; only what both have is used of it."""
+Location: TypeAlias = "str | Path | UPath"
 
 TEMPORARY = ".part-"  # marks a name under which something is being written
 _counter = itertools.count()
 
-# Called as border(event, location) before and after every write, sync and rename that makes bytes durable. Fault tests
-# put a function here that ends the process at the n-th call; it does nothing otherwise.
+# Called as border(event, location) before and after every write, sync, rename, removal and upload that makes bytes
+# durable. Fault tests put a function here that ends the process at the n-th call; it does nothing otherwise.
 border: Callable[[str, str], None] = lambda event, location: None  # noqa: E731
 
 
-def is_remote(location: Location) -> bool:
-    return "://" in str(location)
+def place(location: Location) -> Place:
+    """The path that a text names: a local one, or one on an object store when it is a URL."""
+    if is_remote(location):
+        return location if not isinstance(location, str) else remote.place(location)
+    return _local(location)
 
 
 @contextmanager
@@ -52,23 +60,23 @@ def create(location: Location) -> Iterator[BinaryIO]:
     passes as it is.
     """
     if is_remote(location):
-        with _remote_create(str(location)) as file:
+        with _remote_create(location) as file:
             yield file
         return
-    path = Path(location)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}-{next(_counter)}")
-    with _plain_full_disk(path):
-        with _plain_errors(path):
+    path = _local(location)
+    temporary = _aside(path)
+    with telling_full_disk(path):
+        with telling_denial(path):
             make_folder(path.parent)
             border("before write", str(path))
             file = temporary.open("wb")
         try:
             with file:
                 yield file
-                with _plain_errors(path):
+                with telling_denial(path):
                     length = file.tell()
-                    _sync(file, path)
-            with _plain_errors(path):
+                    sync(file, path)
+            with telling_denial(path):
                 if temporary.stat().st_size < length:
                     raise PunaError("fewer bytes stand on the disk than were written", where=str(path))
                 _rename(temporary, path)
@@ -103,10 +111,10 @@ def read_json(location: Location) -> Any:
 
 def open_read(location: Location) -> BinaryIO:
     """A seekable file to read bytes from; InputError when there is none."""
+    if is_remote(location):
+        return remote.open_read(location)
     try:
-        if is_remote(location):
-            return cast(BinaryIO, _remote(str(location))[0].open(str(location), "rb"))
-        return Path(location).open("rb")
+        return _local(location).open("rb")
     except FileNotFoundError:
         raise InputError("no such file", where=str(location)) from None
     except IsADirectoryError:
@@ -116,156 +124,191 @@ def open_read(location: Location) -> BinaryIO:
 
 
 @contextmanager
-def create_folder(location: Path) -> Iterator[Path]:
+def local_copy(location: Location) -> Iterator[Path]:
+    """The file as one of this machine, for what can read no other: itself, or a copy for as long as the block lasts."""
+    if is_remote(location):
+        with remote.local_copy(location) as copy:
+            yield copy
+    elif _local(location).is_file():
+        yield _local(location)
+    else:
+        raise InputError("no such file", where=str(location))
+
+
+@contextmanager
+def create_folder(location: Place, *, last: str = "") -> Iterator[Path]:
     """A temporary folder to fill, which becomes `location` whole when the block ends without an exception.
 
-    Every file and folder in it is synced before the folder is renamed. `location` must not exist. Errors as `create`.
+    Every file and folder in it is synced before the folder is renamed. `location` must not exist. An object store
+    cannot rename a folder: there its file named `last` is uploaded last, and tells readers that it is whole. Errors as
+    `create`.
     """
-    temporary = location.with_name(f"{TEMPORARY}{location.name}-{os.getpid()}-{next(_counter)}")
-    with _plain_full_disk(location):
-        with _plain_errors(location):
+    if is_remote(location):
+        with _remote_create_folder(location, last) as folder:
+            yield folder
+        return
+    location = _local(location)
+    temporary = _aside(location)
+    with telling_full_disk(location):
+        with telling_denial(location):
             make_folder(location.parent)
             for left in location.parent.glob(f"{TEMPORARY}{location.name}-*"):
                 shutil.rmtree(left)
             temporary.mkdir()
         try:
             yield temporary
-            with _plain_errors(location):
+            with telling_denial(location):
                 for path in sorted(temporary.rglob("*")):
                     if path.is_file():
                         with path.open("rb+") as file:
-                            _sync(file, path)
+                            sync(file, path)
                     else:
-                        _sync_folder(path)
-                _sync_folder(temporary)
+                        sync_folder(path)
+                sync_folder(temporary)
                 _rename(temporary, location)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
-def claim(location: Path, data: bytes) -> bool:
+def claim(location: Place, data: bytes) -> bool:
     """Create `location` with `data` unless it exists: True for the one process that made it."""
-    temporary = location.with_name(f"{TEMPORARY}{location.name}-{os.getpid()}-{next(_counter)}")
-    with _plain_errors(location):
+    if is_remote(location):
+        border("before write", str(location))
+        made = remote.claim(location, data)
+        border("after write", str(location))
+        return made
+    location = _local(location)
+    temporary = _aside(location)
+    with telling_denial(location):
         make_folder(location.parent)
         with temporary.open("wb") as file:
             file.write(data)
-            _sync(file, location)
+            sync(file, location)
         try:
             os.link(temporary, location)  # fails when the name is taken, and never shows a half-written file
         except FileExistsError:
             return False
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(location.parent)
+        sync_folder(location.parent)
         return True
 
 
-class Appender:
-    """A file that grows by lines (metrics, log). A line is in the system's hands when `line` returns; `sync` makes all
-    lines so far survive a power cut. A half line left by a killed process is cut off when the file is opened again."""
-
-    def __init__(self, location: Path) -> None:
-        self.location = location
-        with _plain_errors(location):
-            make_folder(location.parent)
-            new = not location.exists()
-            self._file = location.open("a+b", buffering=0)
-            if new:
-                _sync_folder(location.parent)
-            self._cut_half_line()
-
-    def line(self, text: str) -> None:
-        with _plain_errors(self.location):
-            border("before write", str(self.location))
-            self._file.write(text.encode("utf-8", "backslashreplace").replace(b"\n", b" ") + b"\n")
-            border("after write", str(self.location))
-
-    def sync(self) -> None:
-        _sync(self._file, self.location)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _cut_half_line(self) -> None:
-        end = self._file.seek(0, io.SEEK_END)
-        start = end
-        while start > 0:
-            step = min(65536, start)
-            self._file.seek(start - step)
-            newline = self._file.read(step).rfind(b"\n")
-            if newline >= 0:
-                start = start - step + newline + 1
-                break
-            start -= step
-        if start < end:
-            self._file.truncate(start)
-        self._file.seek(0, io.SEEK_END)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents unless they exist; each one made is synced into the folder it lies in."""
+def make_folder(folder: Place) -> None:
+    """Make a folder and its parents unless they exist; each one made is synced into the folder it lies in. An object
+    store has no folders to make."""
+    if is_remote(folder):
+        return
+    folder = _local(folder)
     made = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
     folder.mkdir(parents=True, exist_ok=True)
     for path in reversed(made):
         with contextlib.suppress(PermissionError):  # a folder may be open to new entries and closed to reading
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
 
 def exists(location: Location) -> bool:
-    if is_remote(location):
-        return bool(_remote(str(location))[0].exists(str(location)))
-    return Path(location).exists()
+    return remote.exists(location) if is_remote(location) else _local(location).exists()
 
 
 def size(location: Location) -> int:
     """Bytes at `location`."""
     if is_remote(location):
-        return int(_remote(str(location))[0].size(str(location)))
-    return Path(location).stat().st_size
+        return int(remote.status(location)["size"])
+    return _local(location).stat().st_size
 
 
-def listing(location: Location, pattern: str = "*") -> list[str]:
-    """Sorted locations of the files in a folder whose name matches `pattern`; temporary names are left out."""
-    if is_remote(location):
-        system, root = _remote(str(location))
-        found = [str(system.unstrip_protocol(name)) for name in system.glob(f"{root.rstrip('/')}/{pattern}")]
-    else:
-        found = [str(path) for path in Path(location).glob(pattern) if path.is_file()]
-    return sorted(name for name in found if not name.rsplit("/", 1)[-1].startswith(TEMPORARY))
+def stamp(location: Location) -> int | str:
+    """What changes whenever the file is written: its time in nanoseconds, or what an object store has in its place."""
+    return remote.stamp(location) if is_remote(location) else _local(location).stat().st_mtime_ns
+
+
+def listing(folder: Location, pattern: str = "*") -> list[Place]:
+    """The files below a folder whose path from there matches `pattern`, sorted; temporary names are left out."""
+    with remote.answers(folder) if is_remote(folder) else contextlib.nullcontext():
+        found: list[Place] = [path for path in place(folder).glob(pattern) if path.is_file()]
+    return sorted((path for path in found if not path.name.startswith(TEMPORARY)), key=str)
+
+
+def below(location: Place, folder: Place) -> str:
+    """The path of `location` from `folder` on, with / between its parts, as records hold it."""
+    if is_remote(folder):
+        return str(location).removeprefix(str(folder).rstrip("/") + "/")
+    return _local(location).relative_to(_local(folder)).as_posix()
+
+
+def tree(folder: Location) -> dict[str, int]:
+    """Bytes of every file below a folder by its path from there, temporary names too; links are not followed."""
+    if is_remote(folder):
+        return remote.tree(folder)
+    found = {}
+    root = _local(folder)
+    for above, _, names in os.walk(root):
+        for name in names:
+            path = Path(above, name)
+            with contextlib.suppress(FileNotFoundError):  # it may go while the folder is walked
+                found[path.relative_to(root).as_posix()] = path.lstat().st_size
+    return dict(sorted(found.items()))
 
 
 def remove(location: Location) -> None:
-    """Remove a file or a folder with all it holds; nothing happens when there is none."""
+    """Remove a file or a folder with all it holds; nothing happens when there is none. A local folder goes at once."""
+    border("before remove", str(location))
     if is_remote(location):
-        system, root = _remote(str(location))
-        if system.exists(root):
-            system.rm(root, recursive=True)
+        remote.remove(location)
         return
-    path = Path(location)
-    border("before remove", str(path))
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    path = _local(location)
+    with telling_denial(path):
+        if path.is_dir() and not path.is_symlink():
+            if not path.name.startswith(TEMPORARY):
+                path = path.rename(_aside(path))
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
-def move(source: Path, target: Path) -> None:
-    """Rename a file or folder within one file system, both folders synced."""
-    with _plain_errors(target):
+def move(source: Place, target: Place) -> None:
+    """Rename a file or folder within one file system, both folders synced; on an object store one file, copied."""
+    if is_remote(target):
+        border("before rename", str(target))
+        remote.move(source, target)
+        border("after rename", str(target))
+        return
+    source, target = _local(source), _local(target)
+    with telling_denial(target):
         make_folder(target.parent)
         _rename(source, target)
         if source.parent != target.parent:
-            _sync_folder(source.parent)
+            sync_folder(source.parent)
 
 
-def sweep(folder: Path) -> int:
+def sweep(folder: Place) -> int:
     """Remove what killed processes left half-written below `folder`; only the holder of its lock may call this."""
-    left = list(folder.rglob(f"{TEMPORARY}*"))
+    left = [] if is_remote(folder) else list(_local(folder).rglob(f"{TEMPORARY}*"))
     for path in left:
         remove(path)
     return len(left)
+
+
+def show(location: Place, data: bytes) -> None:
+    """Replace a small file that tells how far work is: in one step, but neither synced nor worth an error."""
+    with contextlib.suppress(OSError, PunaError):
+        if is_remote(location):
+            remote.put(location, data)
+        else:
+            temporary = _aside(_local(location))
+            temporary.write_bytes(data)
+            temporary.replace(_local(location))
+
+
+def hide(location: Place) -> None:
+    """Take away what `show` left."""
+    with contextlib.suppress(OSError, PunaError):
+        if is_remote(location):
+            remote.remove(location)
+        else:
+            _local(location).unlink(missing_ok=True)
 
 
 def digest(location: Location) -> str:
@@ -281,36 +324,50 @@ def digest_bytes(data: bytes) -> str:
     return f"xxh3:{xxhash.xxh3_128_hexdigest(data)}"
 
 
+def _local(location: Location) -> Path:
+    return location if isinstance(location, Path) else Path(str(location).removeprefix("file://"))
+
+
+def _aside(path: Path) -> Path:
+    """A name beside `path` that no other process or call takes."""
+    return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}-{next(_counter)}")
+
+
 @contextmanager
-def _remote_create(location: str) -> Iterator[BinaryIO]:
+def _remote_create(location: Location) -> Iterator[BinaryIO]:
     """A local file to fill, uploaded in one go when the block ends without an exception."""
-    system, root = _remote(location)
-    with tempfile.NamedTemporaryFile() as file:
+    with telling_full_disk(Path(tempfile.gettempdir())), tempfile.NamedTemporaryFile() as file:
         yield cast(BinaryIO, file)
         file.flush()
-        border("before write", location)
-        system.put_file(file.name, root)
-        border("after write", location)
+        upload(Path(file.name), location)
 
 
-def _remote(location: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
+@contextmanager
+def _remote_create_folder(location: Location, last: str) -> Iterator[Path]:
+    with telling_full_disk(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="puna-") as name:
+        yield Path(name)
+        for path in sorted(Path(name).rglob("*"), key=lambda path: (path.name == last, path)):
+            if path.is_file():
+                upload(path, place(location) / path.relative_to(name).as_posix())
 
-    try:
-        system, root = url_to_fs(location)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"cannot be opened ({error})", where=location) from None
-    return system, str(root)
+
+def upload(file: Path, location: Location) -> None:
+    """Make the object of a local file."""
+    border("before write", str(location))
+    remote.upload(file, location)
+    border("after write", str(location))
 
 
-def _sync(file: Any, location: Path) -> None:
+def sync(file: Any, location: Location) -> None:
+    """Have what was written to an open file survive a power cut."""
     file.flush()
     border("before sync", str(location))
     os.fsync(file.fileno())
     border("after sync", str(location))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -321,33 +378,5 @@ def _sync_folder(folder: Path) -> None:
 def _rename(source: Path, target: Path) -> None:
     border("before rename", str(target))
     source.replace(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
     border("after rename", str(target))
-
-
-@contextmanager
-def _plain_full_disk(path: Path) -> Iterator[None]:
-    """Say a full disk in one line with the mend."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            mend = "free some space and run the same command"
-            raise PunaError("the disk is full", where=str(path), mend=mend) from error
-        raise
-
-
-@contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    """Say a full disk or a forbidden folder in one line with the mend."""
-    try:
-        with _plain_full_disk(path):
-            yield
-    except OSError as error:
-        where = str(path)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            mend = "choose another folder with --out, or mend its permissions"
-            raise InputError("cannot be written", where=where, mend=mend) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise InputError("a file stands where a folder is needed", where=where, mend="use --out") from error
-        raise

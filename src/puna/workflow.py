@@ -24,6 +24,7 @@ from puna.recipe import Recipe
 from puna.records import of_step
 from puna.run import open_run, read_recipe
 from puna.steps import Context, Step, run_steps
+from puna.storage import Place
 from puna.tokens import steps as token_steps
 from puna.train.compiler import compiler
 
@@ -44,11 +45,8 @@ class Options:
 def work(name: str, overrides: Sequence[str], out: str | None, target: str | None, options: Options) -> str:
     """Do the steps of a recipe up to `target` (None: all) in its run folder; return the last screen."""
     recipe = recipes.load(_for_this_machine(name), overrides)
-    if out and storage.is_remote(out):
-        mend = "give a local folder; inputs may be URLs"
-        raise InputError("a run folder on an object store is not in this version", where=out, mend=mend)
     _refuse_impossible(recipe, options)
-    folder = Path(out) if out else Path("runs") / recipe.name
+    folder = storage.place(out) if out else Path("runs") / recipe.name
     inputs = locate_inputs(recipe, folder)
     workers = options.workers or usable_cpus()
     with open_run(folder, recipe, take_over=options.take_over) as run:
@@ -103,7 +101,7 @@ def targets(steps: Sequence[Step], station: str | None) -> list[str] | None:
     return [step.name for step in steps if step.name.split(".")[0] == station]
 
 
-def locate_inputs(recipe: Recipe, folder: Path) -> dict[str, Located]:
+def locate_inputs(recipe: Recipe, folder: Place) -> dict[str, Located]:
     """The inputs of every source that names some; InputError when there is none at all.
 
     Raw dumps may be taken away when they have been read: what the run in `folder` recorded of them stands for them.
@@ -125,7 +123,7 @@ def locate_inputs(recipe: Recipe, folder: Path) -> dict[str, Located]:
     return found
 
 
-def _recorded(recipe: Recipe, folder: Path, name: str, missing: InputError) -> Located:
+def _recorded(recipe: Recipe, folder: Place, name: str, missing: InputError) -> Located:
     record = of_step(folder, f"inputs.{name}")
     if record is None or of_step(folder, f"extract.{name}") is None:
         raise missing

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from puna import storage
 from puna.data.document import Document, DocumentWriter
 from puna.data.sources import Dropped, Input, SetAside, Task, read
 from puna.progress import say
 from puna.recipe import Source
+from puna.storage import Place
 
 EXAMPLES = 5  # of each kind, per task, that are kept for people to look at
 
 
-def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task, scratch: Path) -> dict[str, Any]:
+def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task, scratch: Place) -> dict[str, Any]:
     """Read one task and write its documents to scratch/TASK-NNN.parquet; the result counts every record."""
     counts = _Counts()
     shards: list[str] = []
@@ -32,7 +33,7 @@ def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task
                 writer.write(first)
                 size += len(first.text.encode())
                 first = next(documents, None)
-        shards.append(shard.relative_to(scratch.parents[2]).as_posix())
+        shards.append(storage.below(shard, scratch.parents[2]))
     return counts.as_json() | {"input_bytes": _input_bytes(inputs, task), "files": shards}
 
 

@@ -31,6 +31,7 @@ from puna.data.sources import Input, as_json, from_json, split
 from puna.errors import InputError
 from puna.recipe import Recipe
 from puna.steps import Context, Step
+from puna.storage import Place
 
 NOT_CLEANING = {"inputs", "share", "max_epochs", "heldout_groups"}  # values of a source that extraction never sees
 
@@ -182,13 +183,13 @@ def _duplicates(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     return {"documents": sum(r["documents"] for r in results), "bytes": sum(r["bytes"] for r in results)}
 
 
-def _write_hashes(partitions: int, task: tuple[int, Path], scratch: Path) -> dict[str, Any]:
+def _write_hashes(partitions: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     index, shard = task
     pairs = zip(read_column(shard, "id"), read_column(shard, "text"), strict=True)
     return {"documents": exact.write_hashes(scratch / f"{index:05d}.hashes", pairs, partitions)}
 
 
-def _find_repeats(hashes: Sequence[Path], part: int, scratch: Path) -> dict[str, Any]:
+def _find_repeats(hashes: Sequence[Place], part: int, scratch: Place) -> dict[str, Any]:
     documents, size = exact.find_repeats(hashes, part, scratch / f"{part:05d}.verdicts")
     return {"documents": documents, "bytes": size}
 
@@ -209,7 +210,7 @@ def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str
             )
             raise InputError(what, mend="raise heldout.share, name heldout_groups, or choose another seed")
         counts[name] = count
-    parts = [np.fromfile(path, "<u8") for path in sorted(context.scratch.glob("*.grams"))]
+    parts = [np.frombuffer(storage.read(path), "<u8") for path in storage.listing(context.scratch, "*.grams")]
     storage.write(context.scratch / "grams.bin", np.unique(np.concatenate([np.empty(0, "<u8"), *parts])).tobytes())
     return counts
 
@@ -227,7 +228,7 @@ def _refuse_nothing(name: str, counts: Mapping[str, Any]) -> None:
 
 
 def _collect_grams(
-    recipe: Recipe, name: str, verdicts: Sequence[Path], task: tuple[int, Path], scratch: Path
+    recipe: Recipe, name: str, verdicts: Sequence[Place], task: tuple[int, Place], scratch: Place
 ) -> dict[str, Any]:
     """The n-grams of one shard's held-out text, as scratch/SOURCE-NNNNN.grams."""
     index, shard = task
@@ -237,7 +238,7 @@ def _collect_grams(
     target = scratch / f"{name}-{index:05d}.grams"
     storage.write(target, known_grams(texts, recipe.heldout.ngram).astype("<u8").tobytes())
     size = sum(len(text.encode()) for text in texts)
-    return {"documents": len(texts), "bytes": size, "files": [target.relative_to(scratch.parents[2]).as_posix()]}
+    return {"documents": len(texts), "bytes": size, "files": [storage.below(target, scratch.parents[2])]}
 
 
 def _overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
@@ -248,11 +249,12 @@ def _overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     return {"documents": sum(result["documents"] for result in results)}
 
 
-def _measure_overlap(known: Path, n: int, task: tuple[int, Path], scratch: Path) -> dict[str, Any]:
+def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     index, shard = task
-    # Mapped, so that all workers share one copy of it.
-    grams = np.memmap(known, "<u8", "r") if known.stat().st_size else np.empty(0, np.uint64)
-    scores = overlaps(read_column(shard, "text"), grams, n)
+    with storage.local_copy(known) as file:
+        # Mapped, so that all workers share one copy of it.
+        grams = np.memmap(file, "<u8", "r") if storage.size(file) else np.empty(0, np.uint64)
+        scores = overlaps(read_column(shard, "text"), grams, n)
     storage.write(scratch / f"{index:05d}.overlap", scores.astype("<f4").tobytes())
     return {"documents": len(scores)}
 
@@ -282,18 +284,18 @@ def _held(recipe: Recipe, name: str, group: str) -> bool:
     return is_held_out(name, group, share=recipe.heldout.share, groups=groups, seed=recipe.seed)
 
 
-def _numbered(task: tuple[int, Path]) -> str:
+def _numbered(task: tuple[int, Place]) -> str:
     return f"{task[0]:05d}"
 
 
-def _numbered_of(name: str, task: tuple[int, Path]) -> str:
+def _numbered_of(name: str, task: tuple[int, Place]) -> str:
     return f"{name}-{_numbered(task)}"
 
 
-def _shards(context: Context, name: str) -> list[Path]:
+def _shards(context: Context, name: str) -> list[Place]:
     return _files(context, f"extract.{name}", ".parquet")
 
 
-def _files(context: Context, step: str, ending: str) -> list[Path]:
+def _files(context: Context, step: str, ending: str) -> list[Place]:
     """The outputs of a step done before, by the end of their name, sorted."""
     return [context.folder / file for file in sorted(context.records[step]["outputs"]) if file.endswith(ending)]

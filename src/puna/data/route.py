@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from puna import storage
 from puna.data.dedup import exact, exchange
 from puna.data.document import SCHEMA, read_table, write_table
+from puna.storage import Place
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Verdict:
     """What decides where a document of one source goes."""
 
     held: Callable[[str], bool]  # whether a group is held out
-    verdicts: tuple[Path, ...]  # rows that repeat others, cut by shard
-    overlaps: tuple[Path, ...]  # each shard's scores against held-out text
+    verdicts: tuple[Place, ...]  # rows that repeat others, cut by shard
+    overlaps: tuple[Place, ...]  # each shard's scores against held-out text
     max_overlap: float
     parts: int
 
 
-def send(rule: Verdict, task: tuple[int, Path], scratch: Path) -> dict[str, Any]:
+def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     """Judge one shard: write what stays sorted by id, a row group for each range of ids, and what is held out apart."""
     index, shard = task
     table = read_table(shard)
@@ -53,10 +53,10 @@ def send(rule: Verdict, task: tuple[int, Path], scratch: Path) -> dict[str, Any]
     write_table(_heldout(scratch, index), table.filter(pa.array(fates["heldout"])))
     counts = {name: {"documents": int(fate.sum()), "bytes": int(size[fate].sum())} for name, fate in fates.items()}
     files = (_sent(scratch, index), _heldout(scratch, index))
-    return counts | {"files": [file.relative_to(scratch.parents[2]).as_posix() for file in files]}
+    return counts | {"files": [storage.below(file, scratch.parents[2]) for file in files]}
 
 
-def gather(folder: Path, source: str, shards: int, part: int | None, scratch: Path) -> dict[str, Any]:
+def gather(folder: Place, source: str, shards: int, part: int | None, scratch: Place) -> dict[str, Any]:
     """Write one range of ids of all shards, sorted, as documents/SOURCE/PART.parquet; no part: what is held out, as
     heldout/SOURCE/00000.parquet."""
     if part is None:
@@ -64,12 +64,12 @@ def gather(folder: Path, source: str, shards: int, part: int | None, scratch: Pa
         tables = [read_table(_heldout(scratch, index)) for index in range(shards)]
     else:
         target = f"documents/{source}/{part:05d}.parquet"
-        tables = [pq.ParquetFile(_sent(scratch, index)).read_row_group(part) for index in range(shards)]
+        tables = [_range(_sent(scratch, index), part) for index in range(shards)]
     write_table(folder / target, _sorted(pa.concat_tables(tables) if tables else SCHEMA.empty_table()))
     return {"files": [target]}
 
 
-def tidy(scratch: Path, shards: int) -> None:
+def tidy(scratch: Place, shards: int) -> None:
     """Remove what was only on its way: the documents stand in their shards now."""
     for index in range(shards):
         storage.remove(_sent(scratch, index))
@@ -87,7 +87,7 @@ def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _write_ranges(table: pa.Table, location: Path, parts: int) -> None:
+def _write_ranges(table: pa.Table, location: Place, parts: int) -> None:
     table = _sorted(table)
     keys = np.fromiter((int(i[:16], 16) for i in table["id"].to_pylist()), np.uint64, len(table))
     ends = np.searchsorted(exchange.ranges(keys, parts), np.arange(parts + 1)).tolist()
@@ -96,14 +96,19 @@ def _write_ranges(table: pa.Table, location: Path, parts: int) -> None:
             writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
 
 
+def _range(location: Place, part: int) -> pa.Table:
+    with storage.open_read(location) as file:
+        return pq.ParquetFile(file).read_row_group(part)
+
+
 def _sorted(table: pa.Table) -> pa.Table:
     order: npt.NDArray[np.int64] = np.argsort(np.array(table["id"].to_pylist(), "S32"), kind="stable")
     return table.take(pa.array(order))
 
 
-def _sent(scratch: Path, index: int) -> Path:
+def _sent(scratch: Place, index: int) -> Place:
     return scratch / f"{index:05d}.sent.parquet"
 
 
-def _heldout(scratch: Path, index: int) -> Path:
+def _heldout(scratch: Place, index: int) -> Place:
     return scratch / f"{index:05d}.heldout.parquet"

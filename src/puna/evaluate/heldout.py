@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +30,7 @@ from puna.errors import InputError
 from puna.evaluate.compression import SEPARATOR, compressed_size, compressed_sizes
 from puna.progress import progress, say
 from puna.recipe import Recipe
+from puna.storage import Place
 from puna.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -38,7 +38,7 @@ MOST_TRAINING_TEXT = 24_000_000  # bytes of a source; training an n-gram model o
 COST = {"xz": 2.0, "zstd": 2.0, "ngram": 1.0}  # time for the same text, relative to each other
 
 
-def baselines(folder: Path, recipe: Recipe, *, workers: int = 1) -> dict[str, Any]:
+def baselines(folder: Place, recipe: Recipe, *, workers: int = 1) -> dict[str, Any]:
     """Measure the recipe's baselines on the run's held-out text; writes evaluations/baselines.json.
 
     Reads heldout/, documents/ and tokenizer/ of the run. Where a source has no training text, or more than
@@ -69,7 +69,7 @@ def baselines(folder: Path, recipe: Recipe, *, workers: int = 1) -> dict[str, An
     return result
 
 
-def evaluate(folder: Path, recipe: Recipe) -> dict[str, Any]:
+def evaluate(folder: Place, recipe: Recipe) -> dict[str, Any]:
     """Measure the run's newest checkpoint beside its baselines; writes evaluations/heldout.json.
 
     Runs in f32 on the CPU, whatever type the model was trained in. Returns what was written. InputError when the run
@@ -147,7 +147,7 @@ def _cost(task: _Task) -> float:
     return COST[task.name] * (task.training_bytes + task.held_bytes)
 
 
-def _measure(folder: Path, task: _Task) -> dict[str, float]:
+def _measure(folder: Place, task: _Task) -> dict[str, float]:
     """Bits of the source's whole held-out text, by name in the table."""
     held = _texts(folder / "heldout" / task.source)
     training = _texts(folder / "documents" / task.source)
@@ -168,9 +168,9 @@ class _HeldOut:
     ids: list[tokenizer.Ids]
 
 
-def _held_out(folder: Path, encoding: Tokenizer) -> dict[str, _HeldOut]:
+def _held_out(folder: Place, encoding: Tokenizer) -> dict[str, _HeldOut]:
     """By source, in order of name; sources without held-out text are not there."""
-    names = sorted(path.name for path in (folder / "heldout").glob("*/"))
+    names = sorted({path.parent.name for path in storage.listing(folder / "heldout", "*/*.parquet")})
     texts = {name: list(_texts(folder / "heldout" / name)) for name in names}
     return {
         name: _HeldOut([len(text.encode()) for text in found], encoding.encode_batch(found))
@@ -196,7 +196,7 @@ def _framed(ids: tokenizer.Ids) -> npt.NDArray[np.int64]:
     return np.concatenate(([Tokenizer.bos], ids, [Tokenizer.eos])).astype(np.int64)
 
 
-def _training_bytes(folder: Path, source: str) -> int:
+def _training_bytes(folder: Place, source: str) -> int:
     """Bytes of the source's training text; counting ends beyond MOST_TRAINING_TEXT."""
     total = 0
     for text in _texts(folder / "documents" / source):
@@ -206,7 +206,7 @@ def _training_bytes(folder: Path, source: str) -> int:
     return total
 
 
-def _texts(folder: Path) -> Iterator[str]:
+def _texts(folder: Place) -> Iterator[str]:
     for shard in storage.listing(folder, "*.parquet"):
         yield from read_column(shard, "text")
 
@@ -215,5 +215,5 @@ def _joined(texts: Iterable[str]) -> bytes:
     return SEPARATOR.join(text.encode() for text in texts)
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
+def _tokenizer(folder: Place) -> Tokenizer:
     return tokenizer.load(folder / "tokenizer" / "tokenizer.model")

@@ -6,17 +6,17 @@ continued once with a seed of its own, and whatever comes is kept.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from puna import generate, storage
 from puna.progress import progress
 from puna.recipe import Recipe
+from puna.storage import Place
 
 FORMAT = 1
 
 
-def samples(folder: Path, recipe: Recipe) -> dict[str, Any]:
+def samples(folder: Place, recipe: Recipe) -> dict[str, Any]:
     """Continue each of the recipe's prompts with the run's newest checkpoint; writes evaluations/samples.json.
 
     The n-th prompt, from 0, has the seed `samples.seed` + n, so that a prompt given twice gives two texts. Returns what

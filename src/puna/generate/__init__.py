@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from puna import storage
 from puna import tokenizer as tokenizers
 from puna.errors import InputError
 from puna.generate.decode import generate
 from puna.model.llama import Llama
 from puna.model.weights import latest_checkpoint, load_checkpoint, read_config
+from puna.storage import Location, Place
 from puna.tokenizer import Tokenizer
 
 __all__ = ["Generator", "find", "generate", "load"]
@@ -24,7 +26,7 @@ class Generator:
     Attributes: `model`, `tokenizer`, and `folder`, the checkpoint they came from.
     """
 
-    def __init__(self, model: Llama, tokenizer: Tokenizer, folder: Path) -> None:
+    def __init__(self, model: Llama, tokenizer: Tokenizer, folder: Place) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.folder = folder
@@ -77,7 +79,7 @@ class Generator:
         )
 
 
-def load(model: str | Path) -> Generator:
+def load(model: Location) -> Generator:
     """The model of a run folder or a checkpoint folder, in f32, with its tokenizer.
 
     Raises InputError: no such folder, no checkpoint in it, a broken or newer file, or a tokenizer that is not the one
@@ -94,12 +96,12 @@ def load(model: str | Path) -> Generator:
     return Generator(load_checkpoint(checkpoint), tokenizer, checkpoint)
 
 
-def find(model: str | Path) -> tuple[Path, Path]:
+def find(model: Location) -> tuple[Place, Place]:
     """The checkpoint folder and the tokenizer's file that `model` names; InputError when it names none.
 
     A checkpoint's tokenizer stands in it, or in the run that it lies in.
     """
-    folder = Path(model)
+    folder = storage.place(model)
     if not folder.exists():
         raise InputError("no such folder", where=str(model), mend="give a run folder or a checkpoint folder")
     if (folder / "checkpoint.json").is_file() or (folder / "config.json").is_file():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from puna import storage
 from puna.errors import InputError
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
+from puna.storage import Place
 
 CHECKPOINT_FORMAT = 1  # of checkpoint.json
 STANDARD_DEVIATION = 0.02
@@ -98,7 +98,7 @@ def _normal(key: int, first: int, count: int) -> np.ndarray[Any, np.dtype[np.flo
     return np.asarray(radius * np.cos(2.0 * np.pi * (low * 2.0**-32)))
 
 
-def write_model(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], *, tokenizer: str = "") -> None:
+def write_model(folder: Place, config: ModelConfig, state: Mapping[str, Tensor], *, tokenizer: str = "") -> None:
     """Write `model.safetensors` and `config.json` into `folder`; `tokenizer` is the digest of its tokenizer's file.
 
     Raises ValueError when `state` is not a whole state dict of a model of this config.
@@ -116,12 +116,10 @@ def write_tensors(location: storage.Location, tensors: Mapping[str, Tensor]) -> 
     storage.write(location, safetensors.torch.save(plain, metadata={"format": "pt"}))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Place) -> dict[str, Tensor]:
     """All tensors of a safetensors file; InputError, naming it, when it is missing or broken."""
-    if not path.is_file():
-        raise InputError("no such file", where=str(path))
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with storage.local_copy(path) as copy, safetensors.safe_open(copy, framework="pt") as file:
             # Copies, so that nothing reads through to a file that may be replaced or cut.
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
@@ -129,7 +127,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_checkpoint(
-    folder: Path, *, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu"
+    folder: Place, *, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu"
 ) -> Llama:
     """The model of a checkpoint folder, in `dtype` (None: as stored).
 
@@ -148,7 +146,7 @@ def load_checkpoint(
     return model
 
 
-def read_config(folder: Path) -> tuple[ModelConfig, str]:
+def read_config(folder: Place) -> tuple[ModelConfig, str]:
     """The config of a checkpoint folder, and the digest of the tokenizer its ids are of ("" when it is not said)."""
     location = folder / "config.json"
     value = storage.read_json(location)
@@ -156,7 +154,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, str]:
     return config, str(value.get("tokenizer", ""))
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Place) -> None:
     """Compare every file that checkpoint.json lists with the size and digest there; InputError names the first that
     differs. A folder without checkpoint.json, such as an exported model, has nothing to compare."""
     marker = folder / "checkpoint.json"
@@ -172,21 +170,17 @@ def verify(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise InputError("is missing", where=str(path), mend=_MEND)
-        if path.stat().st_size != record["size"]:
-            what = f"is {path.stat().st_size} bytes, but was written with {record['size']}"
+        if storage.size(path) != record["size"]:
+            what = f"is {storage.size(path)} bytes, but was written with {record['size']}"
             raise InputError(what, where=str(path), mend=_MEND)
         if storage.digest(path) != record["digest"]:
             raise InputError("does not have the digest it was written with", where=str(path), mend=_MEND)
 
 
-def latest_checkpoint(run_folder: Path) -> Path:
+def latest_checkpoint(run_folder: Place) -> Place:
     """The newest whole checkpoint of a run; InputError when it has none."""
-    folders = (run_folder / "checkpoints").glob("step-*")
-    whole = [
-        folder
-        for folder in folders
-        if re.fullmatch(r"step-\d+", folder.name) and (folder / "checkpoint.json").is_file()
-    ]
+    found = storage.listing(run_folder / "checkpoints", "step-*/checkpoint.json")
+    whole = [path.parent for path in found if re.fullmatch(r"step-\d+", path.parent.name)]
     if not whole:
         raise InputError("has no checkpoint yet", where=str(run_folder), mend="train it first: puna train RECIPE")
     return max(whole, key=lambda folder: int(folder.name.removeprefix("step-")))

@@ -11,13 +11,14 @@ import math
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from puna import recipe as recipes
+from puna import storage
 from puna.errors import PunaError
+from puna.storage import Place
 
 OWN_STEP = "report"  # its record is written after the page, and would make the next page differ
 
@@ -86,7 +87,7 @@ class Facts:
         return sorted(items(value), key=lambda pair: (place.get(pair[0], len(place)), pair[0]))
 
 
-def read(folder: Path) -> Facts:
+def read(folder: Place) -> Facts:
     """Read the run at `folder`; files that are not there are None or empty, damaged ones are listed in `unreadable`."""
     unreadable: list[str] = []
     asked = _resolved(folder / "recipe.toml")
@@ -94,22 +95,19 @@ def read(folder: Path) -> Facts:
     def json_of(*parts: str) -> Any:
         path = folder.joinpath(*parts)
         try:
-            return json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RecursionError):
+            return storage.read_json(path) if path.is_file() else None
+        except (OSError, PunaError, RecursionError):
             unreadable.append("/".join(parts))
             return None
 
     text, recipe = "", {}
     try:
-        text = (folder / "recipe.toml").read_text("utf-8")
-        recipe = tomllib.loads(text)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError):
+        if (folder / "recipe.toml").is_file():
+            text = storage.read(folder / "recipe.toml").decode()
+            recipe = tomllib.loads(text)
+    except (OSError, ValueError, PunaError):
         unreadable.append("recipe.toml")
-    found = [json_of("records", path.name) for path in sorted((folder / "records").glob("*.json"))]
+    found = [json_of("records", path.name) for path in storage.listing(folder / "records", "*.json")]
     named = [value for value in found if isinstance(at(value, "step"), str) and value["step"] != OWN_STEP]
     records = _in_order({value["step"]: value for value in named if "counts" in value})
     machine = json_of("machine.json")
@@ -167,10 +165,10 @@ def items(value: Any, *keys: str) -> list[tuple[str, Any]]:
     return list(found.items()) if isinstance(found, dict) else []
 
 
-def _resolved(path: Path) -> recipes.Recipe | None:
+def _resolved(path: Place) -> recipes.Recipe | None:
     """The recipe of the run, where it is one that this version reads."""
     try:
-        return recipes.load(path)
+        return recipes.load(str(path))
     except PunaError:
         return None
 
@@ -185,10 +183,10 @@ def _in_order(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return placed
 
 
-def _curve(path: Path) -> Curve | None:
+def _curve(path: Place) -> Curve | None:
     lines: dict[int, dict[str, Any]] = {}
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with storage.open_read(path) as file:
             for text in file:
                 try:
                     line = json.loads(text)
@@ -197,7 +195,7 @@ def _curve(path: Path) -> Curve | None:
                 step = number(line, "step")
                 if step is not None and (number(line, "tokens") or 0) > 0 and "loss" in line:
                     lines[int(step)] = line
-    except OSError:
+    except (OSError, PunaError):
         return None
     if not lines:
         return None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
-from pathlib import Path
 
 from puna import storage
 from puna.errors import InputError
 from puna.report import corpus, facts, origin, results, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
+from puna.storage import Place
 
 _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("text", "What went in", corpus.went_in),
@@ -28,7 +28,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
 )
 
 
-def write(folder: Path) -> Path:
+def write(folder: Place) -> Place:
     """Write `folder`/report.html from the files of the run there and return its path.
 
     The page tells what is there; a run folder that is almost empty gives a page that says so. InputError when there is

@@ -10,16 +10,16 @@ windows       window(i), batches, and which documents a window holds
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
+from puna import storage
+from puna.storage import Location
 from puna.tokens.windows import Where, Windows
 
 __all__ = ["Where", "Windows", "window"]
 
 
-def window(folder: str | Path, i: int) -> npt.NDArray[np.int64]:
+def window(folder: Location, i: int) -> npt.NDArray[np.int64]:
     """(context + 1,): the token ids of training window `i` of the run in `folder`. For many, keep a `Windows`."""
-    return Windows(Path(folder)).window(i)
+    return Windows(storage.place(folder)).window(i)

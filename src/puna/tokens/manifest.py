@@ -11,13 +11,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from puna import storage
 from puna.errors import InputError
+from puna.storage import Place
 from puna.tokenizer import Tokenizer, dtype_for
 from puna.tokens.shards import Shard, read_header
 
@@ -90,17 +90,17 @@ class Manifest:
         return storage.digest_bytes(json.dumps(content, sort_keys=True).encode())
 
 
-def folder_of(run: Path) -> Path:
+def folder_of(run: Place) -> Place:
     """Where a run's tokens lie."""
     return run / "tokens"
 
 
-def stem(run: Path, source: str, name: str) -> Path:
+def stem(run: Place, source: str, name: str) -> Place:
     """The shard's path without its .bin or .idx."""
     return folder_of(run) / source / name
 
 
-def build(run: Path, shards: Mapping[str, Sequence[str]], tokenizer: Tokenizer) -> Manifest:
+def build(run: Place, shards: Mapping[str, Sequence[str]], tokenizer: Tokenizer) -> Manifest:
     """The manifest of the named shards, source -> names in order of their ids.
 
     Indexes are read and checked, of the tokens only the length. InputError when a shard is damaged, made with another
@@ -113,7 +113,7 @@ def build(run: Path, shards: Mapping[str, Sequence[str]], tokenizer: Tokenizer) 
     )
 
 
-def write(run: Path, manifest: Manifest) -> None:
+def write(run: Place, manifest: Manifest) -> None:
     """Write tokens/manifest.json."""
     sources = {
         name: {
@@ -135,7 +135,7 @@ def write(run: Path, manifest: Manifest) -> None:
     storage.write_json(folder_of(run) / NAME, value)
 
 
-def read(run: Path) -> Manifest:
+def read(run: Place) -> Manifest:
     """The manifest of a run; InputError when there is none, when it is of another format, or was changed by hand."""
     path = folder_of(run) / NAME
     if not path.exists():
@@ -158,7 +158,7 @@ def read(run: Path) -> Manifest:
     return manifest
 
 
-def verify(run: Path, manifest: Manifest) -> None:
+def verify(run: Place, manifest: Manifest) -> None:
     """Read every shard again; InputError names the file that is not what the manifest says."""
     for source, tokens in manifest.sources.items():
         for shard in tokens.shards:
@@ -168,7 +168,7 @@ def verify(run: Path, manifest: Manifest) -> None:
                 raise InputError("not the shard that the manifest names", where=f"{path}.idx", mend=MEND)
 
 
-def _source(run: Path, source: str, names: Sequence[str], tokenizer: Tokenizer) -> SourceTokens:
+def _source(run: Place, source: str, names: Sequence[str], tokenizer: Tokenizer) -> SourceTokens:
     entries: list[Entry] = []
     last = ""
     for name in names:
@@ -185,7 +185,7 @@ def _source(run: Path, source: str, names: Sequence[str], tokenizer: Tokenizer) 
     return SourceTokens(tuple(entries))
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Place) -> Entry:
     shard = Shard.open(path)
     header, ids = shard.header, shard.ids
     return Entry(

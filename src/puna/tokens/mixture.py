@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import lcm
-from pathlib import Path
 from typing import Any
 
 from puna import recipe as recipes
 from puna import storage
 from puna.errors import InputError
 from puna.progress import say
+from puna.storage import Place
 from puna.tokens.manifest import Manifest, folder_of
 from puna.tokens.turns import Turns
 
@@ -133,12 +133,12 @@ def differences(mixture: Mixture) -> list[str]:
     return lines
 
 
-def write(run: Path, mixture: Mixture) -> None:
+def write(run: Place, mixture: Mixture) -> None:
     """Write tokens/mixture.json."""
     storage.write_json(folder_of(run) / NAME, {"format": FORMAT, **asdict(mixture)})
 
 
-def read(run: Path) -> Mixture:
+def read(run: Place) -> Mixture:
     """The mixture of a run; InputError when there is none or it is of another format."""
     path = folder_of(run) / NAME
     if not path.exists():

@@ -18,7 +18,6 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ import xxhash
 
 from puna import storage
 from puna.errors import InputError
+from puna.storage import Location, Place
 from puna.tokenizer import Ids, Tokenizer, dtype_for
 
 MAGIC = b"punatok\n"
@@ -57,7 +57,7 @@ class Header:
     content: int
 
 
-def write_shard(stem: str | Path, documents: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> dict[str, int]:
+def write_shard(stem: Location, documents: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> dict[str, int]:
     """Write STEM.bin and STEM.idx from (id, text) pairs, which come in rising order of id.
 
     Memory is the index and one document. Returns {"tokens", "documents", "bytes"}; bytes are of UTF-8 text.
@@ -99,23 +99,23 @@ def write_shard(stem: str | Path, documents: Iterable[tuple[str, str]], tokenize
 class Shard:
     """A shard opened for reading. `tokens` is a memory map; the index is read when it is first asked for."""
 
-    def __init__(self, stem: Path, header: Header, tokens: Ids) -> None:
+    def __init__(self, stem: Place, header: Header, tokens: Ids) -> None:
         self.stem, self.header, self.tokens = stem, header, tokens
 
     @staticmethod
-    def open(stem: str | Path) -> Shard:
+    def open(stem: Location) -> Shard:
         """Map the shard; InputError names the file that is missing, of another format, or of the wrong length."""
         header = read_header(stem)
         dtype = dtype_for(header.vocabulary)
         path = f"{stem}.bin"
-        with storage.open_read(path) as file:
+        with storage.local_copy(path) as copy, copy.open("rb") as file:
             size = file.seek(0, 2)
             if size != header.tokens * dtype.itemsize:
                 what = f"{size} bytes where its index says {header.tokens * dtype.itemsize}"
                 raise InputError(what, where=path, mend=MEND)
-            # An empty file cannot be mapped.
+            # An empty file cannot be mapped. A copy from an object store goes with its name, and stays while mapped.
             data: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        return Shard(Path(stem), header, np.frombuffer(data, dtype=dtype))
+        return Shard(storage.place(stem), header, np.frombuffer(data, dtype=dtype))
 
     @property
     def offsets(self) -> npt.NDArray[np.uint64]:
@@ -157,7 +157,7 @@ class Shard:
         return np.frombuffer(body[:cut], dtype="<u8"), body[cut:]
 
 
-def read_header(stem: str | Path) -> Header:
+def read_header(stem: Location) -> Header:
     """What STEM.idx says of the shard; InputError when it is no index, of another format version, or cut off."""
     path = f"{stem}.idx"
     with storage.open_read(path) as file:
@@ -181,7 +181,7 @@ def _row(text: str, tokenizer: Tokenizer) -> Ids:
     return row
 
 
-def _key(document: str, stem: str | Path) -> bytes:
+def _key(document: str, stem: Location) -> bytes:
     try:
         key = bytes.fromhex(document)
     except ValueError:

@@ -22,6 +22,7 @@ from puna.data.document import read_column
 from puna.progress import say
 from puna.recipe import Recipe, Source
 from puna.steps import Context, Step
+from puna.storage import Place
 from puna.tokens import manifest as manifests
 from puna.tokens import mixture as mixtures
 from puna.tokens.shards import write_shard
@@ -102,13 +103,13 @@ def _sample(context: Context, name: str, source: Source, budget: int, seed: int)
 
 
 def _tokens(name: str, context: Context) -> dict[str, Any]:
-    shards = [shard.relative_to(context.folder).as_posix() for shard in _document_shards(context, name)]
+    shards = [storage.below(shard, context.folder) for shard in _document_shards(context, name)]
     work = partial(_write_tokens, context.folder, name)
     results = context.map(work, shards, label=f"  {name}: encoding", name=lambda shard: Path(shard).stem)
     return {kind: sum(result[kind] for result in results) for kind in ("tokens", "documents", "bytes")}
 
 
-def _write_tokens(folder: Path, name: str, shard: str, scratch: Path) -> dict[str, Any]:
+def _write_tokens(folder: Place, name: str, shard: str, scratch: Place) -> dict[str, Any]:
     stem = f"tokens/{name}/{Path(shard).stem}"
     documents = zip(read_column(folder / shard, "id"), read_column(folder / shard, "text"), strict=True)
     counts = write_shard(folder / stem, documents, tokenizers.load(folder / MODEL))
@@ -141,6 +142,6 @@ def _mixture(recipe: Recipe, context: Context) -> dict[str, Any]:
     return {"steps": mixture.steps, "windows": mixture.windows, "capped_by": mixture.capped_by, "epochs": epochs}
 
 
-def _document_shards(context: Context, name: str) -> list[Path]:
+def _document_shards(context: Context, name: str) -> list[Place]:
     outputs = sorted(context.records[f"documents.{name}"]["outputs"])
     return [context.folder / file for file in outputs if file.startswith("documents/")]

@@ -15,12 +15,12 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from puna.errors import InputError
+from puna.storage import Place
 from puna.tokens import manifest as manifests
 from puna.tokens import mixture as mixtures
 from puna.tokens.permutation import permute, permute_all, round_keys
@@ -46,8 +46,8 @@ class Windows:
     shard is missing or damaged; shards are opened when first read from.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Place) -> None:
+        self.folder = folder
         self.manifest = manifests.read(self.folder)
         self.mixture = mixtures.read(self.folder)
         if self.mixture.manifest != self.manifest.digest:

@@ -12,14 +12,15 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from puna import storage
 from puna.errors import Interrupted, PunaError
+from puna.lines import Appender
 from puna.model.llama import Llama
 from puna.progress import Bar, progress
 from puna.recipe import Train
+from puna.storage import Place
 from puna.train import checkpoint
 from puna.train.checkpoint import Checkpoint, Position
 from puna.train.machine import Machine
@@ -88,7 +89,7 @@ class Callback:
 class Metrics(Callback):
     """metrics.jsonl: one line for each `log_every` steps. Lines are synced before a checkpoint that counts on them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
         self._seconds = 0.0
         self._tokens = 0
@@ -98,7 +99,7 @@ class Metrics(Callback):
     def start(self, training: Training) -> None:
         cut_back(self._path, training.position.step)
         self.lines = len(read_metrics(self._path))
-        self._file = storage.Appender(self._path)
+        self._file = Appender(self._path)
 
     def step(self, training: Training, step: Step) -> None:
         self._seconds += step.seconds
@@ -130,7 +131,7 @@ class Metrics(Callback):
 class Checkpoints(Callback):
     """A checkpoint every `checkpoint_every` steps, at the end, and when the process is asked to leave."""
 
-    def __init__(self, folder: Path, metrics: Metrics) -> None:
+    def __init__(self, folder: Place, metrics: Metrics) -> None:
         self._folder = folder
         self._metrics = metrics
 
@@ -191,7 +192,7 @@ class Leave(Callback):
             raise Interrupted(what, mend="the same command goes on from there")
 
 
-def cut_back(path: Path, step: int) -> None:
+def cut_back(path: Place, step: int) -> None:
     """Remove the lines of metrics.jsonl behind `step`, which will come again, and the half line of a killed process."""
     if not path.exists():
         return
@@ -201,7 +202,7 @@ def cut_back(path: Path, step: int) -> None:
         storage.write(path, kept)
 
 
-def read_metrics(path: Path) -> list[Mapping[str, Any]]:
+def read_metrics(path: Place) -> list[Mapping[str, Any]]:
     """The training lines of metrics.jsonl, oldest first; a line that cannot be read is none."""
     if not path.exists():
         return []

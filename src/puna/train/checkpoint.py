@@ -27,6 +27,7 @@ from puna.errors import InputError
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.progress import say
+from puna.storage import Place
 from puna.train.machine import Machine
 from puna.train.optimizer import Optimizer
 
@@ -70,7 +71,7 @@ class Position:
 class Checkpoint:
     """A checkpoint on the disk: its folder, where the training stood, and on which machine (see `Machine`)."""
 
-    path: Path
+    path: Place
     position: Position
     machine: Mapping[str, Any]
     lines: int = 0
@@ -78,7 +79,7 @@ class Checkpoint:
 
 
 def save(
-    folder: Path,
+    folder: Place,
     *,
     position: Position,
     optimizer: Optimizer,
@@ -93,9 +94,9 @@ def save(
     tokenizer: digest of its file. lines: training lines of metrics.jsonl up to here.
     """
     path = folder / f"step-{position.step:06d}"
-    storage.remove(path)
+    _remove(path)
     versions = {"puna": __version__, "numpy": np.__version__, "python": platform.python_version()}
-    with storage.create_folder(path) as inside:
+    with storage.create_folder(path, last=MARKER) as inside:
         weights.write_model(inside, config, optimizer.masters, tokenizer=tokenizer)
         weights.write_tensors(inside / "optimizer.safetensors", optimizer.state())
         state = {"format": FORMAT, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
@@ -109,12 +110,12 @@ def save(
     return Checkpoint(path, position, asdict(machine), lines)
 
 
-def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
+def newest(folder: Place, fingerprint: str) -> Checkpoint | None:
     """The newest intact checkpoint of that training in `folder`, or None where it has none; see `intact`."""
     return next(intact(folder, fingerprint), None)
 
 
-def intact(folder: Path, fingerprint: str) -> Iterator[Checkpoint]:
+def intact(folder: Place, fingerprint: str) -> Iterator[Checkpoint]:
     """The intact checkpoints of that training in `folder`, the newest first.
 
     A damaged one is named in a line and passed over. InputError when there are damaged ones only.
@@ -136,7 +137,7 @@ def intact(folder: Path, fingerprint: str) -> Iterator[Checkpoint]:
         raise InputError("no checkpoint in it is intact", where=str(folder), mend=mend)
 
 
-def why_damaged(path: Path) -> str:
+def why_damaged(path: Place) -> str:
     """What is wrong with the checkpoint, in words; "" when every byte is as it was written.
 
     InputError when a newer Puna wrote it.
@@ -168,20 +169,27 @@ def read_moments(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return weights.read_tensors(checkpoint.path / "optimizer.safetensors")
 
 
-def prune(folder: Path, keep: int, fingerprint: str) -> None:
+def prune(folder: Place, keep: int, fingerprint: str) -> None:
     """Remove all but the newest `keep` checkpoints of that training."""
     own = [path for path in _folders(folder) if _fingerprint(path) == fingerprint]
     for path in own[:-keep]:
-        storage.remove(path)
+        _remove(path)
 
 
-def _folders(folder: Path) -> list[Path]:
+def _remove(path: Place) -> None:
+    """Where a folder does not go at once (an object store), what is left of it must not be taken for a checkpoint."""
+    if storage.is_remote(path):
+        storage.remove(path / MARKER)
+    storage.remove(path)
+
+
+def _folders(folder: Place) -> list[Place]:
     """The checkpoints in `folder`, whole or not, oldest first; folders from which all was moved away are none."""
-    found = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdecimal() and path.is_dir()}
-    return [found[step] for step in sorted(found) if any(found[step].iterdir())]
+    found = {path.parent for path in storage.listing(folder, "step-*/*") if path.parent.name[5:].isdecimal()}
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
-def _fingerprint(path: Path) -> str:
+def _fingerprint(path: Place) -> str:
     try:
         return str(storage.read_json(path / MARKER)["fingerprint"])
     except (InputError, LookupError, TypeError):

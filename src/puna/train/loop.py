@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,6 +27,7 @@ from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.progress import say
 from puna.recipe import Recipe
+from puna.storage import Place
 from puna.tokens.windows import Windows
 from puna.train import checkpoint
 from puna.train import machine as machines
@@ -39,7 +39,7 @@ from puna.train.schedule import learning_rate
 
 
 def train(
-    folder: Path,
+    folder: Place,
     recipe: Recipe,
     *,
     fingerprint: str,
@@ -91,7 +91,7 @@ def train(
         "tokens": found.position.tokens,
         "loss": found.position.loss,
         "seconds": round(sum(line["seconds"] for line in read_metrics(lines)), 3),
-        "checkpoint": found.path.relative_to(folder).as_posix(),
+        "checkpoint": storage.below(found.path, folder),
     }
 
 
@@ -153,7 +153,7 @@ def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint 
     return model, optimizer
 
 
-def _found(folder: Path, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:
+def _found(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:
     """The newest checkpoint whose history is whole, or None; and newer ones that stand without theirs."""
     path = folder / "machine.json"
     segments = storage.read_json(path) if _readable(path) else []
@@ -169,7 +169,7 @@ def _found(folder: Path, fingerprint: str) -> tuple[Checkpoint | None, list[Chec
     return None, without
 
 
-def _readable(path: Path) -> bool:
+def _readable(path: Place) -> bool:
     """Whether machine.json is there, and a list of segments."""
     try:
         segments = storage.read_json(path)

@@ -22,6 +22,7 @@ from puna.engine import usable_cpus
 from puna.errors import InputError
 from puna.progress import say
 from puna.recipe import Train
+from puna.storage import Place
 from puna.train.compiler import compiler
 
 # Processors whose bfloat16 torch's matmul uses, as seen to be faster than float32 there. ARM has such instructions too,
@@ -76,7 +77,7 @@ def differences(then: Mapping[str, Any], now: Machine) -> list[str]:
     return [f"{name} {then.get(name)} (here {value})" for name, value in asdict(now).items() if then.get(name) != value]
 
 
-def record(folder: Path, machine: Machine, start: int, fingerprint: str) -> None:
+def record(folder: Place, machine: Machine, start: int, fingerprint: str) -> None:
     """Add the entry of a segment, which begins after step `start`, to machine.json in the run `folder`."""
     path = folder / "machine.json"
     features = torch.cpu.get_capabilities()

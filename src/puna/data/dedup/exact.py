@@ -7,19 +7,19 @@ change. Texts are compared by their 128-bit xxh3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from puna.data.dedup import exchange
+from puna.storage import Place
 
 ROW = np.dtype([("high", "<u8"), ("low", "<u8"), ("id", "S32"), ("row", "<u4"), ("size", "<u8")])
 VERDICT = np.dtype([("row", "<u4"), ("size", "<u8")])
 
 
-def write_hashes(location: Path, documents: Iterable[tuple[str, str]], partitions: int) -> int:
+def write_hashes(location: Place, documents: Iterable[tuple[str, str]], partitions: int) -> int:
     """Write a row for each (id, text) of one shard, cut by ranges of the text's hash; return how many."""
     rows = []
     for row, (identifier, text) in enumerate(documents):
@@ -31,7 +31,7 @@ def write_hashes(location: Path, documents: Iterable[tuple[str, str]], partition
     return len(rows)
 
 
-def find_repeats(hashes: Sequence[Path], partition: int, verdicts: Path) -> tuple[int, int]:
+def find_repeats(hashes: Sequence[Place], partition: int, verdicts: Place) -> tuple[int, int]:
     """Judge one hash range of all shards: write which rows go, cut by shard; return their documents and bytes."""
     rows, shards = exchange.read(hashes, partition, ROW)
     order = np.lexsort((rows["id"], rows["low"], rows["high"]))
@@ -44,7 +44,7 @@ def find_repeats(hashes: Sequence[Path], partition: int, verdicts: Path) -> tupl
     return len(gone), int(gone["size"].sum())
 
 
-def dropped_rows(verdicts: Sequence[Path], shard: int) -> npt.NDArray[np.uint32]:
+def dropped_rows(verdicts: Sequence[Place], shard: int) -> npt.NDArray[np.uint32]:
     """The rows of one shard that go, sorted."""
     rows, _ = exchange.read(verdicts, shard, VERDICT)
     return np.sort(rows["row"])

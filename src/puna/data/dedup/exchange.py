@@ -10,7 +10,6 @@ same works on a folder and on an object store.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from puna import storage
 from puna.errors import InputError
+from puna.storage import Place
 
 MAGIC = b"PUNAXCH1"
 Rows = npt.NDArray[np.void]
@@ -28,7 +28,7 @@ def ranges(keys: npt.NDArray[np.uint64], partitions: int) -> npt.NDArray[np.int6
     return (((keys >> np.uint64(32)) * np.uint64(partitions)) >> np.uint64(32)).astype(np.int64)
 
 
-def write(location: Path, rows: Rows, partition: npt.NDArray[np.int64], partitions: int) -> None:
+def write(location: Place, rows: Rows, partition: npt.NDArray[np.int64], partitions: int) -> None:
     """Write structured `rows`, each to its `partition`; rows of one partition keep their order."""
     order = np.argsort(partition, kind="stable")
     offsets = np.searchsorted(partition[order], np.arange(partitions + 1)).astype("<u8")
@@ -37,7 +37,7 @@ def write(location: Path, rows: Rows, partition: npt.NDArray[np.int64], partitio
         file.write(rows[order].tobytes())
 
 
-def read(locations: Iterable[Path], partition: int, dtype: Any) -> tuple[Rows, npt.NDArray[np.int64]]:
+def read(locations: Iterable[Place], partition: int, dtype: Any) -> tuple[Rows, npt.NDArray[np.int64]]:
     """All rows of one partition, file by file, and for each row the index of its file."""
     found: list[Rows] = [np.empty(0, dtype)]
     files: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
@@ -48,7 +48,7 @@ def read(locations: Iterable[Path], partition: int, dtype: Any) -> tuple[Rows, n
     return np.concatenate(found), np.concatenate(files)
 
 
-def _read_one(location: Path, partition: int, dtype: np.dtype[Any]) -> Rows:
+def _read_one(location: Place, partition: int, dtype: np.dtype[Any]) -> Rows:
     with storage.open_read(location) as file:
         head = file.read(len(MAGIC) + 16)
         partitions, width = (

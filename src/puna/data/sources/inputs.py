@@ -173,7 +173,8 @@ def _local(source: str, declared: str) -> tuple[Path, list[str]]:
 def _remote(source: str, declared: str) -> list[str]:
     folder, _, pattern = declared.rpartition("/")
     if "*" in pattern:
-        found = [location for location in storage.listing(folder, pattern) if DUMPS[source].search(location)]
+        listed = (str(location) for location in storage.listing(folder, pattern))
+        found = [location for location in listed if DUMPS[source].search(location)]
     else:
         found = [declared] if storage.exists(declared) else []
     if not found:

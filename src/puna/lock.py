@@ -1,0 +1,217 @@
+"""Who may write a run folder: one process at a time.
+
+`run.lock` names host and process, and the writer holds a flock on `run.lock.held` as long as it lives. The kernel gives
+that back however the process ends, and shows it across containers, between which numbers of processes mean nothing. A
+dead holder on the same host is taken over with a line. Another host's lock needs `--take-over`, since nobody here can
+tell whether that process still lives; so does, where there is no flock (an object store, some network file systems),
+that of another PID namespace. Commands that only read never take the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from puna import storage
+from puna.errors import InputError
+from puna.progress import say
+from puna.storage import Place
+
+FORMAT = 1  # of the lock
+HELD = "run.lock.held"  # an empty file: its flock is held as long as the run is
+GUARD = "run.lock.guard"  # an empty file: its flock is held while the lock is judged
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a run. alive: None where that cannot be told from here (another host, another PID namespace)."""
+
+    host: str
+    pid: int
+    alive: bool | None
+
+
+@contextmanager
+def locked(folder: Place, take_over: bool = False) -> Iterator[None]:
+    """Hold the run in `folder`, which exists, for writing; what a dead holder left half-written is removed first.
+
+    InputError when another process holds it, or may do so.
+    """
+    # The guard is held only while the lock is judged, so that two processes cannot take over the same dead holder.
+    with _guard(folder):
+        held, mine, died = _take(folder, take_over)
+    lock = folder / "run.lock"
+    try:
+        if died:
+            storage.sweep(folder)
+        yield
+    except BaseException:
+        storage.sweep(folder)  # an interrupt ends workers in the middle of what they write
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            if _holder(lock) == mine:
+                storage.remove(lock)
+        held.close()
+
+
+def holder(folder: Place) -> Holder | None:
+    """Who holds the run, without a look at more than its lock; None when nobody does."""
+    told = _holder(folder / "run.lock")
+    if not told:
+        return None
+    alive: bool | None = None
+    if told["host"] == socket.gethostname() and told.get("namespace", _namespace()) == _namespace():
+        alive = _birth(told["pid"]) == told["born"] != ""
+    return Holder(str(told["host"]), int(told["pid"]), alive)
+
+
+def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any], bool]:
+    """Make the lock this process's: the open file whose flock it holds, what the lock says, whether a holder died."""
+    lock = folder / "run.lock"
+    held, free = _hold(folder)
+    try:
+        died = free is False or lock.exists()
+        if died:
+            _judge(folder, _holder(lock), free, take_over)
+            storage.remove(lock)
+        if free is False:  # another host's flock, taken over as asked: it stays with the removed file
+            held.close()
+            storage.remove(_side(folder) / HELD)
+            held, free = _hold(folder)
+        mine = {
+            "format": FORMAT,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "born": _birth(os.getpid()),
+            "namespace": _namespace(),
+            "flock": free is True and not storage.is_remote(folder),
+        }
+        if not storage.claim(lock, json.dumps(mine).encode()):
+            raise InputError("another process is taking the lock", where=str(folder), mend="try again")
+    except BaseException:
+        held.close()
+        raise
+    return held, mine, died
+
+
+def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: bool) -> None:
+    """Return when the holder is gone or may be taken over, with a line; InputError otherwise.
+
+    `free` is what its flock says: False while a process holds it, None when this file system has none.
+    """
+    name = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
+    here = not holder or holder["host"] == socket.gethostname()
+    gone = here and free is True and holder.get("flock") is True
+    foreign = holder.get("namespace", _namespace()) != _namespace()
+    if free is False and here:
+        raise InputError(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
+    if not holder:
+        say(f"{folder}: an unreadable lock was removed")
+    elif not here or (foreign and not gone):
+        if not take_over:
+            mend = "stop it there, or add --take-over when you know that it is dead"
+            name += " in another PID namespace" if here else ""
+            raise InputError(f"held by {name}", where=str(folder), mend=mend)
+        say(f"{folder}: taken over from {name}, as asked")
+    elif not foreign and _birth(holder["pid"]) == holder["born"] != "":
+        raise InputError(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
+    else:
+        say(f"{folder}: {name} is dead; going on where it was")
+
+
+def _side(folder: Place) -> Path:
+    """Where the files with a flock lie: in the run folder, or for an object store in a folder of this machine, where
+    they keep only this machine's processes apart; run.lock keeps all."""
+    if isinstance(folder, Path):
+        return folder
+    named = storage.digest_bytes(str(folder).encode()).removeprefix("xxh3:")
+    side = Path(tempfile.gettempdir()) / f"puna-{os.getuid()}-{named}"
+    side.mkdir(mode=0o700, exist_ok=True)
+    return side
+
+
+def _holder(lock: Place) -> dict[str, Any]:
+    try:
+        value = json.loads(storage.read(lock)) if lock.is_file() else None
+    except (OSError, ValueError, InputError):
+        return {}
+    return value if isinstance(value, dict) and {"host", "pid", "born"} <= value.keys() else {}
+
+
+def _birth(pid: int) -> str:
+    """What tells a process from a later one with the same number: its start time, or "" when there is none such."""
+    try:
+        if Path("/proc/self/stat").exists():
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            return "" if fields[0] == "Z" else f"{boot}/{fields[19]}"
+        os.kill(pid, 0)
+    except PermissionError:
+        return "alive"
+    except (OSError, IndexError):
+        return ""
+    return "alive"
+
+
+def _namespace() -> str:
+    """Within which the numbers of processes mean something: the PID namespace, or "" where there are none."""
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return ""
+
+
+def _hold(folder: Place) -> tuple[BinaryIO, bool | None]:
+    """The open file that is locked while a run is held, and whether this process has the lock now (see `_flock`)."""
+    file = _open(_side(folder) / HELD)
+    # Whoever ends a run removes its run.lock first and gives the flock back then: that moment is waited for.
+    _wait_until(lambda: _flock(file) is not False or (folder / "run.lock").exists())
+    return file, _flock(file)
+
+
+@contextmanager
+def _guard(folder: Place) -> Iterator[None]:
+    with _open(_side(folder) / GUARD) as file:
+        if not _wait_until(lambda: _flock(file) is not False):
+            raise InputError("another process is taking the lock", where=str(folder), mend="try again")
+        yield
+
+
+def _open(path: Path) -> BinaryIO:
+    # Python opens files so that programs started from here (workers are such) do not inherit them, nor so their flock.
+    try:
+        return path.open("ab")
+    except OSError as error:
+        mend = "choose another folder with --out, or mend its permissions"
+        raise InputError(f"cannot be written ({error.strerror})", where=str(path.parent), mend=mend) from None
+
+
+def _flock(file: BinaryIO) -> bool | None:
+    """True when this open file has the flock, False when another has it, None when its file system has none."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _wait_until(condition: Callable[[], bool]) -> bool:
+    """Whether `condition` came true within 5 seconds."""
+    for _ in range(100):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

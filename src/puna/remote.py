@@ -1,0 +1,162 @@
+"""Object stores as storage.py needs them: any URL that fsspec knows, as paths of universal_pathlib.
+
+A store shows an object when its upload is complete, so there is nothing to rename and nothing to sync: an upload is the
+write, the sync and the rename in one. What must be made by one process alone is a conditional put. Listings are never
+cached: other processes write too. Addresses and credentials come from the environment and the files that the store's
+own tools read; none is kept here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from puna.errors import InputError, PunaError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+MEND = "check the address, the credentials and the network, and give the same command again"
+
+
+def is_remote(location: object) -> bool:
+    return "://" in str(location) and not str(location).startswith("file://")
+
+
+def place(location: object) -> UPath:
+    """The path of a URL; InputError with the mend when nothing here can open it."""
+    try:
+        from upath import UPath
+
+        path = UPath(str(location), use_listings_cache=False)
+        _ = path.fs
+    except ImportError as error:
+        mend = "install the extra for object stores: pip install 'puna[s3]'"
+        raise InputError(f"cannot be opened here ({error})", where=str(location), mend=mend) from None
+    except Exception as error:  # whatever the file system of that protocol raises for what it cannot read
+        raise InputError(f"cannot be opened ({said(error)})", where=str(location), mend=MEND) from None
+    return path
+
+
+def of_store(error: BaseException) -> bool:
+    """Whether an exception came out of a store's client; each client has kinds of its own."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(str(frame.f_globals.get("__name__", "")).split(".")[0] in ("fsspec", "upath") for frame, _ in frames)
+
+
+@contextmanager
+def answers(location: object, *, writing: bool = False) -> Iterator[None]:
+    """Say in one line what a store refuses or when it does not answer; what Puna itself says passes."""
+    try:
+        yield
+    except PunaError:
+        raise
+    except PermissionError as error:
+        raise InputError(f"the object store refuses ({said(error)})", where=str(location), mend=MEND) from error
+    except FileNotFoundError:
+        what, mend = ("no such bucket", "make it first") if writing else ("no such file", "")
+        raise InputError(what, where=str(location), mend=mend) from None
+    except Exception as error:  # each store's client has exceptions of its own
+        raise PunaError(f"the object store does not serve ({said(error)})", where=str(location), mend=MEND) from error
+
+
+def open_read(location: object) -> BinaryIO:
+    """A seekable file over ranges of the object."""
+    with answers(location):
+        path = place(location)
+        return cast(BinaryIO, path.fs.open(path.path, "rb"))
+
+
+def upload(source: Path | str, location: object) -> None:
+    """Make the object of one local file, in one completed upload."""
+    with answers(location, writing=True):
+        path = place(location)
+        path.fs.put_file(str(source), path.path)
+
+
+def put(location: object, data: bytes) -> None:
+    """Make a small object, or replace it."""
+    with answers(location, writing=True):
+        path = place(location)
+        path.fs.pipe_file(path.path, data)
+
+
+def claim(location: object, data: bytes) -> bool:
+    """Make the object unless it exists: True for the one process that made it (a conditional put)."""
+    with answers(location, writing=True):
+        path = place(location)
+        try:
+            path.fs.pipe_file(path.path, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+
+def exists(location: object) -> bool:
+    with answers(location):
+        return bool(place(location).exists())
+
+
+def status(location: object) -> dict[str, Any]:
+    """What the store tells of an object: its `size`, and more by store."""
+    with answers(location):
+        path = place(location)
+        return dict(path.fs.info(path.path))
+
+
+def stamp(location: object) -> str:
+    """What changes whenever the object is made anew: its ETag, or when it was made."""
+    told = status(location)
+    return str(told.get("ETag") or told.get("etag") or told.get("mtime") or told.get("created") or told.get("updated"))
+
+
+def tree(folder: object) -> dict[str, int]:
+    """Bytes of every object below a folder, by its path from there."""
+    with answers(folder):
+        root = place(folder)
+        above = root.path.rstrip("/") + "/"
+        found = root.fs.find(root.path, detail=True)
+        return {name.removeprefix(above): int(told["size"] or 0) for name, told in sorted(found.items())}
+
+
+def remove(location: object) -> None:
+    """Remove an object, or all below a folder; nothing happens when there is none."""
+    with answers(location):
+        path = place(location)
+        if path.fs.isfile(path.path):
+            path.fs.rm_file(path.path)
+        elif path.fs.exists(path.path):
+            path.fs.rm(path.path, recursive=True)
+
+
+def move(source: object, target: object) -> None:
+    """Copy and remove: killed between the two, both stand, and the same move ends it."""
+    with answers(target):
+        path, to = place(source), place(target)
+        path.fs.cp_file(path.path, to.path)
+        path.fs.rm_file(path.path)
+
+
+def download(location: object, target: BinaryIO) -> None:
+    """Write the object's bytes into an open file."""
+    with open_read(location) as file:
+        shutil.copyfileobj(file, target, 1 << 20)
+
+
+@contextmanager
+def local_copy(location: object) -> Iterator[Path]:
+    """A local file with the object's bytes, under its own name, removed when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="puna-") as folder:
+        copy = Path(folder) / place(location).name
+        with copy.open("wb") as file:
+            download(location, file)
+        yield copy
+
+
+def said(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__
