@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from puna import storage
-from puna.errors import InputError
+from puna.errors import InputError, PunaError
 from puna.progress import say
 from puna.storage import Place
 
@@ -49,17 +49,17 @@ def locked(folder: Place, take_over: bool = False) -> Iterator[None]:
     """
     # The guard is held only while the lock is judged, so that two processes cannot take over the same dead holder.
     with _guard(folder):
-        held, mine, died = _take(folder, take_over)
+        held, mine = _take(folder, take_over)
     lock = folder / "run.lock"
     try:
-        if died:
-            storage.sweep(folder)
+        storage.sweep(folder)  # a holder may have died before its lock stood
         yield
     except BaseException:
-        storage.sweep(folder)  # an interrupt ends workers in the middle of what they write
+        with contextlib.suppress(OSError, PunaError):
+            storage.sweep(folder)  # an interrupt ends workers in the middle of what they write
         raise
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, PunaError):
             if _holder(lock) == mine:
                 storage.remove(lock)
         held.close()
@@ -76,13 +76,12 @@ def holder(folder: Place) -> Holder | None:
     return Holder(str(told["host"]), int(told["pid"]), alive)
 
 
-def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any], bool]:
-    """Make the lock this process's: the open file whose flock it holds, what the lock says, whether a holder died."""
+def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any]]:
+    """Make the lock this process's: the open file whose flock it holds, and what the lock says."""
     lock = folder / "run.lock"
     held, free = _hold(folder)
     try:
-        died = free is False or lock.exists()
-        if died:
+        if free is False or lock.exists():
             _judge(folder, _holder(lock), free, take_over)
             storage.remove(lock)
         if free is False:  # another host's flock, taken over as asked: it stays with the removed file
@@ -102,7 +101,7 @@ def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any], boo
     except BaseException:
         held.close()
         raise
-    return held, mine, died
+    return held, mine
 
 
 def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: bool) -> None:

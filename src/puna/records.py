@@ -63,7 +63,14 @@ def begin(folder: Place, name: str, fingerprint: str) -> None:
 def end(folder: Place, record: Record) -> None:
     """Write the record of a step: from now on it is done."""
     storage.write_json(folder / "records" / f"{record['step']}.json", record)
-    storage.remove(folder / "records" / f"{record['step']}.begun.json")
+    ended(folder, record["step"])
+
+
+def ended(folder: Place, name: str) -> None:
+    """Take away what says that a step is under way."""
+    begun = folder / "records" / f"{name}.begun.json"
+    if begun.exists():
+        storage.remove(begun)
 
 
 def damaged(folder: Place, record: Record, verify: bool = False) -> str | None:

@@ -121,6 +121,7 @@ def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Recor
             say(f"{step.name}: {problem}; done again")
             records.forget(folder, step.name, fingerprint)
             return None
+        records.ended(folder, step.name)
         return record
     if record is not None:
         inputs = {need: done[need]["produced"] for need in step.needs}

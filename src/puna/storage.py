@@ -182,10 +182,10 @@ def claim(location: Place, data: bytes) -> bool:
     temporary = _aside(location)
     with telling_denial(location):
         make_folder(location.parent)
-        with temporary.open("wb") as file:
-            file.write(data)
-            sync(file, location)
         try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                sync(file, location)
             os.link(temporary, location)  # fails when the name is taken, and never shows a half-written file
         except FileExistsError:
             return False

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 from collections.abc import Iterable, Iterator
 
 import sentencepiece
@@ -97,13 +96,12 @@ class _Sentences:
         self.failure: Exception | KeyboardInterrupt | None = None
 
     def __iter__(self) -> Iterator[str]:
-        digits = {c for c in map(chr, range(128, sys.maxunicode + 1)) if c.isdigit()}
         try:
             for text in self.texts:
                 if problem := not_text(text):
                     raise problem
                 cut = _NAMES.sub("\0", text).translate(_RESERVED)
-                for digit in digits.intersection(set(cut)):
+                for digit in {character for character in set(cut) if character > "\x7f" and character.isdigit()}:
                     cut = cut.replace(digit, f"\0{digit}\0")
                 yield from filter(None, cut.split("\0"))
         except (Exception, KeyboardInterrupt) as error:
