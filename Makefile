@@ -36,7 +36,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(TORCH_INSTALLED): | $(VENV)/bin/python
-	@echo 'Setting up .venv. To download: about 370 MB with the CPU build of torch; about 3 GB with the CUDA build,'
+	@echo 'Setting up .venv. To download: about 380 MB with the CPU build of torch; about 3 GB with the CUDA build,'
 	@echo 'which is what pip takes on Linux unless told otherwise (see TORCH= in the Makefile). On disk: 1.6 GB or 7 GB.'
 	@$(BIN)/python -m pip install --quiet $(foreach word,$(TORCH),'$(word)')
 	@rm -f $(VENV)/.torch-* && touch $@

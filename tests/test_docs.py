@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from puna import recipe
+from puna.data.sources.wikidump import MAX_GAP, MAX_PAGE
+
 ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "src" / "puna"
 MAPS = ["docs/paper.md", "docs/run-folder.md"]
@@ -83,6 +86,32 @@ def test_every_relative_link_resolves() -> None:
             if not target.exists() or (anchor and anchor not in _anchors(target)):
                 lost.append(f"{path.relative_to(ROOT)}: {link}")
     assert not lost
+
+
+def test_every_page_can_be_reached_from_readme() -> None:
+    reached, waiting = set(), {ROOT / "README.md"}
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        links = (link.partition("#")[0] for link in LINK.findall(FENCED.sub("", page.read_text("utf-8"))))
+        beside = {(page.parent / link).resolve() for link in links if link.endswith(".md") and "://" not in link}
+        waiting |= beside - reached
+    pages = {path for path in _tracked() if path.suffix == ".md" and path.parent in (ROOT, ROOT / "docs")}
+    assert not {str(path.relative_to(ROOT)) for path in pages - reached}
+
+
+def test_the_numbers_of_the_page_on_recipes_are_what_the_recipes_give() -> None:
+    said = " ".join((ROOT / "docs" / "recipe.md").read_text("utf-8").split())
+    small, large = recipe.load("llama-7b"), recipe.load("llama-65b")
+    assert f"4M tokens are {recipe.batch_windows(small):,} windows of {small.train.context:,}" in said
+    assert f"1T tokens are {recipe.steps(small):,} steps" in said
+    assert f"at {small.tokenizer.pieces:,} pieces ({small.model.parameters(small.tokenizer.pieces):,} for 7B" in said
+    assert f"{large.model.parameters(large.tokenizer.pieces):,} for 65B" in said
+
+
+def test_the_limits_that_security_names_are_those_of_the_readers() -> None:
+    said = " ".join((ROOT / "SECURITY.md").read_text("utf-8").split())
+    assert f"A page of more than {MAX_PAGE // 10**6} MB, {MAX_GAP // 10**6} MB without a page" in said
 
 
 @pytest.mark.parametrize("kind", FOREIGN)

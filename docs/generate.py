@@ -1,0 +1,109 @@
+"""Write the parts of the documents that are made from the code: the table of recipe keys and the tree of modules.
+
+    python docs/generate.py [--check]
+
+Each stands between `<!-- NAME -->` and `<!-- end of NAME -->` and is replaced whole. `--check` changes nothing and ends
+with status 1 when a part is not what the code says. The purpose of a module in the tree is how its docstring begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from puna import recipe
+
+ROOT = Path(__file__).parents[1]
+HOUSE = ROOT / "src" / "puna"
+PURPOSE = 76  # characters of a purpose at most; a longer sentence is cut where a clause ends
+TERSE = 30  # characters of which too little is left to tell anything; it is then cut at a word instead
+BESIDE = {
+    "tests/": "named for the promises they keep; `make prove` runs the slow ones",
+    "benchmarks/": "the commands that print the numbers of this page",
+    "docs/": "this page's longer parts; `docs/generate.py` makes what follows from the code",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; status 1 when a part is stale")
+    check = parser.parse_args().check
+    stale = False
+    for file, name, make in PARTS:
+        path = ROOT / file
+        text = path.read_text(encoding="utf-8")
+        new = replaced(text, name, make())
+        if new != text:
+            stale = True
+            print(f"{file}: {name} {'is stale; python docs/generate.py' if check else 'written'}")
+        if not check:
+            path.write_text(new, encoding="utf-8")
+    sys.exit(1 if check and stale else 0)
+
+
+def replaced(text: str, name: str, made: str) -> str:
+    """`text` with what stands between the marks of `name` replaced by `made`, which ends with a newline."""
+    head, begin, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, tail = rest.partition(f"<!-- end of {name} -->")
+    if not end:
+        sys.exit(f"<!-- {name} --> and <!-- end of {name} --> do not both stand in the document")
+    return head + begin + made + end + tail
+
+
+def tree() -> str:
+    """The modules and folders of the package with a purpose a line, in the order in which they may import."""
+    entries = {path.name: path for path in HOUSE.iterdir() if path.suffix == ".py" and path.name != "__init__.py"}
+    entries |= {f"{path.parent.name}/": path for path in HOUSE.glob("*/__init__.py")}
+    order = house_order()
+    names = sorted(entries, key=lambda name: (order.index(stem) if (stem := _stem(name)) in order else -1, name))
+    lines = [f"  {name:18} {purpose(entries[name])}" for name in names]
+    by_size = sorted(recipe.names(), key=_with_numbers)
+    held = textwrap.shorten(", ".join(by_size), PURPOSE, placeholder=" ...")
+    lines.append(f"  {'recipes/':18} {held}")
+    lines += [f"{name:20} {what}" for name, what in BESIDE.items()]
+    return "\n".join(["```", "src/puna/", *lines, "```", ""])
+
+
+def purpose(path: Path) -> str:
+    """The first sentence of a module's docstring, without asides; of a long one the clauses that fit."""
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    sentence = re.split(r"\.(?:\s|$)", " ".join(said.split("\n\n")[0].split()))[0]
+    sentence = re.sub(r" \([^)]*\)", "", sentence)
+    short = sentence
+    while len(short) > PURPOSE and re.search(r"[,:;] ", short):
+        short = re.sub(r"[,:;] [^,:;]*$", "", short)
+    return (
+        short if len(short) > min(TERSE, len(sentence) - 1) else textwrap.shorten(sentence, PURPOSE, placeholder=" ...")
+    )
+
+
+def house_order() -> list[str]:
+    """ORDER of tests/test_house.py: the stations from top to bottom."""
+    module = ast.parse((ROOT / "tests" / "test_house.py").read_text(encoding="utf-8"))
+    for node in module.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ORDER":
+            return list(ast.literal_eval(node.value))
+    sys.exit("tests/test_house.py has no ORDER")
+
+
+def _with_numbers(name: str) -> list[int | str]:
+    """A key by which llama-7b comes before llama-13b."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix("/").removesuffix(".py")
+
+
+PARTS: list[tuple[str, str, Callable[[], str]]] = [
+    ("README.md", "tree", tree),
+    ("docs/recipe.md", "keys", recipe.key_table),
+]
+
+if __name__ == "__main__":
+    main()
