@@ -1,3 +1,5 @@
+"""Checkpoints: whole or passed over by name, and enough to go on to the same bits."""
+
 from __future__ import annotations
 
 import json
@@ -44,6 +46,7 @@ def damage(path: Path, how: str) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.promise("alone")
 def test_the_newest_ones_are_kept_and_no_file_needs_unpickling(trained: Path) -> None:
     folders = sorted((trained / "checkpoints").iterdir())
     assert [folder.name for folder in folders] == ["step-000008", "step-000012"]
@@ -57,6 +60,7 @@ def test_the_newest_ones_are_kept_and_no_file_needs_unpickling(trained: Path) ->
                     assert len(list(file.keys())) > 10
 
 
+@pytest.mark.promise("formats")
 def test_the_marker_lists_size_and_digest_of_every_other_file(trained: Path) -> None:
     folder = trained / "checkpoints" / "step-000012"
     marker = storage.read_json(folder / "checkpoint.json")
@@ -106,6 +110,7 @@ def test_checkpoints_of_another_fingerprint_are_neither_used_nor_removed(run: Pa
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000012"]
 
 
+@pytest.mark.promise("formats")
 def test_a_checkpoint_of_a_newer_puna_is_refused(run: Path) -> None:
     marker = run / "checkpoints" / "step-000012" / "checkpoint.json"
     storage.write_json(marker, {**storage.read_json(marker), "format": 2})

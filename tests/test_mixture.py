@@ -46,6 +46,7 @@ def test_every_source_is_within_one_window_of_its_share_at_every_moment(weights:
         assert worst <= (1 - Fraction(1, 2 * sources - 2) if sources > 1 else 0)
 
 
+@pytest.mark.promise("order")
 def test_the_turns_are_those_of_the_format() -> None:
     assert "".join(map(str, chairmen([3, 2, 1]))) == "010210"
     weights = mixture.weights_of({name: Fraction(share) for name, share in sorted(TABLE_1.items())})
@@ -56,6 +57,7 @@ def test_the_turns_are_those_of_the_format() -> None:
     )
 
 
+@pytest.mark.promise("twins")
 @settings(deadline=None, max_examples=50)
 @given(weights=WEIGHTS, start=st.integers(0, 10**12))
 def test_turns_one_at_a_time_many_at_once_and_backwards_agree(weights: list[int], start: int) -> None:
@@ -94,6 +96,7 @@ def test_a_source_without_tokens_is_said_and_the_others_grow(capsys: pytest.Capt
     assert "no tokens from books (0.1), c4 (0.15)" in capsys.readouterr().err
 
 
+@pytest.mark.promise("errors")
 def test_shares_that_cannot_be_kept_exactly_are_refused_with_the_mend() -> None:
     made = recipe({"wikipedia": "0.333333333", "github": "0.123456789"})
     with pytest.raises(
@@ -166,6 +169,7 @@ def test_a_cap_holds_at_the_exact_window(capsys: pytest.CaptureFixture[str]) -> 
     assert planned(14).sources["wikipedia"].epochs == 2
 
 
+@pytest.mark.promise("errors")
 def test_no_step_left_or_no_whole_window_is_an_error_with_the_mend() -> None:
     made = recipe({"books": "1"}, batch=80, max_epochs={"books": 1})
     with pytest.raises(InputError, match=r"books.max_epochs leaves 9 windows, and one step takes 10; more text"):
@@ -176,12 +180,14 @@ def test_no_step_left_or_no_whole_window_is_an_error_with_the_mend() -> None:
         mixture.plan(made, holding({}))
 
 
+@pytest.mark.promise("order")
 def test_the_order_of_sources_in_the_recipe_does_not_matter() -> None:
     held = holding({"wikipedia": 999, "github": 999})
     one, other = recipe({"wikipedia": "0.3", "github": "0.7"}), recipe({"github": "0.7", "wikipedia": "0.3"})
     assert mixture.plan(one, held) == mixture.plan(other, held)
 
 
+@pytest.mark.promise("formats")
 def test_the_mixture_comes_back_from_its_file(tmp_path: Path) -> None:
     made = recipe({"wikipedia": "0.3", "github": "0.7", "c4": "0.1"}, max_epochs={"wikipedia": 0.1})
     planned = mixture.plan(made, holding({"wikipedia": 99, "github": 999}))
@@ -192,7 +198,7 @@ def test_the_mixture_comes_back_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "tokens" / "mixture.json"
     value = json.loads(path.read_text())
     for changed, message in [
-        ({"format": 2}, "mixture format 2"),
+        ({"format": 2}, r"newer Puna \(format 2"),
         ({"sources": []}, "not a mixture"),
         ({"x": 1}, "not a"),
     ]:

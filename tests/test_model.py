@@ -80,6 +80,7 @@ def plain_logits(state: dict[str, Tensor], config: ModelConfig, tokens: Tensor) 
     return norm(x, state["norm.weight"]) @ output.T
 
 
+@pytest.mark.promise("twins")
 @given(
     groups=st.sampled_from([(1, 1), (4, 4), (4, 2), (6, 3), (4, 1)]),
     head_dim=st.sampled_from([2, 6, 8]),
@@ -166,6 +167,7 @@ def test_bfloat16_follows_float32_and_keeps_the_gradient_of_a_frequent_piece() -
     assert (found - expected).norm() < 0.1 * expected.norm()
 
 
+@pytest.mark.promise("twins")
 @given(
     batch=st.integers(1, 3),
     groups=st.sampled_from([(1, 1), (4, 2), (6, 2)]),
@@ -188,6 +190,7 @@ def test_the_fast_attention_agrees_with_its_softmax_twin(
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.promise("twins")
 def test_few_queries_over_many_keys_are_the_last_rows_of_the_whole() -> None:
     q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(1)).unbind()
     whole = softmax_attention(q, k, v)
@@ -223,6 +226,7 @@ def test_the_kernel_for_cuda_takes_and_gives_the_same_shapes(queries: int) -> No
         assert (logsumexp.shape, logsumexp.dtype) == ((2, 4, queries), torch.float32)
 
 
+@pytest.mark.promise("twins")
 def test_reading_in_parts_on_the_cache_gives_the_logits_of_reading_at_once() -> None:
     config = make_config()
     model = make_model(config)
@@ -245,6 +249,7 @@ def test_a_part_of_a_window_turns_as_in_the_whole() -> None:
     torch.testing.assert_close(whole.norm(dim=-1), x.norm(dim=-1))
 
 
+@pytest.mark.promise("twins")
 def test_two_ranks_with_half_of_the_heads_each_give_the_whole_layer() -> None:
     config = make_config(layers=1)
     weights = [tensor.detach() for tensor in make_model(config).layers[0].weights()]
@@ -299,6 +304,7 @@ def test_a_model_is_made_without_memory_and_filled_with_given_tensors() -> None:
     assert all(tensor.requires_grad for tensor in model.parameters())
 
 
+@pytest.mark.promise("formats")
 def test_a_config_survives_its_json() -> None:
     config = make_config(rope_base=5e5, tied=True)
     value = json.loads(json.dumps(config.to_json()))
@@ -306,6 +312,7 @@ def test_a_config_survives_its_json() -> None:
     assert value["rotary"] == "interleaved"
 
 
+@pytest.mark.promise("errors")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -322,12 +329,13 @@ def test_numbers_that_do_not_fit_are_refused(changes: dict[str, Any], message: s
         ModelConfig.from_json({**make_config().to_json(), **changes}, where="here")
 
 
+@pytest.mark.promise("formats")
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         ([], "is not a model's config"),
         ({}, "no format number"),
-        ({**make_config().to_json(), "format": 99}, "format 99.*install a newer Puna"),
+        ({**make_config().to_json(), "format": 99}, "newer Puna .format 99.*update puna"),
         ({**make_config().to_json(), "dim": "16"}, "dim = '16'"),
         ({"format": 1, "dim": 16}, "not a whole config"),
     ],

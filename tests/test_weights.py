@@ -40,6 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.promise("order")
 @given(
     name=st.sampled_from(sorted(weights.shapes(CONFIG))),
     seed=st.integers(-3, 2**64),
@@ -57,6 +58,7 @@ def test_any_rows_made_alone_are_those_of_the_whole(name: str, seed: int, rows: 
     np.testing.assert_array_equal(part, whole[start:stop])
 
 
+@pytest.mark.promise("twins")
 def test_first_values_are_these_forever() -> None:
     """Part of the format: another mesh or version must start from the same weights."""
     found = weights.initial(CONFIG, "layers.1.attention.wo.weight", 1).ravel()
@@ -77,6 +79,7 @@ def one_value(name: str, seed: int, element: int) -> float:
     return 0.02 / math.sqrt(2 * CONFIG.layers) * normal
 
 
+@pytest.mark.promise("paper")
 def test_first_values_have_the_spread_of_the_table() -> None:
     config = ModelConfig(dim=256, heads=4, kv_heads=2, layers=8, hidden=512, vocabulary=1000)
     for name, spread in {
@@ -170,7 +173,7 @@ def change(**values: object) -> Callable[[Path], None]:
         ("model.safetensors", flip, "does not have the digest"),
         ("model.safetensors", Path.unlink, "is missing"),
         ("config.json", flip, "does not have the digest"),
-        ("checkpoint.json", change(format=2), "install a newer Puna"),
+        ("checkpoint.json", change(format=2), "update puna"),
         ("checkpoint.json", change(files={"model.safetensors": 1}), "not a checkpoint's record"),
     ],
 )
@@ -191,7 +194,7 @@ def test_a_broken_checkpoint_is_refused_by_the_name_of_its_file(
         ("model.safetensors", lambda path: path.write_bytes(b"\0" * 40), "is broken"),
         ("model.safetensors", Path.unlink, "no such file"),
         ("config.json", lambda path: path.write_text("{"), "not valid JSON"),
-        ("config.json", change(format=2), "install a newer Puna"),
+        ("config.json", change(format=2), "update puna"),
         ("config.json", Path.unlink, "no such file"),
     ],
 )

@@ -24,10 +24,10 @@ from typing import Any, BinaryIO
 
 from puna import storage
 from puna.errors import InputError, PunaError
+from puna.formats import LOCK
 from puna.progress import say
 from puna.storage import Place
 
-FORMAT = 1  # of the lock
 HELD = "run.lock.held"  # an empty file: its flock is held as long as the run is
 GUARD = "run.lock.guard"  # an empty file: its flock is held while the lock is judged
 
@@ -82,6 +82,7 @@ def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any]]:
     held, free = _hold(folder)
     try:
         if free is False or lock.exists():
+            LOCK.refuse_newer_file(lock)
             _judge(folder, _holder(lock), free, take_over)
             storage.remove(lock)
         if free is False:  # another host's flock, taken over as asked: it stays with the removed file
@@ -89,7 +90,7 @@ def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any]]:
             storage.remove(_side(folder) / HELD)
             held, free = _hold(folder)
         mine = {
-            "format": FORMAT,
+            "format": LOCK.version,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "born": _birth(os.getpid()),

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from puna import recipe_layers, recipe_text
+from puna.formats import RECIPE
 from puna.recipe_data import Data, GitHub, Heldout, Section, Source, Sources, Tokenizer, Wikipedia
 from puna.recipe_text import Explained
 from puna.recipe_values import (
@@ -63,7 +64,7 @@ def explain(recipe: Recipe) -> list[Explained]:
 
 def as_toml(recipe: Recipe, *, origins: bool = False) -> str:
     """The resolved recipe as a TOML file: `load` gives the same values back. origins: say in a comment who set each."""
-    return recipe_text.toml(recipe, recipe._origins if origins else None)
+    return f"format = {RECIPE.version}\n" + recipe_text.toml(recipe, recipe._origins if origins else None)
 
 
 def as_json(recipe: Recipe) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import re
+import stat
 import tomllib
 from collections.abc import Sequence
 from decimal import Decimal
@@ -18,8 +19,11 @@ from typing import Any
 
 from puna import storage
 from puna.errors import InputError
+from puna.formats import RECIPE
+from puna.progress import size
 
 RECIPES = Path(__file__).with_name("recipes")
+LARGEST = 1_000_000  # bytes of a recipe
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 ALTERNATIVES = (("train", "tokens", "steps"), ("train", "steps", "tokens"))  # setting one replaces the other below it
@@ -51,23 +55,21 @@ def gather(name_or_path: str | Path, overrides: Sequence[str] = ()) -> tuple[Val
 def read(name_or_path: str, folder: Path = Path()) -> tuple[Values, str, Path]:
     """One recipe file as it stands: its values, how it is named in messages, and its folder.
 
-    folder: what a relative path is relative to. Raises InputError.
+    folder: what a relative path is relative to. Raises InputError; Newer when its `format` is one of a newer Puna.
     """
+    if not name_or_path:
+        raise InputError("the name of a recipe is empty", mend=f"the recipes are {', '.join(names())}")
     if name_or_path in names():
         path, origin = RECIPES / f"{name_or_path}.toml", f"recipes/{name_or_path}.toml"
     else:
         path, origin = folder / name_or_path, name_or_path
     if storage.is_remote(name_or_path):
-        return _parsed(storage.read(name_or_path), origin), origin, folder
-    try:
-        raw = path.read_bytes()
-    except IsADirectoryError:
-        raise InputError("is a folder", where=origin, mend="a recipe is a TOML file in it or a name") from None
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise _missing(name_or_path) from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=origin) from None
-    return _parsed(raw, origin), origin, path.parent
+        raw, path = storage.read(name_or_path), folder / "recipe.toml"
+    else:
+        raw = _bytes(path, origin, name_or_path)
+    values = _parsed(raw, origin)
+    _refuse_format(values.pop("format", 1), origin)
+    return values, origin, path.parent
 
 
 def names() -> list[str]:
@@ -123,8 +125,8 @@ def _overrides(overrides: Sequence[str]) -> Values:
         key = _toml(f"{name} = 0") if equals and "\n" not in name else None
         if not key:
             raise InputError(f'"{override}" is not section.key=value', mend="for example train.learning_rate=1e-3")
-        if name.strip() == "extends":
-            raise InputError("extends cannot be given on the command line", mend="write it in a recipe file")
+        if name.strip() in ("extends", "format"):
+            raise InputError(f"{name.strip()} cannot be given on the command line", mend="write it in a recipe file")
         value = _value(text.strip())
         if isinstance(value, str) and value[:1] in ("[", "{"):
             raise InputError(
@@ -152,6 +154,24 @@ def _toml(text: str) -> Values | None:
         return None
 
 
+def _bytes(path: Path, origin: str, name_or_path: str) -> bytes:
+    """A whole file. What is none is refused before it is opened, since a named pipe would be waited for without end."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError("is a folder", where=origin, mend="a recipe is a TOML file in it or a name")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError("is not a regular file", where=origin, mend="write the recipe to a file")
+        if status.st_size > LARGEST:
+            what = f"holds {size(status.st_size)}; a recipe is TOML of at most {size(LARGEST)}"
+            raise InputError(what, where=origin, mend="is it another file?")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise _missing(name_or_path) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=origin) from None
+
+
 def _parsed(raw: bytes, origin: str) -> Values:
     try:
         return tomllib.loads(raw.decode("utf-8-sig"), parse_float=Decimal)
@@ -163,6 +183,13 @@ def _parsed(raw: bytes, origin: str) -> Values:
         at = re.search(r"\(at line (\d+)", str(error)) if found else None
         line = int(at[1]) if at else max(1, len(raw.splitlines()))
         raise InputError(f"broken TOML: {what}", where=f"{origin}, line {line}") from None
+
+
+def _refuse_format(found: object, origin: str) -> None:
+    """A file without a format, as people write them, is read as this Puna writes it."""
+    RECIPE.refuse_newer(found, origin)
+    if type(found) is not int or found < 1:
+        raise InputError(f"format takes a whole number from 1, not {found!r}", where=origin, mend="leave it out")
 
 
 def _missing(name_or_path: str) -> InputError:

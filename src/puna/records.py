@@ -17,10 +17,10 @@ from typing import Any
 
 from puna import storage
 from puna.errors import InputError
+from puna.formats import RECORD, refuse_newer_output
 from puna.progress import say
 from puna.storage import Place
 
-FORMAT = 1
 WORK = "work/"  # below it lies what tasks made
 OF_A_STEP = ("step", "version", "fingerprint", "values", "inputs", "outputs", "produced", "counts", "seconds")
 OF_A_TASK = ("result", "sizes", "seconds")
@@ -55,8 +55,9 @@ def begun(folder: Place, name: str) -> str | None:
     return None if record is None else str(record["fingerprint"])
 
 
-def begin(folder: Place, name: str, fingerprint: str) -> None:
-    value = {"format": FORMAT, "step": name, "fingerprint": fingerprint}
+def begin(folder: Place, name: str, fingerprint: str, version: int) -> None:
+    """Say that work on a step began. version: the step's, which tells older Punas that it is not theirs."""
+    value = {"format": RECORD.version, "step": name, "version": version, "fingerprint": fingerprint}
     storage.write_json(folder / "records" / f"{name}.begun.json", value)
 
 
@@ -75,17 +76,24 @@ def ended(folder: Place, name: str) -> None:
 
 def damaged(folder: Place, record: Record, verify: bool = False) -> str | None:
     """Why the outputs are not what the record says, or None. Size and time are looked at; a file with another time, and
-    every file under `verify`, is read and its digest compared. What `clean` removed is not missed."""
+    every file under `verify`, is read and its digest compared. What `clean` removed is not missed.
+
+    Raises Newer for a file that a newer Puna put in an output's place.
+    """
     for name, known in record["outputs"].items():
         if record.get("cleaned") and name.startswith(WORK):
             continue
         path = folder / name
+        problem = ""
         if not path.is_file():
-            return f"{name} is gone"
-        if storage.size(path) != known["size"]:
-            return f"{name} has another size than recorded"
-        if (verify or storage.stamp(path) != known["modified"]) and storage.digest(path) != known["digest"]:
-            return f"{name} was changed"
+            problem = f"{name} is gone"
+        elif storage.size(path) != known["size"]:
+            problem = f"{name} has another size than recorded"
+        elif (verify or storage.stamp(path) != known["modified"]) and storage.digest(path) != known["digest"]:
+            problem = f"{name} was changed"
+        if problem:
+            refuse_newer_output(folder, name)
+            return problem
     return None
 
 
@@ -107,10 +115,10 @@ def wanting(record: Record) -> bool:
     return bool(record.get("cleaned")) and any(name.startswith(WORK) for name in record["outputs"])
 
 
-def forget(folder: Place, name: str, fingerprint: str) -> None:
+def forget(folder: Place, name: str, fingerprint: str, version: int) -> None:
     """Let a step whose outputs were damaged be done again: its tasks' records may vouch for what is no longer there.
     What is whole of its outputs stays where it is, so that training goes on from a checkpoint that is intact."""
-    begin(folder, name, fingerprint)
+    begin(folder, name, fingerprint, version)
     storage.remove(folder / "records" / f"{name}.json")
     storage.remove(folder / work(name, fingerprint))
 
@@ -130,12 +138,12 @@ def set_aside(folder: Place, name: str, fingerprint: str | None, files: Iterable
     storage.remove(folder / "records" / f"{name}.begun.json")
 
 
-def bring_back(folder: Place, name: str, fingerprint: str) -> bool:
+def bring_back(folder: Place, name: str, fingerprint: str, version: int) -> bool:
     """Move back what superseded/ keeps of this fingerprint, finished or not; False when there is nothing."""
     aside = _aside(folder, name, fingerprint)
     if not aside.is_dir():
         return False
-    begin(folder, name, fingerprint)
+    begin(folder, name, fingerprint, version)
     record = aside / f"{name}.json"
     for file in storage.tree(aside):
         if aside / file != record:
@@ -184,9 +192,8 @@ def _record(path: Place, keys: tuple[str, ...], otherwise: str) -> Record | None
         value = storage.read_json(path)
     except InputError:
         value = None
-    if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
-        what = f"was written by a newer Puna (record format {value['format']}, this one reads {FORMAT})"
-        raise InputError(what, where=str(path), mend="update puna, or choose another folder with --out")
+    if isinstance(value, dict):
+        RECORD.refuse_newer(value.get("format"), path)
     if not isinstance(value, dict) or not value.keys() >= set(keys):
         say(f"{path}: this record is damaged; {otherwise}")
         return None

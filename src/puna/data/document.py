@@ -18,9 +18,9 @@ import xxhash
 
 from puna import storage
 from puna.errors import InputError
+from puna.formats import DOCUMENTS, PARQUET_KEY, documents_number
 from puna.storage import Location
 
-FORMAT = "documents/1"
 ROW_GROUP_BYTES = 8_000_000  # bytes of text in one row group: what a streaming reader holds at once
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def document_id(source: str, dump: str, key: str) -> str:
 _ORIGIN = [("dump", pa.string()), ("key", pa.string()), ("file", pa.string()), ("offset", pa.int64())]
 _ORIGIN += [(name, pa.string()) for name in ("url", "title", "date", "licence")]
 _FIELDS = [(name, pa.string()) for name in ("id", "source", "group", "language", "text")]
-SCHEMA = pa.schema([*_FIELDS, ("origin", pa.struct(_ORIGIN))], metadata={"puna.format": FORMAT})
+SCHEMA = pa.schema([*_FIELDS, ("origin", pa.struct(_ORIGIN))], metadata={PARQUET_KEY: f"documents/{DOCUMENTS.version}"})
 
 
 class DocumentWriter:
@@ -170,11 +170,10 @@ def _parquet_writer(file: Any) -> pq.ParquetWriter:
 def _row_groups(location: Location, columns: Sequence[str] | None) -> Iterator[pa.Table]:
     with storage.open_read(location) as raw:
         file = _sound(location, lambda: pq.ParquetFile(raw, page_checksum_verification=True))
-        found = (file.schema_arrow.metadata or {}).get(b"puna.format", b"").decode("utf-8", "replace")
-        if found != FORMAT:
-            what = f"holds {found!r} where {FORMAT!r} was expected" if found else "is not a shard of documents"
-            mend = "a newer version of Puna wrote it: update, or run the data steps again" if found else ""
-            raise InputError(what, where=str(location), mend=mend)
+        found = documents_number((file.schema_arrow.metadata or {}).get(PARQUET_KEY, b""))
+        if found is None:
+            raise InputError("is not a shard of documents", where=str(location))
+        DOCUMENTS.refuse_newer(found, location)
         for index in range(file.num_row_groups):
             yield _sound(location, lambda index=index: file.read_row_group(index, columns=columns))  # type: ignore[misc]
 

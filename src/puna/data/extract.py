@@ -34,7 +34,7 @@ def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task
                 size += len(first.text.encode())
                 first = next(documents, None)
         shards.append(storage.below(shard, scratch.parents[2]))
-    return counts.as_json() | {"input_bytes": _input_bytes(inputs, task), "files": shards}
+    return counts.as_json() | {"input_bytes": sum(size for _, size in stored(inputs, task)), "files": shards}
 
 
 def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -82,12 +82,12 @@ def unread_share(counts: Mapping[str, Any]) -> float:
     return float(max(aside["count"] / max(1, counts["records"]), aside["bytes"] / max(1, counts["input_bytes"])))
 
 
-def _input_bytes(inputs: Sequence[Input], task: Task) -> int:
-    """Stored bytes of a task: of its ranges, and of its members of packages."""
+def stored(inputs: Sequence[Input], task: Task, endings: tuple[str, ...] = ("",)) -> Iterator[tuple[str, int]]:
+    """Of each part of a task, its input and its stored bytes: of a range, or of members with one of those endings."""
     sizes = {entry.declared: dict(entry.members) for entry in inputs}
-    return sum(
-        part.end - part.start + sum(sizes[part.declared][member] for member in part.members) for part in task.parts
-    )
+    for part in task.parts:
+        members = (sizes[part.declared][member] for member in part.members if member.endswith(endings))
+        yield part.declared, part.end - part.start + sum(members)
 
 
 class _Counts:

@@ -14,6 +14,7 @@ For each source S (what crosses sources stands under the name without one):
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from puna import storage
+from puna import space, storage
 from puna.data import extract, route
 from puna.data.dedup import exact
 from puna.data.document import read_column
 from puna.data.heldout import is_held_out, known_grams, overlaps
 from puna.data.sources import Input, as_json, from_json, split
 from puna.errors import InputError
-from puna.recipe import Recipe
+from puna.formats import INPUTS
+from puna.recipe import Recipe, Source
+from puna.space import Need
 from puna.steps import Context, Step
 from puna.storage import Place
 
@@ -62,6 +65,17 @@ def look(entries: Sequence[Input]) -> Located:
     return Located(tuple(entries), seen)
 
 
+def raw_bytes(source: Source, located: Located) -> dict[str, int]:
+    """Bytes of each input, by its declared name; of a package, those of the files that are read."""
+    endings = _endings(source)
+    return {
+        entry.declared: sum(size for path, size in entry.members if path.endswith(endings))
+        if entry.members
+        else entry.size
+        for entry in located.entries
+    }
+
+
 def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
     """The data steps of a recipe in order; `inputs` are the located inputs of each source that has any."""
     graph: list[Step] = []
@@ -73,6 +87,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 partial(_inputs, name, entries),
                 (f"inputs/{name}.json",),
                 values={"inputs": entries.seen},
+                space=partial(_inputs_space, entries),
             ),
             Step(
                 f"split.{name}",
@@ -80,6 +95,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 ("{work}/tasks.json",),
                 (f"inputs.{name}",),
                 {"task_size": recipe.data.task_size},
+                space=partial(_inputs_space, entries),
             ),
             Step(
                 f"extract.{name}",
@@ -87,6 +103,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 ("{work}/*.parquet",),
                 (f"inputs.{name}", f"split.{name}"),
                 cleaning | {"shard_size": recipe.data.shard_size},
+                space=partial(_extract_space, recipe, name, entries),
             ),
             Step(
                 f"duplicates.{name}",
@@ -94,6 +111,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 ("{work}/*.verdicts",),
                 (f"extract.{name}",),
                 {"partitions": recipe.data.partitions},
+                space=partial(_duplicates_space, recipe, name),
             ),
         ]
     chosen = _choice(recipe, inputs)
@@ -105,6 +123,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
             ("{work}/grams.bin",),
             before,
             chosen | {"ngram": recipe.heldout.ngram, "minimum": recipe.heldout.minimum},
+            space=partial(_heldout_space, recipe, tuple(inputs)),
         )
     )
     for name in inputs:
@@ -115,6 +134,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 ("{work}/*.overlap",),
                 (f"extract.{name}", "heldout"),
                 {"ngram": recipe.heldout.ngram},
+                space=partial(_overlap_space, name),
             ),
             Step(
                 f"documents.{name}",
@@ -126,6 +146,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                     "max_overlap": recipe.heldout.max_overlap,
                     "shard_size": recipe.data.shard_size,
                 },
+                space=partial(_documents_space, recipe, name),
             ),
         ]
     return graph
@@ -154,8 +175,14 @@ def _choice(recipe: Recipe, inputs: Mapping[str, Located]) -> dict[str, Any]:
 
 def _inputs(name: str, inputs: Located, context: Context) -> list[dict[str, Any]]:
     known = [_declared(entry) | {"digest": entry.digest} for entry in inputs.there()]
-    storage.write_json(context.folder / "inputs" / f"{name}.json", {"format": 1, "source": name, "inputs": known})
+    value = {"format": INPUTS.version, "source": name, "inputs": known}
+    storage.write_json(context.folder / "inputs" / f"{name}.json", value)
     return known
+
+
+def _inputs_space(inputs: Located, context: Context) -> Need:
+    names = [path for entry in inputs.entries for path in (entry.declared, *(member for member, _ in entry.members))]
+    return space.small(1_000 * len(inputs.entries) + sum(40 + len(name.encode()) for name in names))
 
 
 def _split(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict[str, Any]:
@@ -172,6 +199,19 @@ def _extract(recipe: Recipe, name: str, inputs: Located, context: Context) -> di
     return extract.total(results) | {"tasks": len(tasks)}
 
 
+def _extract_space(recipe: Recipe, name: str, inputs: Located, context: Context) -> Need:
+    (plan,) = _files(context, f"split.{name}", "tasks.json")
+    raw: Counter[str] = Counter()
+    for task in from_json(storage.read_json(plan)):
+        for declared, size in extract.stored(inputs.there(), task, _endings(recipe.sources[name])):
+            raw[declared] += size
+    return space.extracted(raw, recipe.data.shard_size, context.workers)
+
+
+def _endings(source: Source) -> tuple[str, ...]:
+    return tuple(getattr(source, "extensions", [""]))
+
+
 def _duplicates(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     shards = _shards(context, name)
     hashes = [context.scratch / f"{index:05d}.hashes" for index in range(len(shards))]
@@ -181,6 +221,13 @@ def _duplicates(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     parts = list(range(recipe.data.partitions))
     results = context.map(judge, parts, label=f"  {name}: finding repeats", name=lambda part: f"part-{part:05d}")
     return {"documents": sum(r["documents"] for r in results), "bytes": sum(r["bytes"] for r in results)}
+
+
+def _duplicates_space(recipe: Recipe, name: str, context: Context) -> Need:
+    documents, shards, parts = _kept(context, name)["documents"], len(_shards(context, name)), recipe.data.partitions
+    return space.exchanged(
+        documents, shards, parts, exact.ROW.itemsize, exact.VERDICT.itemsize, workers=context.workers
+    )
 
 
 def _write_hashes(partitions: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
@@ -213,6 +260,16 @@ def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str
     parts = [np.frombuffer(storage.read(path), "<u8") for path in storage.listing(context.scratch, "*.grams")]
     storage.write(context.scratch / "grams.bin", np.unique(np.concatenate([np.empty(0, "<u8"), *parts])).tobytes())
     return counts
+
+
+def _heldout_space(recipe: Recipe, names: Sequence[str], context: Context) -> Need:
+    size = shards = 0
+    for name in names:
+        kept, found = _kept(context, name), _shards(context, name)
+        held = sum(_held(recipe, name, group) for shard in found for group in read_column(shard, "group"))
+        size += held * kept["bytes"] // max(1, kept["documents"])
+        shards += len(found)
+    return space.grams(size, shards)
 
 
 def _refuse_nothing(name: str, counts: Mapping[str, Any]) -> None:
@@ -249,6 +306,11 @@ def _overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     return {"documents": sum(result["documents"] for result in results)}
 
 
+def _overlap_space(name: str, context: Context) -> Need:
+    known = sum(output["size"] for output in context.records["heldout"]["outputs"].values())
+    return space.scores(_kept(context, name)["documents"], len(_shards(context, name)), known, context.workers)
+
+
 def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     index, shard = task
     with storage.local_copy(known) as file:
@@ -261,8 +323,7 @@ def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Pla
 
 def _documents(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     shards = _shards(context, name)
-    kept = context.counts(f"extract.{name}")["kept"]["bytes"]
-    parts = max(1, -(-kept // recipe.data.shard_size))
+    parts = _parts(recipe, name, context)
     rule = route.Verdict(
         held=partial(_held, recipe, name),
         verdicts=tuple(_files(context, f"duplicates.{name}", ".verdicts")),
@@ -277,6 +338,23 @@ def _documents(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     context.map(gather, [None, *range(parts)], label=f"  {name}: writing", name=lambda part: f"part-{part}")
     route.tidy(context.scratch, len(shards))
     return route.total(results)
+
+
+def _documents_space(recipe: Recipe, name: str, context: Context) -> Need:
+    outputs = context.records[f"extract.{name}"]["outputs"].values()
+    shards, parts = len(_shards(context, name)), _parts(recipe, name, context)
+    written = sum(output["size"] for output in outputs)
+    return space.routed(written, shards, parts, recipe.data.shard_size, context.workers)
+
+
+def _parts(recipe: Recipe, name: str, context: Context) -> int:
+    return max(1, -(-_kept(context, name)["bytes"] // recipe.data.shard_size))
+
+
+def _kept(context: Context, name: str) -> dict[str, int]:
+    """Documents and bytes of text that extraction left of a source."""
+    kept: dict[str, int] = context.counts(f"extract.{name}")["kept"]
+    return kept
 
 
 def _held(recipe: Recipe, name: str, group: str) -> bool:

@@ -28,12 +28,12 @@ from puna.data.quality import ngram
 from puna.engine import map_tasks
 from puna.errors import InputError
 from puna.evaluate.compression import SEPARATOR, compressed_size, compressed_sizes
+from puna.formats import BASELINES, HELDOUT
 from puna.progress import progress, say
 from puna.recipe import Recipe
 from puna.storage import Place
 from puna.tokenizer import Tokenizer
 
-FORMAT = 1
 MOST_TRAINING_TEXT = 24_000_000  # bytes of a source; training an n-gram model on so much takes up to 900 MB
 COST = {"xz": 2.0, "zstd": 2.0, "ngram": 1.0}  # time for the same text, relative to each other
 
@@ -64,7 +64,7 @@ def baselines(folder: Place, recipe: Recipe, *, workers: int = 1) -> dict[str, A
                 tasks.append(_Task(source, name, recipe.evaluate.ngram_order, size.bytes, known if usable else 0))
     for task, found in map_tasks(partial(_measure, folder), tasks, workers=workers, label="baselines", size=_cost):
         bits[task.source].update(found)
-    result = {"format": FORMAT, "bits_per_byte": bits_per_byte(bits, sizes), **_summed(sizes)}
+    result = {"format": BASELINES.version, "bits_per_byte": bits_per_byte(bits, sizes), **_summed(sizes)}
     storage.write_json(folder / "evaluations" / "baselines.json", result)
     return result
 
@@ -82,7 +82,8 @@ def evaluate(folder: Place, recipe: Recipe) -> dict[str, Any]:
     result: dict[str, Any] = storage.read_json(location)
     held = _held_out(folder, _tokenizer(folder))
     sizes = {source: _size(texts) for source, texts in held.items()}
-    if result.get("format") != FORMAT or any(result.get(key) != value for key, value in _summed(sizes).items()):
+    BASELINES.refuse_newer(result.get("format"), location)
+    if any(result.get(key) != value for key, value in _summed(sizes).items()):
         mend = "remove it and give the same command again"
         raise InputError("was measured on other held-out text", where=str(location), mend=mend)
     checkpoint = latest_checkpoint(folder)
@@ -97,7 +98,7 @@ def evaluate(folder: Place, recipe: Recipe) -> dict[str, Any]:
             bits[source] = {"model": float(nats.sum()) / math.log(2)}
     for source, found in bits_per_byte(bits, sizes).items():
         result["bits_per_byte"][source].update(found)
-    result |= {"context": context, "stride": stride, "checkpoint": checkpoint.name}
+    result |= {"format": HELDOUT.version, "context": context, "stride": stride, "checkpoint": checkpoint.name}
     storage.write_json(folder / "evaluations" / "heldout.json", result)
     return result
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from puna import generate, storage
+from puna.formats import SAMPLES
 from puna.progress import progress
 from puna.recipe import Recipe
 from puna.storage import Place
-
-FORMAT = 1
 
 
 def samples(folder: Place, recipe: Recipe) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def samples(folder: Place, recipe: Recipe) -> dict[str, Any]:
             made.append({"prompt": prompt, "text": text, "seed": seed})
             bar.advance()
     result = {
-        "format": FORMAT,
+        "format": SAMPLES.version,
         "checkpoint": generator.folder.name,
         "settings": {
             "tokens": asked.tokens,

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from puna.errors import InputError
+from puna.formats import CONFIG
 from puna.recipe import Recipe
-
-FORMAT = 1  # of config.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class ModelConfig:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": CONFIG.version, **asdict(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], *, where: str = "config.json") -> ModelConfig:
@@ -91,9 +90,7 @@ class ModelConfig:
         """
         if not isinstance(value, Mapping) or not isinstance(value.get("format"), int):
             raise InputError("is not a model's config (it has no format number)", where=where)
-        if value["format"] > FORMAT:
-            what = f"has format {value['format']}, but this version reads up to {FORMAT}"
-            raise InputError(what, where=where, mend="install a newer Puna")
+        CONFIG.refuse_newer(value["format"], where)
         known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
         for name, given in known.items():
             kinds = {"rope_base": (float, int), "norm_epsilon": (float, int), "tied": (bool,), "rotary": (str,)}

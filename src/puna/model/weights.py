@@ -22,11 +22,11 @@ from torch import Tensor
 
 from puna import storage
 from puna.errors import InputError
+from puna.formats import CHECKPOINT, CONFIG, STATE
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.storage import Place
 
-CHECKPOINT_FORMAT = 1  # of checkpoint.json
 STANDARD_DEVIATION = 0.02
 BLOCK = 1 << 20  # elements made at a time
 
@@ -160,12 +160,10 @@ def verify(folder: Place) -> None:
     marker = folder / "checkpoint.json"
     if not marker.is_file():
         return
+    refuse_newer(folder)
     value = storage.read_json(marker)
     if not _is_record(value):
         raise InputError("is not a checkpoint's record", where=str(marker), mend=_MEND)
-    if value["format"] > CHECKPOINT_FORMAT:
-        what = f"has format {value['format']}, but this version reads up to {CHECKPOINT_FORMAT}"
-        raise InputError(what, where=str(marker), mend="install a newer Puna")
     for name, record in sorted(value["files"].items()):
         path = folder / name
         if not path.is_file():
@@ -177,13 +175,25 @@ def verify(folder: Place) -> None:
             raise InputError("does not have the digest it was written with", where=str(path), mend=_MEND)
 
 
+def refuse_newer(folder: Place) -> None:
+    """Raise Newer when a file of the checkpoint in `folder` is of a newer format: before its digest is looked at, since
+    what is newer is not damaged."""
+    for format in (CHECKPOINT, CONFIG, STATE):
+        for pattern in format.files:
+            format.refuse_newer_file(folder / pattern.rpartition("/")[2])
+
+
 def latest_checkpoint(run_folder: Place) -> Place:
-    """The newest whole checkpoint of a run; InputError when it has none."""
-    found = storage.listing(run_folder / "checkpoints", "step-*/checkpoint.json")
-    whole = [path.parent for path in found if re.fullmatch(r"step-\d+", path.parent.name)]
-    if not whole:
-        raise InputError("has no checkpoint yet", where=str(run_folder), mend="train it first: puna train RECIPE")
-    return max(whole, key=lambda folder: int(folder.name.removeprefix("step-")))
+    """The newest whole checkpoint of a run; InputError when it has none, OSError when its folder cannot be read."""
+    folder = run_folder / "checkpoints"
+    steps = [path for path in folder.iterdir() if re.fullmatch(r"step-\d+", path.name)] if folder.is_dir() else []
+    whole = [path for path in steps if (path / "checkpoint.json").is_file()]
+    if whole:
+        return max(whole, key=lambda path: int(path.name.removeprefix("step-")))
+    if steps:
+        what = "holds no whole checkpoint: checkpoint.json, which is written last, is in none of them"
+        raise InputError(what, where=str(folder), mend="copy it again from where it is whole, or train again")
+    raise InputError("has no checkpoint yet", where=str(run_folder), mend="train it first: puna train RECIPE")
 
 
 _MEND = "use another checkpoint, or remove this one and train again"

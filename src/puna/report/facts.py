@@ -18,6 +18,7 @@ import numpy as np
 from puna import recipe as recipes
 from puna import storage
 from puna.errors import PunaError
+from puna.formats import refuse_newer
 from puna.storage import Place
 
 OWN_STEP = "report"  # its record is written after the page, and would make the next page differ
@@ -88,7 +89,11 @@ class Facts:
 
 
 def read(folder: Place) -> Facts:
-    """Read the run at `folder`; files that are not there are None or empty, damaged ones are listed in `unreadable`."""
+    """Read the run at `folder`; files that are not there are None or empty, damaged ones are listed in `unreadable`.
+
+    Raises Newer when a newer Puna wrote one of them: what it means is not known here.
+    """
+    refuse_newer(folder)
     unreadable: list[str] = []
     asked = _resolved(folder / "recipe.toml")
 
@@ -119,7 +124,11 @@ def read(folder: Place) -> Facts:
         recipe=recipe,
         records=records,
         begun=tuple(value["step"] for value in named if "counts" not in value),
-        machine=[segment for segment in segments if isinstance(segment, dict)],
+        machine=[
+            {key: value for key, value in segment.items() if key != "format"}
+            for segment in segments
+            if isinstance(segment, dict)
+        ],
         parameters=asked.model.parameters(int(pieces or asked.tokenizer.pieces)) if asked else None,
         resolved=asked.model_dump(mode="json") if asked else {},
         manifest=json_of("tokens", "manifest.json"),

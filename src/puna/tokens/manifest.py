@@ -17,11 +17,12 @@ import numpy as np
 
 from puna import storage
 from puna.errors import InputError
+from puna.formats import MANIFEST
 from puna.storage import Place
 from puna.tokenizer import Tokenizer, dtype_for
 from puna.tokens.shards import Shard, read_header
 
-FORMAT = 1
+DIGESTED = 1  # what the manifest's digest is over; another number is another order of training
 NAME = "manifest.json"
 MEND = "run `puna tokens` again"
 
@@ -82,7 +83,7 @@ class Manifest:
     def digest(self) -> str:
         """ "xxh3:" and 32 hex digits over the content."""
         content = {
-            "format": FORMAT,
+            "format": DIGESTED,
             "tokenizer": self.tokenizer,
             "vocabulary": self.vocabulary,
             "sources": {name: [s.tokens, s.documents, s.content] for name, s in self.sources.items()},
@@ -125,7 +126,7 @@ def write(run: Place, manifest: Manifest) -> None:
         for name, source in manifest.sources.items()
     }
     value = {
-        "format": FORMAT,
+        "format": MANIFEST.version,
         "tokenizer": manifest.tokenizer,
         "vocabulary": manifest.vocabulary,
         "dtype": manifest.dtype.name,
@@ -136,15 +137,13 @@ def write(run: Place, manifest: Manifest) -> None:
 
 
 def read(run: Place) -> Manifest:
-    """The manifest of a run; InputError when there is none, when it is of another format, or was changed by hand."""
+    """The manifest of a run; InputError when there is none, when it is of a newer format, or was changed by hand."""
     path = folder_of(run) / NAME
     if not path.exists():
         raise InputError("no tokens yet", where=str(run), mend="run `puna tokens` first")
     value = storage.read_json(path)
     try:
-        if value["format"] != FORMAT:
-            what = f"manifest format {value['format']}, and this version of Puna reads {FORMAT}"
-            raise InputError(what, where=str(path), mend=MEND)
+        MANIFEST.refuse_newer(value["format"], path)
         sources = {
             name: SourceTokens(tuple(Entry(**shard) for shard in source["shards"]))
             for name, source in sorted(value["sources"].items())

@@ -17,12 +17,12 @@ from typing import Any
 from puna import recipe as recipes
 from puna import storage
 from puna.errors import InputError
+from puna.formats import MIXTURE
 from puna.progress import say
 from puna.storage import Place
 from puna.tokens.manifest import Manifest, folder_of
 from puna.tokens.turns import Turns
 
-FORMAT = 1
 NAME = "mixture.json"
 LONGEST_PERIOD = 100_000
 MEND = "run `puna tokens` again"
@@ -135,19 +135,17 @@ def differences(mixture: Mixture) -> list[str]:
 
 def write(run: Place, mixture: Mixture) -> None:
     """Write tokens/mixture.json."""
-    storage.write_json(folder_of(run) / NAME, {"format": FORMAT, **asdict(mixture)})
+    storage.write_json(folder_of(run) / NAME, {"format": MIXTURE.version, **asdict(mixture)})
 
 
 def read(run: Place) -> Mixture:
-    """The mixture of a run; InputError when there is none or it is of another format."""
+    """The mixture of a run; InputError when there is none or it is of a newer format."""
     path = folder_of(run) / NAME
     if not path.exists():
         raise InputError("no mixture of tokens yet", where=str(run), mend="run `puna tokens` first")
     value: dict[str, Any] = storage.read_json(path)
     try:
-        if (found := value.pop("format")) != FORMAT:
-            what = f"mixture format {found}, and this version of Puna reads {FORMAT}"
-            raise InputError(what, where=str(path), mend=MEND)
+        MIXTURE.refuse_newer(value.pop("format"), path)
         rations = {name: Ration(**ration) for name, ration in sorted(value.pop("sources").items())}
         return Mixture(sources=rations, **value)
     except (KeyError, TypeError, AttributeError):

@@ -26,11 +26,10 @@ import xxhash
 
 from puna import storage
 from puna.errors import InputError
+from puna.formats import INDEX_MAGIC, SHARD
 from puna.storage import Location, Place
 from puna.tokenizer import Ids, Tokenizer, dtype_for
 
-MAGIC = b"punatok\n"
-VERSION = 1
 MEND = "delete the shard and run `puna tokens` again"
 _BEFORE = struct.Struct("<8sHHIQQQ16s16s")  # the header up to the digest of the index
 _HEADER_BYTES = _BEFORE.size + 16
@@ -81,8 +80,8 @@ def write_shard(stem: Location, documents: Iterable[tuple[str, str]], tokenizer:
             ids += key
             text_bytes += len(text.encode())
     before = _BEFORE.pack(
-        MAGIC,
-        VERSION,
+        INDEX_MAGIC,
+        SHARD.version,
         tokenizer.dtype.itemsize,
         tokenizer.vocabulary,
         offsets[-1],
@@ -104,7 +103,7 @@ class Shard:
 
     @staticmethod
     def open(stem: Location) -> Shard:
-        """Map the shard; InputError names the file that is missing, of another format, or of the wrong length."""
+        """Map the shard; InputError names the file that is missing, of a newer format, or of the wrong length."""
         header = read_header(stem)
         dtype = dtype_for(header.vocabulary)
         path = f"{stem}.bin"
@@ -158,17 +157,15 @@ class Shard:
 
 
 def read_header(stem: Location) -> Header:
-    """What STEM.idx says of the shard; InputError when it is no index, of another format version, or cut off."""
+    """What STEM.idx says of the shard; InputError when it is no index, of a newer format, or cut off."""
     path = f"{stem}.idx"
     with storage.open_read(path) as file:
         data = file.read(_HEADER_BYTES)
         size = file.seek(0, 2)
-    if len(data) < _HEADER_BYTES or not data.startswith(MAGIC):
+    if len(data) < _HEADER_BYTES or not data.startswith(INDEX_MAGIC):
         raise InputError("not the index of a token shard", where=path, mend=MEND)
     _, version, width, vocabulary, tokens, documents, text_bytes, digest, content = _BEFORE.unpack_from(data)
-    if version != VERSION:
-        what = f"token shard format {version}, and this version of Puna reads {VERSION}"
-        raise InputError(what, where=path, mend="run `puna tokens` again with this version")
+    SHARD.refuse_newer(version, path)
     if width != dtype_for(vocabulary).itemsize or size != _HEADER_BYTES + 24 * documents + 8:
         raise InputError(f"damaged: {size} bytes do not fit its {documents} documents", where=path, mend=MEND)
     return Header(vocabulary, tokens, documents, text_bytes, f"xxh3:{digest.hex()}", int.from_bytes(content, "big"))

@@ -16,11 +16,12 @@ from typing import Any
 
 import xxhash
 
-from puna import storage
+from puna import space, storage
 from puna import tokenizer as tokenizers
 from puna.data.document import read_column
 from puna.progress import say
 from puna.recipe import Recipe, Source
+from puna.space import Need
 from puna.steps import Context, Step
 from puna.storage import Place
 from puna.tokens import manifest as manifests
@@ -28,6 +29,7 @@ from puna.tokens import mixture as mixtures
 from puna.tokens.shards import write_shard
 
 MODEL = "tokenizer/tokenizer.model"
+RATE_SAMPLE = 500_000  # bytes of text that tell how many tokens a byte the whole will have
 
 
 def steps(recipe: Recipe, names: Sequence[str]) -> list[Step]:
@@ -41,11 +43,13 @@ def steps(recipe: Recipe, names: Sequence[str]) -> list[Step]:
             (MODEL,),
             documents,
             recipe.tokenizer.model_dump(mode="json") | {"seed": recipe.seed, "shares": shares},
+            space=partial(_tokenizer_space, recipe),
         )
     ]
     for name in names:
         outputs = (f"tokens/{name}/*.bin", f"tokens/{name}/*.idx")
-        graph.append(Step(f"tokens.{name}", partial(_tokens, name), outputs, (f"documents.{name}", "tokenizer")))
+        needs = (f"documents.{name}", "tokenizer")
+        graph.append(Step(f"tokens.{name}", partial(_tokens, name), outputs, needs, space=partial(_tokens_space, name)))
     tokens = tuple(f"tokens.{name}" for name in names)
     caps = {name: recipe.sources[name].max_epochs for name in names}
     train = recipe.train
@@ -86,6 +90,11 @@ def _tokenizer(recipe: Recipe, names: Sequence[str], context: Context) -> dict[s
     return {"pieces": settings.pieces, "sample_documents": counts["documents"], "sample_bytes": counts["bytes"]}
 
 
+def _tokenizer_space(recipe: Recipe, context: Context) -> Need:
+    settings = recipe.tokenizer
+    return space.small(settings.pieces * (4 * settings.max_piece_length + 20))
+
+
 def _sample(context: Context, name: str, source: Source, budget: int, seed: int) -> Iterator[str]:
     """Training texts of a source, each kept or not by its id and the seed, so that about `budget` bytes come out and
     never a tenth more."""
@@ -107,6 +116,20 @@ def _tokens(name: str, context: Context) -> dict[str, Any]:
     work = partial(_write_tokens, context.folder, name)
     results = context.map(work, shards, label=f"  {name}: encoding", name=lambda shard: Path(shard).stem)
     return {kind: sum(result[kind] for result in results) for kind in ("tokens", "documents", "bytes")}
+
+
+def _tokens_space(name: str, context: Context) -> Need:
+    counts, shards = context.counts(f"documents.{name}")["training"], _document_shards(context, name)
+    tokenizer = tokenizers.load(context.folder / MODEL)
+    size = tokens = 0
+    # Shards are ranges of hashes, so the beginning of one is a fair sample of the source.
+    for text in read_column(shards[0], "text"):
+        size += len(text.encode())
+        tokens += len(tokenizer.encode(text))
+        if size >= RATE_SAMPLE:
+            break
+    rate, width = tokens / max(1, size), tokenizer.dtype.itemsize
+    return space.encoded(counts["bytes"], counts["documents"], len(shards), width, rate, context.workers)
 
 
 def _write_tokens(folder: Place, name: str, shard: str, scratch: Place) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from puna import storage
 from puna.errors import Interrupted, PunaError
+from puna.formats import METRICS
 from puna.lines import Appender
 from puna.model.llama import Llama
 from puna.progress import Bar, progress
@@ -107,6 +108,7 @@ class Metrics(Callback):
         if step.taken and step.number % training.settings.log_every and not training.finished:
             return
         line = {
+            "format": METRICS.version,
             "step": step.number,
             "tokens": training.position.tokens,
             "loss": _plain(step.loss),
@@ -203,9 +205,10 @@ def cut_back(path: Place, step: int) -> None:
 
 
 def read_metrics(path: Place) -> list[Mapping[str, Any]]:
-    """The training lines of metrics.jsonl, oldest first; a line that cannot be read is none."""
+    """The training lines of metrics.jsonl, oldest first; a line that cannot be read is none. Raises Newer."""
     if not path.exists():
         return []
+    METRICS.refuse_newer_file(path)
     values = [_value(line) for line in storage.read(path).splitlines(keepends=True)]
     return [value for value in values if value is not None and "step" in value and "loss" in value]
 

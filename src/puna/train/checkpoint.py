@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from puna import __version__, storage
+from puna import __version__, space, storage
 from puna.errors import InputError
+from puna.formats import CHECKPOINT, STATE
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.progress import say
@@ -31,7 +32,6 @@ from puna.storage import Place
 from puna.train.machine import Machine
 from puna.train.optimizer import Optimizer
 
-FORMAT = 1
 MARKER = "checkpoint.json"
 FILES = {"model.safetensors", "config.json", "optimizer.safetensors", "state.json"}
 
@@ -91,21 +91,24 @@ def save(
 ) -> Checkpoint:
     """Write the checkpoint of `position` into `folder`, the run's `checkpoints`; what stood under its name is replaced.
 
-    tokenizer: digest of its file. lines: training lines of metrics.jsonl up to here.
+    tokenizer: digest of its file. lines: training lines of metrics.jsonl up to here. PunaError, before anything is
+    removed or written, when the disk cannot hold it.
     """
     path = folder / f"step-{position.step:06d}"
+    need = space.checkpoint(sum(tensor.numel() for tensor in optimizer.masters.values()), len(optimizer.masters))
+    space.check(folder.parent, f"the checkpoint of step {position.step}", need)
     _remove(path)
     versions = {"puna": __version__, "numpy": np.__version__, "python": platform.python_version()}
     with storage.create_folder(path, last=MARKER) as inside:
         weights.write_model(inside, config, optimizer.masters, tokenizer=tokenizer)
         weights.write_tensors(inside / "optimizer.safetensors", optimizer.state())
-        state = {"format": FORMAT, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
+        state = {"format": STATE.version, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
         storage.write_json(inside / "state.json", {**state, "lines": lines, "versions": versions})
         files = {
             file.name: {"size": file.stat().st_size, "digest": storage.digest(file)}
             for file in sorted(inside.iterdir())
         }
-        marker = {"format": FORMAT, "step": position.step, "fingerprint": fingerprint, "files": files}
+        marker = {"format": CHECKPOINT.version, "step": position.step, "fingerprint": fingerprint, "files": files}
         storage.write_json(inside / MARKER, marker)
     return Checkpoint(path, position, asdict(machine), lines)
 
@@ -140,16 +143,13 @@ def intact(folder: Place, fingerprint: str) -> Iterator[Checkpoint]:
 def why_damaged(path: Place) -> str:
     """What is wrong with the checkpoint, in words; "" when every byte is as it was written.
 
-    InputError when a newer Puna wrote it.
+    Newer when a newer Puna wrote it.
     """
+    weights.refuse_newer(path)
     try:
-        marker = storage.read_json(path / MARKER)
-        version, listed = int(marker["format"]), set(marker["files"])
-    except (InputError, LookupError, TypeError, ValueError):
+        listed = set(storage.read_json(path / MARKER)["files"])
+    except (InputError, LookupError, TypeError):
         return f"{MARKER} is missing or unreadable"
-    if version > FORMAT:
-        what = f"was written by a newer Puna (checkpoint format {version}, this one reads {FORMAT})"
-        raise InputError(what, where=str(path), mend="update puna")
     if missing := FILES - listed:
         return f"{MARKER} does not list {min(missing)}"
     try:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
+from puna.formats import MACHINE
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
@@ -156,6 +157,7 @@ def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint 
 def _found(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:
     """The newest checkpoint whose history is whole, or None; and newer ones that stand without theirs."""
     path = folder / "machine.json"
+    MACHINE.refuse_newer_file(path)
     segments = storage.read_json(path) if _readable(path) else []
     begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments)
     steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl")]

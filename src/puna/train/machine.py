@@ -20,6 +20,7 @@ import torch
 from puna import storage
 from puna.engine import usable_cpus
 from puna.errors import InputError
+from puna.formats import MACHINE
 from puna.progress import say
 from puna.recipe import Train
 from puna.storage import Place
@@ -78,10 +79,12 @@ def differences(then: Mapping[str, Any], now: Machine) -> list[str]:
 
 
 def record(folder: Place, machine: Machine, start: int, fingerprint: str) -> None:
-    """Add the entry of a segment, which begins after step `start`, to machine.json in the run `folder`."""
+    """Add the entry of a segment, which begins after step `start`, to machine.json in the run `folder`. Each entry has
+    a format of its own: one training may go on under another version."""
     path = folder / "machine.json"
     features = torch.cpu.get_capabilities()
     entry = {
+        "format": MACHINE.version,
         "start_step": start,
         "fingerprint": fingerprint,
         "cpu": cpu_name(),
