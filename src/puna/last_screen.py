@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from puna import storage
@@ -22,71 +25,106 @@ NAMES = {
 }
 
 
+WIDTH = 80  # columns that a screen has
+
+
 def last_screen(folder: Place, target: str | None) -> str:
     """What a run folder holds after `target` (None: the whole way) was brought to done."""
     records = read_records(folder)
     counts = {step: record["counts"] for step, record in records.items()}
     lines = ["", *_documents(counts)]
     if target == "documents":
-        lines += ["", f"Documents  {folder / 'documents'}", _next("puna tokenizer", folder)]
+        lines += ["", *_end("Documents", folder / "documents", f"tokenizer {_again(folder)}")]
     elif target == "tokenizer":
-        lines += ["", f"Tokenizer  {folder / 'tokenizer' / 'tokenizer.model'}", _next("puna tokens", folder)]
+        lines += ["", *_end("Tokenizer", folder / "tokenizer" / "tokenizer.model", f"tokens {_again(folder)}")]
     elif target == "mixture":
-        lines += ["", f"Tokens  {folder / 'tokens'}", _next("puna train", folder)]
+        lines += ["", *_end("Tokens", folder / "tokens", f"train {_again(folder)}")]
     elif target == "train":
-        lines += [_trained(counts["train"]), "", f"Checkpoint  {folder / counts['train']['checkpoint']}"]
-        lines.append(_next("puna run", folder))
+        lines += ["", _trained(counts["train"]), ""]
+        lines += _end("Checkpoint", folder / counts["train"]["checkpoint"], f"run {_again(folder)}")
     else:
-        lines += [_trained(counts["train"]), "", *_quality(storage.read_json(folder / "evaluations" / "heldout.json"))]
-        took = sum(record["seconds"] for record in records.values())
-        lines += ["", f"The steps took {seconds(took)}.", f"Report  {folder / 'report.html'}"]
-        lines.append(f"Next    puna generate {shlex.quote(str(folder))} 'The history of'")
+        quality = _quality(storage.read_json(folder / "evaluations" / "heldout.json")["bits_per_byte"])
+        took = seconds(sum(record["seconds"] for record in records.values()))
+        lines += ["", _trained(counts["train"]), "", *quality, "", f"All steps together took {took}."]
+        lines += _end("Report", folder / "report.html", f"generate {shlex.quote(str(folder))} 'The history of'")
     return "\n".join(lines)
 
 
 def _documents(counts: Mapping[str, Any]) -> list[str]:
-    lines = []
+    """A table of the sources; what later stations say of them stands there once they have."""
     epochs = counts.get("mixture", {}).get("epochs", {})
+    rows = [("source", "documents", "text", "tokens", "read", "held out")]
     for step, count in counts.items():
         station, _, name = step.partition(".")
         if station == "documents":
             kept, held = count["training"], count["heldout"]
             tokens = counts.get(f"tokens.{name}", {}).get("tokens")
-            lines.append(
-                f"{name:13} {kept['documents']:,} documents, {size(kept['bytes'])}"
-                + (f", {tokens / 1e6:.2f}M tokens" if tokens else "")
-                + (f", read {epochs[name]:.2f} times" if name in epochs else "")
-                + f"; held out: {held['documents']:,}, {size(held['bytes'])}"
-            )
-    return lines
+            row = (name, f"{kept['documents']:,}", size(kept["bytes"]), _count(tokens) if tokens else "")
+            times = f"{epochs[name]:.2f} times" if name in epochs else ""
+            rows.append((*row, times, f"{held['documents']:,}, {size(held['bytes'])}"))
+    shown = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in shown]
+    return [
+        f"{row[0]:{widths[0]}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in zip(*shown, strict=True)
+    ]
 
 
 def _trained(count: Mapping[str, Any]) -> str:
-    tokens = f"{count['tokens'] / 1e6:.2f}M tokens in {count['steps']:,} steps"
-    return f"{'model':13} trained on {tokens}, last loss {count['loss']:.3f} nats a token"
+    steps = f"{count['steps']:,} step{'s' if count['steps'] != 1 else ''}"
+    return f"Model trained on {_count(count['tokens'])} tokens in {steps}; last loss {count['loss']:.3f} nats a token."
 
 
-def _quality(heldout: Mapping[str, Any]) -> list[str]:
+def _count(number: float) -> str:
+    """Tokens as recipes write them: 950, 6.1K, 5.51M, 1.40T."""
+    for least, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if number >= least:
+            return f"{number / least:,.2f}{unit}"
+    return f"{number / 1e3:.1f}K" if number >= 1e3 else f"{number:.0f}"
+
+
+def _quality(bits: Mapping[str, Mapping[str, float]]) -> list[str]:
     """A table of held-out bits per byte, and in words where a baseline is better than the model."""
-    bits: Mapping[str, Mapping[str, float]] = heldout["bits_per_byte"]
     columns = [name for name in NAMES if any(name in row for row in bits.values())]
     if not columns:
         return ["No text is held out, so nothing was measured; heldout.share holds some out."]
-    width = max(len(NAMES[name]) for name in columns) + 2
-    lines = ["Held-out text, bits per byte (lower is better)"]
-    lines.append(" " * 13 + "".join(f"{NAMES[name]:>{width}}" for name in columns))
-    for source, row in sorted(bits.items(), key=lambda item: (item[0] == "all", item[0])):
-        cells = (f"{row[name]:>{width}.3f}" if name in row else " " * width for name in columns)
-        lines.append(f"{source:13}" + "".join(cells))
-    for source, row in sorted(bits.items()):
+    rows = sorted(
+        (source for source in bits if source != "all" or len(bits) > 2), key=lambda name: (name == "all", name)
+    )
+    first = max(map(len, rows))
+    apart = 2 if first + sum(len(NAMES[name]) + 2 for name in columns) <= WIDTH else 1
+    widths = {name: len(NAMES[name]) + apart for name in columns}
+    lines = ["Held-out text, bits per byte (lower is better; primed: saw the training text)"]
+    lines.append(" " * first + "".join(f"{NAMES[name]:>{width}}" for name, width in widths.items()))
+    for source in rows:
+        row = bits[source]
+        cells = (f"{row[name]:.3f}" if name in row else "" for name in columns)
+        lines.append(
+            f"{source:{first}}" + "".join(f"{cell:>{widths[name]}}" for name, cell in zip(columns, cells, strict=True))
+        )
+    for source in rows:
+        row = bits[source]
         better = [NAMES[name] for name in columns if name != "model" and row.get(name, 9e9) <= row["model"]]
+        others = len(row) > 1
         if better:
-            lines.append(f"On {source} text the model does not beat: {', '.join(better)}.")
-        elif source != "all":
-            lines.append(f"On {source} text the model beats all of them.")
+            lines.append(f"{source}: the model does not beat {', '.join(better)}")
+        elif others:
+            lines.append(f"{source}: the model beats all others")
     return lines
 
 
-def _next(command: str, folder: Place) -> str:
-    recipe = shlex.quote(str(folder / "recipe.toml"))
-    return f"Next  {command} {recipe} --out {shlex.quote(str(folder))}"
+def _end(what: str, where: Place, command: str) -> list[str]:
+    width = max(len(what), len("Next")) + 2
+    return [f"{what:{width}}{where}", f"{'Next':{width}}{_puna()} {command}"]
+
+
+def _again(folder: Place) -> str:
+    return f"{shlex.quote(str(folder / 'recipe.toml'))} --out {shlex.quote(str(folder))}"
+
+
+def _puna() -> str:
+    """`puna`, or how it was called where that finds no command or another one."""
+    called, found = Path(sys.argv[0]), shutil.which("puna")
+    if called.name != "puna" or not called.exists() or (found and called.samefile(found)):
+        return "puna"
+    return shlex.quote(sys.argv[0])

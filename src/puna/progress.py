@@ -1,21 +1,30 @@
 """What a person sees while work goes on: lines, progress bars, and the run's log.
 
-A terminal gets bars (rich); anything else gets a plain line every few seconds. Standard output is left to results, so
-that `--json` and pipes stay clean: everything here goes to standard error. The log holds every line with its time.
+A terminal gets bars (drawn in bars.py); anything else gets plain lines, at growing intervals so that a long training
+fills no screen. Standard output is left to results, so that `--json` and pipes stay clean: everything else goes to
+standard error. A standard error that nobody reads any more ends no work: the log holds every line with its time.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-PLAIN_LINE_EVERY = 5.0  # seconds between two plain lines of one bar
-LOG_LINE_EVERY = 30.0  # seconds between two log lines of one bar
+from puna.errors import PunaError
+
+# Seconds: from the beginning of a bar to its first line, then from line to line; the last one stays.
+PLAIN_LINES = (5.0, 10.0, 20.0, 40.0, 60.0)
+LOG_LINES = (5.0, 30.0)
+STATES = (2.0,)
+
+State = Callable[[Mapping[str, Any]], None]
 
 
 class Log(Protocol):
@@ -26,32 +35,79 @@ class Log(Protocol):
 class _Screen:
     quiet: bool = False
     log: Log | None = None
-    live: Any = None  # rich's Progress while a bar is on the terminal
+    state: State | None = None
+    terminal: Any = None  # bars.Terminal while a bar is on it
 
 
 _screen = _Screen()
 
 
-def configure(*, quiet: bool | None = None, log: Log | None = None) -> None:
-    """Set what the lines of this process do: `quiet` silences the screen, never the log."""
+def configure(*, quiet: bool | None = None, log: Log | None = None, state: State | None = None) -> None:
+    """Set where the lines of this process go. `quiet` silences the screen, never the log, and stays when not given.
+
+    `state` is called when a bar begins and ends, and between at most every 2 s, with its `label`, `done`, `total`,
+    `unit`, `note`, `seconds_left` (None while unknown) and `time` (seconds since 1970).
+    """
     if quiet is not None:
         _screen.quiet = quiet
     _screen.log = log
+    _screen.state = state
 
 
-def say(line: str, *, style: str = "") -> None:
-    """Print one line to standard error and write it to the run's log. `style` is a rich style, shown on terminals."""
+def say(line: str) -> None:
+    """Print one line to standard error and write it to the run's log."""
     _record(line)
-    if _screen.quiet:
-        return
-    if _screen.live is not None:
-        _screen.live.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-    elif style and _on_terminal():
-        from rich.console import Console
+    if not _screen.quiet:
+        _show(line)
 
-        Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+def tell(line: str) -> None:
+    """Print one line to standard error, quiet or not, and leave the log as it is: errors."""
+    _show(line)
+
+
+def result(text: str, end: str = "\n") -> bool:
+    """Print to standard output what a command was asked for. False when nobody reads it any more (`| head`); PunaError
+    when it cannot be written."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        return False
+    except OSError as error:
+        raise PunaError(error.strerror or str(error), where="standard output") from None
+    return True
+
+
+def failed(error: BaseException, log: object) -> None:
+    """Write to the run's log with what its work ended, and note on the error that it lies at `log`.
+
+    What is no PunaError and no interrupt gets its traceback there.
+    """
+    if isinstance(error, PunaError):
+        _record(str(error))
+    elif isinstance(error, Exception):
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            _record(line)
     else:
-        print(line, file=sys.stderr, flush=True)
+        _record("interrupted")
+    error.add_note(f"the log is {log}")
+
+
+class _Pace:
+    """Tells what is due: `intervals` are the seconds to the first time and from then on; the last one stays."""
+
+    def __init__(self, intervals: tuple[float, ...]) -> None:
+        self.count = 0
+        self._intervals = intervals
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._intervals[min(self.count, len(self._intervals) - 1)]:
+            return False
+        self._last = now
+        self.count += 1
+        return True
 
 
 @dataclass
@@ -63,25 +119,49 @@ class Bar:
     unit: str
     done: float = 0.0
     note: str = ""
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     first: float = 0.0  # what was already done at the start, so that a resumed bar tells its own speed
-    _task: Any = None
-    _printed: float = field(default_factory=time.monotonic)
-    _logged: float = field(default_factory=time.monotonic)
+    plain: bool = True  # printed as lines, not drawn
+    _begun: float = field(default_factory=lambda: time.monotonic())
+    _lines: _Pace = field(default_factory=lambda: _Pace(PLAIN_LINES))
+    _logged: _Pace = field(default_factory=lambda: _Pace(LOG_LINES))
+    _states: _Pace = field(default_factory=lambda: _Pace(STATES))
+    _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
         """Move on by `amount` units; `note` stands behind the bar until the next one."""
         self.done += amount
         self.note = note or self.note
-        now = time.monotonic()
-        if self._task is not None:
-            _screen.live.update(self._task, completed=self.done, note=self.note)
-        elif not _screen.quiet and now - self._printed >= PLAIN_LINE_EVERY:
-            self._printed = now
-            print(self.line(), file=sys.stderr, flush=True)
-        if now - self._logged >= LOG_LINE_EVERY:
-            self._logged = now
-            _record(self.line())
+        self.tell()
+
+    def tell(self) -> None:
+        """Say where it is, wherever that is due."""
+        if not self._telling.acquire(blocking=False):
+            return
+        try:
+            if self.plain and self._lines.due():
+                _show(self.line())
+            if self._logged.due():
+                _record(self.line())
+            if self._states.due():
+                self.state()
+        finally:
+            self._telling.release()
+
+    def end(self, how: str) -> None:
+        """The last line of a bar that has others: how far it came, and how long that took."""
+        line = self.line(f"{how} {seconds(time.monotonic() - self._begun)}")
+        if self._lines.count:
+            _show(line)
+        if self._logged.count:
+            _record(line)
+        self.state()
+
+    def state(self) -> None:
+        if _screen.state is not None:
+            names = ("label", "done", "total", "unit", "note")
+            now = {"seconds_left": self.seconds_left(), "time": time.time()}
+            _screen.state({name: getattr(self, name) for name in names} | now)
 
     def seconds_left(self) -> float | None:
         """Seconds still to go at the speed so far; None before there is one."""
@@ -90,36 +170,47 @@ class Bar:
             return None
         return (time.monotonic() - self.started) / worked * max(0.0, self.total - self.done)
 
-    def line(self) -> str:
-        share = f"{100 * self.done / self.total:3.0f} %" if self.total > 0 else f"{self.done:g}"
+    def share(self) -> str:
+        """How far it is: in percent, or where no total is known, in units."""
+        if self.total > 0:
+            return f"{100 * min(1.0, self.done / self.total):3.0f} %"
+        return f"{self.done:,.0f} {self.unit}".strip()
+
+    def left(self) -> str:
         left = self.seconds_left()
-        parts = [f"{self.label}: {share}", self.note, f"{seconds(left)} left" if left is not None else ""]
+        return "" if left is None else f"{seconds(left)} left"
+
+    def line(self, end: str = "") -> str:
+        """The bar in words; `end` in place of the time left."""
+        parts = [f"{self.label}: {self.share()}", self.note, end or self.left()]
         return ", ".join(part for part in parts if part)
 
 
 @contextmanager
 def progress(label: str, total: float, unit: str = "", *, done: float = 0.0) -> Iterator[Bar]:
-    """A bar for work of `total` units, `done` of which were finished before."""
-    bar = Bar(label, total, unit, done=done, first=done)
-    if _screen.quiet or not _on_terminal() or _screen.live is not None:
-        yield bar
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        TaskProgressColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}", style="dim"),
-    )
-    with Progress(*columns, transient=True, redirect_stdout=False, redirect_stderr=False, console=_console()) as live:
-        _screen.live = live
-        bar._task = live.add_task(label, total=total or None, completed=int(done), note="")
+    """A bar for work of `total` units (0: unknown), `done` of which were finished before."""
+    drawn = not _screen.quiet and on_terminal()
+    bar = Bar(label, total, unit, done=done, first=done, plain=not (drawn or _screen.quiet))
+    with ExitStack() as shown:
+        if drawn:
+            shown.enter_context(_drawn(bar))
+        bar.state()
+        # Work may last long before it moves on for the first time, and what it is should be seen by then.
+        first = threading.Timer(PLAIN_LINES[0], bar.tell)
+        first.daemon = True
+        first.start()
+        shown.callback(first.cancel)
         try:
             yield bar
-        finally:
-            _screen.live = None
+        except BaseException:
+            bar.end("stopped after")
+            raise
+        bar.end("took")
+
+
+def on_terminal() -> bool:
+    """Whether standard error is a terminal that can draw over its last line."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 
 def seconds(value: float) -> str:
@@ -146,14 +237,27 @@ def size(value: float) -> str:
     return f"{value:.1f} {units[0]}" if value < 99.5 else f"{value:.0f} {units[0]}"
 
 
-def _console() -> Any:
-    from rich.console import Console
+@contextmanager
+def _drawn(bar: Bar) -> Iterator[None]:
+    """The bar on the terminal, under those that are there."""
+    from puna.bars import Terminal
 
-    return Console(stderr=True)
+    if _screen.terminal is None:
+        _screen.terminal = Terminal()
+    _screen.terminal.add(bar)
+    try:
+        yield
+    finally:
+        if not _screen.terminal.remove(bar):
+            _screen.terminal = None
 
 
-def _on_terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+def _show(line: str) -> None:
+    if _screen.terminal is not None:
+        _screen.terminal.line(line)
+        return
+    with suppress(OSError, ValueError):  # closed, or a file on a full disk: the log has it
+        print(line, file=sys.stderr, flush=True)
 
 
 def _record(line: str) -> None:

@@ -17,13 +17,13 @@ from typing import Any
 from puna import recipe as recipes
 from puna import storage
 from puna.errors import InputError
+from puna.formats import PROGRESS, refuse_newer
 from puna.lines import Appender
 from puna.lock import GUARD, HELD, locked
-from puna.progress import configure
+from puna.progress import configure, failed
 from puna.recipe import Recipe
 from puna.storage import Place
 
-PROGRESS_FORMAT = 1
 OWN_FILES = ("run.lock", GUARD, HELD, "log.txt", "progress.json")  # what may stand before recipe.toml is written
 
 
@@ -40,9 +40,13 @@ class Run:
 
 @contextmanager
 def open_run(folder: Place, recipe: Recipe, *, take_over: bool = False) -> Iterator[Run]:
-    """Hold the run folder for writing: make it if need be, take its lock, write the resolved recipe, open its log."""
+    """Hold the run folder for writing: make it if need be, take its lock, write the resolved recipe, open its log.
+
+    Raises Newer, with nothing changed, when the folder holds files of a newer Puna.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError("a file stands where the run folder should be", where=str(folder), mend="use --out")
+    refuse_newer(folder)
     _refuse_another_recipe(folder, recipe)
     try:
         storage.make_folder(folder)
@@ -99,12 +103,15 @@ def _told(folder: Place) -> Iterator[None]:
     shown = folder / "progress.json"
 
     def show(state: Mapping[str, Any]) -> None:
-        mine = {"format": PROGRESS_FORMAT, "pid": os.getpid(), "host": socket.gethostname(), **state}
+        mine = {"format": PROGRESS.version, "pid": os.getpid(), "host": socket.gethostname(), **state}
         storage.show(shown, json.dumps(mine).encode())
 
     configure(log=log, state=show)
     try:
         yield
+    except BaseException as error:
+        failed(error, log.location)
+        raise
     finally:
         configure(log=None, state=None)
         storage.hide(shown)

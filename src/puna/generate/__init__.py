@@ -6,7 +6,6 @@ A model is a run folder, whose newest checkpoint is taken, or a checkpoint folde
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from puna import storage
 from puna import tokenizer as tokenizers

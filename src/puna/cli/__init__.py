@@ -1,0 +1,98 @@
+"""The `puna` command. A station is imported only when a command needs it, so that `--help` costs nothing.
+
+words.py has what commands share, road.py those from raw text to a model, recipes.py those that look at recipes, care.py
+those for runs and machine; completion.py answers shells, ending.py says how it all ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from puna.cli import care, completion, ending, recipes, road
+from puna.cli.words import epilog, show
+from puna.progress import result
+
+GROUPS = {
+    "From raw text to a model": ("run", "data", "tokenizer", "tokens", "train"),
+    "What came of it": ("generate", "report"),
+    "Care of runs": ("ls", "status", "clean"),
+    "Recipes and machine": ("recipe", "doctor", "completion"),
+}
+
+
+class ByTheRoad(TyperGroup):
+    """Shows the commands in groups, in the order in which one meets them."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for heading, names in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:10}", self.commands[name].get_short_help_str(66)) for name in names])
+
+
+app = typer.Typer(
+    name="puna",
+    cls=ByTheRoad,
+    help="Raise a LLaMA from raw text: public dumps go in, an evaluated, documented language model comes out.",
+    epilog=epilog("puna run laptop", "puna run --help"),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 110},
+    rich_markup_mode=None,
+)
+road.add_to(app)
+care.add_to(app)
+app.add_typer(recipes.app, name="recipe")
+app.command("completion", short_help="A script with which a shell completes puna's words.", epilog=completion.EPILOG)(
+    completion.script
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from puna import __version__
+
+        show(f"puna {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _puna(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=lambda asked: _version(asked), is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Run one command and end the process: 0 done, 1 the work failed, 2 wrong input, 130 interrupted and resumable."""
+    ending.open_streams()
+    signal.signal(signal.SIGTERM, _terminated)
+    # GNU's OpenMP threads wait for each other by spinning; beside another busy process that costs a third of the speed.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    try:
+        if completion.ASKED in os.environ:
+            result(completion.answer(get_command(app)), end="")
+            sys.exit(0)
+        # What a command returns is None; typer makes an interrupt inside one into the status 130.
+        status = app(standalone_mode=False) or 0
+        if status == ending.INTERRUPTED:
+            status = ending.told(KeyboardInterrupt())
+    except (Exception, KeyboardInterrupt) as error:
+        status = ending.told(error)
+    # What threads of libraries still hold is of no use to anybody, and waiting for it would look like a hang.
+    sys.exit(ending.close_streams(status))
+
+
+def _terminated(number: int, frame: FrameType | None) -> Any:
+    raise KeyboardInterrupt
