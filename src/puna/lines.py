@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -42,9 +44,13 @@ class Appender:
         self._cut_half_line()
 
     def line(self, text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace").replace(b"\n", b" ") + b"\n"
         with self._told():
             storage.border("before write", str(self.location))
-            self._file.write(text.encode("utf-8", "backslashreplace").replace(b"\n", b" ") + b"\n")
+            end = self._file.seek(0, io.SEEK_END)
+            if self._file.write(data) < len(data):  # a disk that fills up takes what it has room for
+                self._file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             storage.border("after write", str(self.location))
         if self._remote and time.monotonic() - self._uploaded > UPLOAD_EVERY:
             self.sync()

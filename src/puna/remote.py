@@ -72,6 +72,13 @@ def open_read(location: object) -> BinaryIO:
         return cast(BinaryIO, path.fs.open(path.path, "rb"))
 
 
+def read(location: object) -> bytes:
+    """All bytes of the object, in one request."""
+    with answers(location):
+        path = place(location)
+        return cast(bytes, path.fs.cat_file(path.path))
+
+
 def upload(source: Path | str, location: object) -> None:
     """Make the object of one local file, in one completed upload."""
     with answers(location, writing=True):
@@ -115,6 +122,17 @@ def stamp(location: object) -> str:
     return str(told.get("ETag") or told.get("etag") or told.get("mtime") or told.get("created") or told.get("updated"))
 
 
+def listing(folder: object, pattern: str) -> list[UPath]:
+    """The objects below a folder whose path from there matches `pattern`, without a request for each of them."""
+    with answers(folder):
+        root = place(folder)
+        if not any(sign in pattern for sign in "*?["):
+            return [path for path in [root / pattern] if path.is_file()]
+        found = root.fs.glob(f"{root.path.rstrip('/')}/{pattern}", detail=True)
+        inside = len(root.path.rstrip("/")) + 1
+        return [root / name[inside:] for name, told in found.items() if told["type"] == "file"]
+
+
 def tree(folder: object) -> dict[str, int]:
     """Bytes of every object below a folder, by its path from there."""
     with answers(folder):
@@ -128,18 +146,16 @@ def remove(location: object) -> None:
     """Remove an object, or all below a folder; nothing happens when there is none."""
     with answers(location):
         path = place(location)
-        if path.fs.isfile(path.path):
-            path.fs.rm_file(path.path)
-        elif path.fs.exists(path.path):
-            path.fs.rm(path.path, recursive=True)
+        found = path.fs.find(path.path)
+        if found:
+            path.fs.rm(found)
 
 
-def move(source: object, target: object) -> None:
-    """Copy and remove: killed between the two, both stand, and the same move ends it."""
-    with answers(target):
+def copy(source: object, target: object) -> None:
+    """Make the object `target` of the bytes of another one, within the store."""
+    with answers(target, writing=True):
         path, to = place(source), place(target)
         path.fs.cp_file(path.path, to.path)
-        path.fs.rm_file(path.path)
 
 
 def download(location: object, target: BinaryIO) -> None:

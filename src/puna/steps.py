@@ -15,12 +15,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from puna import records, storage
+from puna import records, space, storage
 from puna.engine import map_tasks
+from puna.errors import InputError
+from puna.formats import RECORD, Newer
 from puna.progress import say, seconds
-from puna.records import FORMAT, Record
+from puna.records import Record
+from puna.space import Need
 from puna.storage import Place
 
+FINGERPRINTED = 1  # what a fingerprint is the digest of; with another number every run would be done again
 T = TypeVar("T")
 
 
@@ -34,7 +38,11 @@ class Step:
     outputs: tuple[str, ...]
     needs: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
-    version: int = 1  # raised when the code of the step comes to give other bytes for the same values
+    version: int = 1  # raised when the code comes to give other bytes for the same values; the same for every source
+    reads: bool = True
+    """False: its work reads the records of what it needs, never the files, so what was cleaned away is not missed."""
+    space: Callable[[Context], Need] | None = None
+    """What it writes at most, from what the steps before recorded; None: little, whatever the data."""
 
 
 @dataclass
@@ -93,7 +101,7 @@ def run_steps(
     def again(name: str) -> None:
         """Do a step whose files were cleaned away, after those that it needs in turn."""
         if records.wanting(done[name]):
-            for need in by_name[name].needs:
+            for need in by_name[name].needs if by_name[name].reads else ():
                 again(need)
             say(f"{name}: done again, since its files were cleaned away")
             done[name] = _do(folder, by_name[name], _fingerprint(by_name[name], done), workers, done)
@@ -101,11 +109,27 @@ def run_steps(
     for step in _needed(steps, targets):
         found = _found(folder, step, _fingerprint(step, done), done, verify)
         if found is None:
-            for need in step.needs:
+            for need in step.needs if step.reads else ():
                 again(need)
             found = _do(folder, step, _fingerprint(step, done), workers, done)
         done[step.name] = found
     return done
+
+
+def refuse_newer(folder: Place, steps: Sequence[Step]) -> None:
+    """Raise Newer when a newer Puna has worked in the folder: on a step that this one does not have, or by a later
+    version of one. Called before anything is changed, so that nothing of it is set aside or made again."""
+    versions = {step.name.partition(".")[0]: step.version for step in steps}
+    for path in storage.listing(folder / "records", "*.json"):
+        try:
+            record = storage.read_json(path)
+            name, found = str(record["step"]).partition(".")[0], int(record.get("version", 1))
+        except (InputError, LookupError, TypeError, ValueError, AttributeError):
+            continue  # a damaged record is none
+        if name not in versions:
+            raise Newer("record", path, f"of the step {name}, which this one does not have")
+        if found > versions[name]:
+            raise Newer("record", path, f"version {found} of the step {name}, this one has {versions[name]}")
 
 
 def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Record], verify: bool) -> Record | None:
@@ -114,12 +138,12 @@ def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Recor
     if record is not None and record["fingerprint"] == fingerprint:
         problem = records.damaged(folder, record, verify)
         # A run killed while it moved this step's files away for another value left some of them in superseded/.
-        if problem and records.bring_back(folder, step.name, fingerprint):
+        if problem and records.bring_back(folder, step.name, fingerprint, step.version):
             records.end(folder, record)
             problem = records.damaged(folder, record, verify)
         if problem:
             say(f"{step.name}: {problem}; done again")
-            records.forget(folder, step.name, fingerprint)
+            records.forget(folder, step.name, fingerprint, step.version)
             return None
         records.ended(folder, step.name)
         return record
@@ -129,21 +153,26 @@ def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Recor
         say(f"{step.name}: done again, since {why}")
     own = [pattern for pattern in step.outputs if "{work}" not in pattern]
     records.set_aside(folder, step.name, fingerprint, _files(folder, own))
-    if not records.bring_back(folder, step.name, fingerprint):
+    if not records.bring_back(folder, step.name, fingerprint, step.version):
         return None
     record = records.of_step(folder, step.name)
     if record is None or record["fingerprint"] != fingerprint or records.damaged(folder, record, verify):
-        records.forget(folder, step.name, fingerprint)
+        records.forget(folder, step.name, fingerprint, step.version)
         return None
     say(f"{step.name}: what an earlier run made with these values is taken up again")
     return record
 
 
 def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping[str, Record]) -> Record:
-    records.begin(folder, step.name, fingerprint)
     context = Context(folder, step.name, fingerprint, workers, done)
+    _foresee(step, context)
+    records.begin(folder, step.name, fingerprint, step.version)
     start = time.monotonic()
-    counts = step.work(context)
+    try:
+        counts = step.work(context)
+    except Exception as error:
+        error.add_note(f"the step was {step.name}")
+        raise
     work = records.work(step.name, fingerprint)
     outputs = {
         storage.below(path, folder): {
@@ -151,12 +180,13 @@ def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping
             "modified": storage.stamp(path),
             "digest": storage.digest(path),
         }
-        for path in _files(folder, [pattern.replace("{work}", work) for pattern in step.outputs])
+        for path in _made(step, context)
     }
+    work = records.work(step.name, fingerprint)
     # Without the fingerprint in their names, equal outputs are equal, and the change of a value can end here.
     made = sorted([name.replace(work, "{work}", 1), known["digest"]] for name, known in outputs.items())
     record = {
-        "format": FORMAT,
+        "format": RECORD.version,
         "step": step.name,
         "version": step.version,
         "fingerprint": fingerprint,
@@ -170,6 +200,22 @@ def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping
     records.end(folder, record)
     say(f"{step.name}: done in {seconds(time.monotonic() - start)}")
     return record
+
+
+def _foresee(step: Step, context: Context) -> None:
+    """PunaError before a step that the disk cannot hold. What it wrote until it was interrupted lies there already."""
+    there = 0
+    if not storage.is_remote(context.folder):
+        found = {str(path): storage.size(path) for path in _made(step, context)}
+        found |= {str(context.scratch / name): size for name, size in storage.tree(context.scratch).items()}
+        there = sum(found.values())
+    need = step.space(context) if step.space else space.small()
+    space.check(context.folder, step.name, need, there=there)
+
+
+def _made(step: Step, context: Context) -> list[Place]:
+    work = records.work(step.name, context.fingerprint)
+    return _files(context.folder, [pattern.replace("{work}", work) for pattern in step.outputs])
 
 
 def _drop_strangers(folder: Place, names: set[str]) -> None:
@@ -203,7 +249,7 @@ def _needed(steps: Sequence[Step], targets: Sequence[str] | None) -> list[Step]:
 
 def _fingerprint(step: Step, done: Mapping[str, Record]) -> str:
     inputs = {need: done[need]["produced"] for need in step.needs}
-    value = [FORMAT, step.name, step.version, records.plain(step.values), inputs]
+    value = [FINGERPRINTED, step.name, step.version, records.plain(step.values), inputs]
     return storage.digest_bytes(records.as_bytes(value)).removeprefix("xxh3:")
 
 
@@ -214,7 +260,7 @@ def _run_task(
     start = time.monotonic()
     result: Mapping[str, Any] = records.plain(function(task, scratch))
     sizes = {file: storage.size(folder / file) for file in result.get("files", ())}
-    record = {"format": FORMAT, "result": result, "sizes": sizes, "seconds": time.monotonic() - start}
+    record = {"format": RECORD.version, "result": result, "sizes": sizes, "seconds": time.monotonic() - start}
     storage.write_json(scratch / f"{name}.json", record)
     return result
 

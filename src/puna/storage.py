@@ -97,6 +97,8 @@ def write_json(location: Location, value: Any) -> None:
 
 
 def read(location: Location) -> bytes:
+    if is_remote(location):
+        return remote.read(location)
     with open_read(location) as file:
         return file.read()
 
@@ -174,9 +176,10 @@ def create_folder(location: Place, *, last: str = "") -> Iterator[Path]:
 def claim(location: Place, data: bytes) -> bool:
     """Create `location` with `data` unless it exists: True for the one process that made it."""
     if is_remote(location):
-        border("before write", str(location))
-        made = remote.claim(location, data)
-        border("after write", str(location))
+        with telling_denial(location):
+            border("before write", str(location))
+            made = remote.claim(location, data)
+            border("after write", str(location))
         return made
     location = _local(location)
     temporary = _aside(location)
@@ -226,8 +229,11 @@ def stamp(location: Location) -> int | str:
 
 def listing(folder: Location, pattern: str = "*") -> list[Place]:
     """The files below a folder whose path from there matches `pattern`, sorted; temporary names are left out."""
-    with remote.answers(folder) if is_remote(folder) else contextlib.nullcontext():
-        found: list[Place] = [path for path in place(folder).glob(pattern) if path.is_file()]
+    found: list[Place]
+    if is_remote(folder):
+        found = [*remote.listing(folder, pattern)]
+    else:
+        found = [path for path in _local(folder).glob(pattern) if path.is_file()]
     return sorted((path for path in found if not path.name.startswith(TEMPORARY)), key=str)
 
 
@@ -254,26 +260,24 @@ def tree(folder: Location) -> dict[str, int]:
 
 def remove(location: Location) -> None:
     """Remove a file or a folder with all it holds; nothing happens when there is none. A local folder goes at once."""
-    border("before remove", str(location))
-    if is_remote(location):
-        remote.remove(location)
-        return
-    path = _local(location)
-    with telling_denial(path):
-        if path.is_dir() and not path.is_symlink():
-            if not path.name.startswith(TEMPORARY):
-                path = path.rename(_aside(path))
-            shutil.rmtree(path)
+    with telling_denial(location):
+        border("before remove", str(location))
+        if is_remote(location):
+            remote.remove(location)
         else:
-            path.unlink(missing_ok=True)
+            _remove_local(_local(location))
+        border("after remove", str(location))
 
 
 def move(source: Place, target: Place) -> None:
-    """Rename a file or folder within one file system, both folders synced; on an object store one file, copied."""
+    """Rename a file or folder within one file system, both folders synced. On an object store: copy one file, and
+    remove it; killed between, both stand, and the same move ends it."""
     if is_remote(target):
-        border("before rename", str(target))
-        remote.move(source, target)
-        border("after rename", str(target))
+        with telling_denial(target):
+            border("before write", str(target))
+            remote.copy(source, target)
+            border("after write", str(target))
+        remove(source)
         return
     source, target = _local(source), _local(target)
     with telling_denial(target):
@@ -353,9 +357,10 @@ def _remote_create_folder(location: Location, last: str) -> Iterator[Path]:
 
 def upload(file: Path, location: Location) -> None:
     """Make the object of a local file."""
-    border("before write", str(location))
-    remote.upload(file, location)
-    border("after write", str(location))
+    with telling_denial(location):
+        border("before write", str(location))
+        remote.upload(file, location)
+        border("after write", str(location))
 
 
 def sync(file: Any, location: Location) -> None:
@@ -373,6 +378,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _remove_local(path: Path) -> None:
+    """A folder goes in one step, by a rename to a name that nobody reads; a kill behind it leaves work for `sweep`."""
+    if path.is_dir() and not path.is_symlink():
+        if not path.name.startswith(TEMPORARY):
+            path = path.rename(_aside(path))
+            border("after rename", str(path))
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _rename(source: Path, target: Path) -> None:

@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from puna import recipe as recipes
-from puna import storage
+from puna import space, storage
 from puna.data import pipeline
 from puna.data.pipeline import Located
 from puna.data.sources import locate
 from puna.engine import usable_cpus
 from puna.errors import InputError, PunaError
 from puna.last_screen import last_screen
-from puna.progress import say
+from puna.progress import say, size
 from puna.recipe import Recipe
-from puna.records import of_step
+from puna.records import of_step, read_records
 from puna.run import open_run, read_recipe
-from puna.steps import Context, Step, run_steps
+from puna.space import Need
+from puna.steps import Context, Step, refuse_newer, run_steps
 from puna.storage import Place
 from puna.tokens import steps as token_steps
-from puna.train.compiler import compiler
+from puna.train.compiler import compiler, name_torch_without_spaces
 
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
 
@@ -44,19 +45,36 @@ class Options:
 
 def work(name: str, overrides: Sequence[str], out: str | None, target: str | None, options: Options) -> str:
     """Do the steps of a recipe up to `target` (None: all) in its run folder; return the last screen."""
+    name_torch_without_spaces()
     recipe = recipes.load(_for_this_machine(name), overrides)
     _refuse_impossible(recipe, options)
     folder = storage.place(out) if out else Path("runs") / recipe.name
     inputs = locate_inputs(recipe, folder)
     workers = options.workers or usable_cpus()
+    steps = build(recipe, inputs, options)
+    refuse_newer(folder, steps)
+    space.check(folder, "a run folder", space.BEGUN)
     with open_run(folder, recipe, take_over=options.take_over) as run:
         say(f"{recipe.name}: into {folder}, {workers} data workers")
-        steps = build(recipe, inputs, options)
+        _foretell(recipe, inputs, run.folder, target)
         records = run_steps(run.folder, steps, workers=workers, verify=options.verify, targets=targets(steps, target))
-        bad = pipeline.bad_share(records, recipe)
-    if bad:
-        raise PunaError("; ".join(bad), mend="mend the input, or raise data.max_bad_share")
+        if bad := pipeline.bad_share(records, recipe):
+            raise PunaError("; ".join(bad), mend="mend the input, or raise data.max_bad_share")
     return last_screen(folder, target)
+
+
+def _foretell(recipe: Recipe, inputs: Mapping[str, Located], folder: Place, station: str | None) -> None:
+    """Before the first step: what the whole run may take of the disk, and whether that is there. A guess refuses
+    nothing; each step does, when it knows more."""
+    if read_records(folder):
+        return
+    raw = {name: pipeline.raw_bytes(recipe.sources[name], located) for name, located in inputs.items()}
+    parts = space.whole(recipe, raw, station)
+    total, there = sum(parts.values()), space.free(folder)
+    told = ", ".join(f"{part} {size(parts[part])}" for part in sorted(parts, key=parts.__getitem__, reverse=True))
+    say(f"  up to about {size(total)} of disk: {told}")
+    if there is not None and there < total:
+        say(f"  only {size(there)} are free there, so it may have to stop on the way; free more, or use --out")
 
 
 def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> list[Step]:
@@ -81,6 +99,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> li
             ("checkpoints/*/*", "metrics.jsonl", "machine.json"),
             ("mixture",),
             {"model": made["model"], "train": _of_the_result(made["train"]), "seed": recipe.seed},
+            space=partial(_train_space, recipe),
         ),
         Step(
             "evaluate",
@@ -88,10 +107,21 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> li
             ("evaluations/heldout.json",),
             ("train", "baselines"),
             {"context": evaluate["context"], "stride": evaluate["stride"]},
+            space=partial(_model_space, recipe),
         ),
-        Step("samples", partial(_samples, recipe), ("evaluations/samples.json",), ("train",), made["samples"]),
+        Step(
+            "samples",
+            partial(_samples, recipe),
+            ("evaluations/samples.json",),
+            ("train",),
+            made["samples"],
+            space=partial(_model_space, recipe),
+        ),
     ]
-    return [*graph, Step("report", _report, ("report.html",), tuple(step.name for step in graph), {"recipe": made})]
+    return [
+        *graph,
+        Step("report", _report, ("report.html",), tuple(step.name for step in graph), {"recipe": made}, reads=False),
+    ]
 
 
 def targets(steps: Sequence[Step], station: str | None) -> list[str] | None:
@@ -153,6 +183,16 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
     digests = [storage.digest(last / name) for name in ("model.safetensors", "config.json")]
     context.produced = storage.digest_bytes("".join(digests).encode())
     return done
+
+
+def _train_space(recipe: Recipe, context: Context) -> Need:
+    sizes = (context.records[step]["outputs"] for step in context.records if step.startswith("tokens."))
+    tokens = sum(output["size"] for outputs in sizes for output in outputs.values())
+    return space.training(recipe, context.counts("tokenizer")["pieces"], context.counts("mixture")["steps"], tokens)
+
+
+def _model_space(recipe: Recipe, context: Context) -> Need:
+    return space.small(read=4 * recipe.model.parameters(context.counts("tokenizer")["pieces"]))
 
 
 def _evaluate(recipe: Recipe, context: Context) -> Mapping[str, Any]:
