@@ -287,7 +287,8 @@ def test_no_step_takes_more_than_it_foresaw(disk: Disk, proved: Callable[[str], 
     assert foreseen.keys() >= steps.keys()
     taken = {step: highest[step] - foreseen[step][1] for step in steps}
     for step, real in taken.items():
-        assert real <= foreseen[step][0], step
+        # What is small hides in the floor; what is not must be foreseen without it.
+        assert real <= foreseen[step][0] - (space.FLOOR if real > 300_000 else 0), step
     closest = max(steps, key=lambda step: taken[step] / foreseen[step][0])
     proved(f"disk: {len(steps)} steps foreseen, {closest} used {taken[closest] / foreseen[closest][0]:.0%} of it")
 

@@ -302,8 +302,11 @@ def show(location: Place, data: bytes) -> None:
             remote.put(location, data)
         else:
             temporary = _aside(_local(location))
-            temporary.write_bytes(data)
-            temporary.replace(_local(location))
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(_local(location))
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 def hide(location: Place) -> None:
