@@ -1,6 +1,7 @@
 # make run     raise a small LLaMA from raw text and show the result
 # make test    the tests a newcomer runs (under ten minutes)
-# make prove   the slow proofs: kills, sweeps, whole runs
+# make prove   the slow proofs: kills, sweeps, whole runs (with make test under 45 minutes)
+#              Both end with what they proved, promise by promise: docs/promises.md
 # make check   ruff and the type checker
 #
 # Each sets up .venv first, with pip and its own settings. On Linux pip takes torch's CUDA build (several GB) unless

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["promises"]
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def _lacking(reason: str) -> None:
+    """Skip the test, or fail it where samples are required (PUNA_REQUIRE_SAMPLES=1, as in `.ci/run`)."""
+    if os.environ.get("PUNA_REQUIRE_SAMPLES", "") not in ("", "0"):
+        pytest.fail(f"{reason} (PUNA_REQUIRE_SAMPLES is set)", pytrace=False)
+    pytest.skip(reason)
 
 
 def _samples(variable: str, folder: str) -> Path:
     path = Path(os.environ.get(variable) or SHARED / folder)
-    if not path.is_dir():
-        pytest.skip(f"no real samples at {path}: set {variable} to a folder that holds them")
+    if not path.is_dir() or not any(path.iterdir()):
+        _lacking(f"no real samples at {path}: set {variable} to a folder that holds them")
     return path
 
 
@@ -27,3 +37,11 @@ def samples() -> Path:
 def bench() -> Path:
     """Real benchmark items (PUNA_BENCH)."""
     return _samples("PUNA_BENCH", "bench")
+
+
+@pytest.fixture(scope="session")
+def sample_packages() -> None:
+    """For tests that read a package of the extra `sample`."""
+    for name in ("gensim", "sympy", "networkx"):
+        if not list(metadata.distributions(name=name)):
+            _lacking(f"{name} is not installed: pip install '.[sample]'")

@@ -7,23 +7,24 @@ protocol promises.
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 BUCKET = "bucket"
 
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """A running server with one empty bucket."""
+    """A running server with one bucket. Its methods ask it as any client does, over HTTP, but not by way of Puna."""
 
     address: str
 
@@ -41,26 +42,39 @@ class ObjectStore:
             "NO_PROXY": "127.0.0.1",
         }
 
-    def make_bucket(self) -> None:
-        import boto3
-
-        keys = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing", "region_name": "us-east-1"}
-        boto3.client("s3", endpoint_url=self.address, **keys).create_bucket(Bucket=BUCKET)
-
     def url(self, name: str) -> str:
         """s3://BUCKET/NAME."""
         return f"s3://{BUCKET}/{name}"
 
+    def listing(self, name: str) -> dict[str, str]:
+        """The MD5 of every object below NAME, by its key from there."""
+        found: dict[str, str] = {}
+        for page in _client(self.address).get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{name}/"):
+            for entry in page.get("Contents", ()):
+                found[entry["Key"].removeprefix(f"{name}/")] = entry["ETag"].strip('"')
+        return found
+
+    def read(self, name: str) -> bytes:
+        return bytes(_client(self.address).get_object(Bucket=BUCKET, Key=name)["Body"].read())
+
+    def remove(self, name: str) -> None:
+        """Remove every object below NAME."""
+        keys = [{"Key": f"{name}/{key}"} for key in self.listing(name)]
+        for first in range(0, len(keys), 1000):
+            _client(self.address).delete_objects(Bucket=BUCKET, Delete={"Objects": keys[first : first + 1000]})
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy every object below `source` to below `target`."""
+        for key in self.listing(source):
+            of = {"Bucket": BUCKET, "Key": f"{source}/{key}"}
+            _client(self.address).copy_object(Bucket=BUCKET, Key=f"{target}/{key}", CopySource=of)
+
     def download(self, name: str, folder: Path) -> None:
         """Every object below NAME as a file in `folder`."""
-        import boto3
-
-        client = boto3.client("s3", endpoint_url=self.address)
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{name}/"):
-            for entry in page.get("Contents", ()):
-                target = folder / entry["Key"].removeprefix(f"{name}/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                client.download_file(BUCKET, entry["Key"], str(target))
+        for key in self.listing(name):
+            target = folder / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.read(f"{name}/{key}"))
 
 
 @contextmanager
@@ -73,35 +87,67 @@ def serving() -> Iterator[ObjectStore]:
         port = process.stdout.readline().strip()
         assert port, f"the server ended with status {process.wait()}; what it said stands above"
         try:
-            store = ObjectStore(f"http://127.0.0.1:{port}")
-            store.make_bucket()
-            yield store
+            yield ObjectStore(f"http://127.0.0.1:{port}")
         finally:
             process.stdin.close()
 
 
-def _serve() -> None:
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
+@cache
+def _client(address: str) -> Any:
+    import boto3
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    WSGIRequestHandler.protocol_version = "HTTP/1.1"  # clients keep a connection open
-    served = _one_at_a_time(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, served, threaded=True)
+    keys = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing", "region_name": "us-east-1"}
+    return boto3.client("s3", endpoint_url=address, **keys)
+
+
+def _serve() -> None:
+    from moto.moto_server.werkzeug_app import create_backend_app
+
+    # The application for S3 alone: moto takes longer to find out what a request is for than to answer it.
+    _Request.application = create_backend_app("s3")
+    made = _Request.application.test_client().put(f"/{BUCKET}")
+    assert made.status_code == 200, made.text
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Request)
+    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()  # until the process that started this one closes it or ends
     os._exit(0)
 
 
-def _one_at_a_time(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    lock = threading.Lock()
+class _Request(BaseHTTPRequestHandler):
+    """The requests of one connection, which stays open; moto's own server closes it after each."""
 
-    def served(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        with lock:
-            return list(application(environment, start))
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    application: ClassVar[Any]
+    one_at_a_time: ClassVar[threading.Lock] = threading.Lock()
 
-    return served
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        data = self.rfile.read(length)
+        with self.one_at_a_time:
+            answer = self.application.test_client().open(
+                self.path,
+                method=self.command,
+                headers=list(self.headers.items()),
+                data=data,
+                base_url=f"http://{self.headers['Host']}",
+            )
+        body = answer.data
+        told = answer.headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
+        self.send_response_only(answer.status_code)
+        for name, value in answer.headers.items():
+            if name.lower() not in ("content-length", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", told)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: what is asked is the tests' own matter."""
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def one_at_a_time(model: Llama, ids: np.ndarray, context: int, stride: int) -> f
     return nats
 
 
+@pytest.mark.promise("twins")
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=5),
     windows=st.sampled_from([(16, 8), (16, 16), (16, 1), (7, 3), (1, 1), (5, 4)]),

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from care_run import begin, hold
+from care_run import begin, hold, home, run
 from puna import lock, storage
 from puna.care import clean, listing, status
 from puna.errors import InputError
 
-pytest_plugins = ["care_run"]
+__all__ = ["home", "run"]  # fixtures
 
 
 def _progress(run: Path, **more: object) -> None:
@@ -46,6 +46,7 @@ def test_a_finished_run_is_listed_with_its_quality_beside_the_best_baseline(run:
 def test_the_list_fits_80_columns(run: Path) -> None:
     shutil.copytree(run, run.parent / "a run with another and longer name")
     (run.parent / "broken").mkdir()
+    (run.parent / "broken" / "log.txt").touch()
     (run.parent / "broken" / "recipe.toml").write_text("name = 'broken'\n[modell]\ndim = 3\n")
     text = listing.table(run.parent, listing.listed(run.parent))
     assert all(len(line) <= 80 for line in text.splitlines()[:-2])
@@ -69,6 +70,7 @@ def test_runs_are_found_below_a_folder_behind_a_link_and_when_named_themselves(r
     (root / "linked").symlink_to(run)
     (root / "round").symlink_to(root)
     (root / "gone").symlink_to(root / "nowhere")
+    (root / "recipe.toml").touch()
     assert set(_listed(root)) == {"one/two/deep", "linked"}
     assert set(_listed(run)) == {"tiny"}
 
@@ -87,11 +89,12 @@ def test_a_damaged_run_does_not_hide_the_others(run: Path) -> None:
         (root / "bad files" / name).write_bytes(b'{"step": "x", "loss": []}\n[]\n\xff\n{"a":')
     Path(os.fsdecode(os.fsencode(root / "strange name") + b"/work/\xff\xfe")).touch()
     (root / "empty" / "records").mkdir(parents=True)
+    shutil.copytree(root / "bad records" / "records", root / "records alone" / "records")
     lines = _listed(root)
     states = {name: line.state for name, line in lines.items()}
     assert states == {
         "tiny": "done", "no recipe": "broken", "no text": "broken", "bad records": "stopped", "newer": "newer",
-        "bad files": "done", "strange name": "done", "empty": "broken",
+        "bad files": "done", "strange name": "done", "records alone": "broken",
     }  # fmt: skip
     assert lines["no recipe"].said == "recipe.toml is missing"
     assert "puna recipe show RECIPE" in status.status(root / "no text").as_text()

@@ -48,6 +48,7 @@ def test_of_equal_texts_the_smallest_id_stays_whatever_the_shards(
     assert _kept(folder, [documents[:cut], documents[cut:]], partitions) == expected
 
 
+@pytest.mark.promise("formats")
 def test_a_damaged_exchange_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "0.hashes"
     exact.write_hashes(path, [("0" * 32, "text")], 2)
@@ -83,24 +84,28 @@ def _slow_grams(text: str, n: int) -> list[int]:
     return found
 
 
+@pytest.mark.promise("twins")
 @given(st.text(st.sampled_from("ab é,.\nÀ_1"), max_size=60), st.integers(1, 6))
 @settings(deadline=None)
 def test_gram_hashes_agree_with_their_readable_twin(text: str, n: int) -> None:
     assert gram_hashes(text, n).tolist() == _slow_grams(text, n)
 
 
+@pytest.mark.promise("honest")
 def test_the_shared_part_is_counted_over_distinct_grams() -> None:
     known = known_grams(["one two three four five", "six"], 3)
     assert shared_part(gram_hashes("one two three nine ten", 3), known) == pytest.approx(1 / 3)
     assert overlaps(["One, two: THREE", "something else entirely", ""], known, 3).tolist() == [1.0, 0.0, 0.0]
 
 
+@pytest.mark.promise("honest")
 def test_the_choice_of_held_out_groups_depends_on_seed_source_and_group_alone() -> None:
     def chosen(seed: int, source: str) -> set[int]:
         return {g for g in range(2000) if is_held_out(source, str(g), share=0.1, groups=(), seed=seed)}
 
-    assert chosen(1, "wikipedia") == chosen(1, "wikipedia")
-    assert chosen(1, "wikipedia") != chosen(2, "wikipedia") != chosen(2, "github")
+    # Part of the format: what was held out once is held out by every version.
+    assert sorted(chosen(1, "wikipedia"))[:12] == [30, 34, 63, 70, 73, 79, 81, 93, 95, 97, 114, 116]
+    assert len({frozenset(chosen(*key)) for key in ((1, "wikipedia"), (2, "wikipedia"), (1, "github"))}) == 3
     assert 140 < len(chosen(1, "wikipedia")) < 260
     assert is_held_out("github", "fsspec", share=0.0, groups=["fsspec"], seed=1)
     assert not is_held_out("github", "numpy", share=1.0, groups=["fsspec"], seed=1)

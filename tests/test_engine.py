@@ -36,6 +36,7 @@ def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
     assert results == [(task, task * task) for task in tasks]
 
 
+@pytest.mark.promise("house")
 def test_workers_start_without_what_the_parent_has_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     import types
 
@@ -43,11 +44,13 @@ def test_workers_start_without_what_the_parent_has_imported(monkeypatch: pytest.
     assert not any(torch for _, (_, torch) in map_tasks(_square, [1, 2, 3], workers=2, label="squares"))
 
 
+@pytest.mark.promise("errors")
 def test_an_exception_of_a_task_reaches_the_caller() -> None:
     with pytest.raises(PunaError, match="task 0: bad"):
         list(map_tasks(_raise, [0, 1], workers=2, label="raising"))
 
 
+@pytest.mark.promise("errors")
 def test_a_killed_worker_is_one_line_with_the_mend() -> None:
     with pytest.raises(PunaError, match="a worker process was killed; most often memory ran out"):
         list(map_tasks(_die, [0, 1], workers=2, label="dying"))
@@ -64,6 +67,7 @@ else:  # a worker, which imports this file before anything of the engine runs in
 """
 
 
+@pytest.mark.promise("resume")
 def test_an_interrupt_does_not_reach_workers_even_while_they_start(tmp_path: Path) -> None:
     (tmp_path / "engine_task.py").write_text("def double(task):\n    return 2 * task\n")
     (tmp_path / "main.py").write_text(INTERRUPTED)
@@ -72,6 +76,7 @@ def test_an_interrupt_does_not_reach_workers_even_while_they_start(tmp_path: Pat
     assert done.stdout == "[2, 4, 6]\n"
 
 
+@pytest.mark.promise("resume")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_while_a_worker_is_started_comes_after_it(number: int) -> None:
     def stop(number: int, frame: object) -> None:
@@ -99,6 +104,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.promise("resume")
 def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "engine_task.py").write_text(
         "import os, time\nfrom pathlib import Path\n\n\ndef forever(task):\n"
@@ -107,14 +113,15 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(SLEEPS)
     command = [sys.executable, str(tmp_path / "main.py"), str(tmp_path), str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as parent:
-        pids = [_written(tmp_path / name) for name in ("a", "b")]
+        pids = [_written(tmp_path / name, parent) for name in ("a", "b")]
         parent.kill()
         parent.wait()
         _, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=30)
         assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def _written(path: Path) -> int:
+def _written(path: Path, writer: subprocess.Popen[bytes]) -> int:
     while not (path.exists() and path.read_text()):
+        assert writer.poll() is None, "it ended before its workers began"
         time.sleep(0.02)
     return int(path.read_text())

@@ -94,6 +94,7 @@ def test_files_are_kept_with_their_origin_and_each_rule_is_counted(site: Path) -
     assert "# été\n" in latin.text
 
 
+@pytest.mark.promise("order")
 def test_tasks_of_any_size_give_the_same_documents_in_the_same_order(site: Path) -> None:
     install(site, "mine", {f"mine/{n}.py": f"# {n}\n{CODE}" for n in range(9)}, License_Expression="MIT")
     assert records("package:mine", task_size=1) == records("package:mine") == records("package:mine", task_size=500)

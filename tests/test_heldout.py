@@ -115,10 +115,12 @@ def test_compressors_see_the_texts_joined_by_a_newline(run: Path, small: recipe.
             assert found == pytest.approx([8 * size / result["bytes"][source] for size in sizes])
 
 
+@pytest.mark.promise("order")
 def test_two_workers_measure_what_one_does(run: Path, small: recipe.Recipe) -> None:
     assert baselines(run, small, workers=2) == baselines(run, small)
 
 
+@pytest.mark.promise("house")
 def test_baselines_load_no_torch(run: Path, small: recipe.Recipe) -> None:
     code = (
         "import sys; from pathlib import Path; from puna import recipe; from puna.evaluate.heldout import baselines;"
@@ -160,6 +162,23 @@ def test_a_model_that_knows_nothing_measures_uniform(run: Path, small: recipe.Re
         assert row["model"] == pytest.approx(row["uniform"], rel=1e-5)
         assert {name: value for name, value in row.items() if name != "model"} == before["bits_per_byte"][source]
     assert all(result[key] == before[key] for key in ("bytes", "documents", "tokens"))
+
+
+def test_the_model_is_scored_with_the_context_and_stride_that_are_written_beside_it(
+    run: Path, small: recipe.Recipe
+) -> None:
+    from puna.model.bits import bits
+    from puna.model.weights import load_checkpoint
+
+    baselines(run, small)
+    _write_checkpoint(run, small, knows=8)
+    result = evaluate(run, small)
+    model = load_checkpoint(run / "checkpoints" / "step-000010")
+    encoding = tokenizer.load(run / "tokenizer" / "tokenizer.model")
+    ids = [np.array([encoding.bos, *encoding.encode(text), encoding.eos]) for text in HELD["wikipedia"]]
+    found = result["bits_per_byte"]["wikipedia"]["model"] * result["bytes"]["wikipedia"] * math.log(2)
+    assert found == pytest.approx(bits(model, ids, result["context"], result["stride"]).nats.sum(), rel=1e-5)
+    assert found != pytest.approx(bits(model, ids, result["context"], result["context"]).nats.sum(), rel=1e-4)
 
 
 def test_baselines_of_other_held_out_text_are_refused(run: Path, small: recipe.Recipe) -> None:
@@ -207,8 +226,8 @@ def _write(location: Path, source: str, texts: Sequence[str]) -> None:
     write_documents(location, documents)
 
 
-def _write_checkpoint(run: Path, small: recipe.Recipe) -> None:
-    """A checkpoint whose output layer is zero: every piece is as likely as any other."""
+def _write_checkpoint(run: Path, small: recipe.Recipe, knows: float = 0) -> None:
+    """A checkpoint of first weights times `knows`; at 0 every piece is as likely as any other."""
     import torch
 
     from puna.model.config import ModelConfig
@@ -216,7 +235,8 @@ def _write_checkpoint(run: Path, small: recipe.Recipe) -> None:
 
     config = ModelConfig.from_recipe(small, tokenizer.load(run / "tokenizer" / "tokenizer.model").vocabulary)
     state = {name: torch.from_numpy(np.asarray(initial(config, name, seed=1))) for name in shapes(config)}
-    state["output.weight"].zero_()
+    for tensor in state.values():
+        tensor *= knows
     folder = run / "checkpoints" / "step-000010"
     write_model(folder, config, state)
     storage.write_json(folder / "checkpoint.json", {"format": 1, "files": {}})

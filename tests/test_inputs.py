@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -52,6 +51,7 @@ def test_files_folders_and_globs_are_named_from_their_root(dumps: Path) -> None:
     assert one.digest == storage.digest(one.location)
 
 
+@pytest.mark.promise("order")
 def test_the_order_of_the_recipe_and_the_place_of_the_folder_do_not_matter(
     dumps: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +70,7 @@ def test_object_stores_are_listed_like_folders() -> None:
     assert (one.dump, one.size) == ("enwiki.xml", 12)
 
 
+@pytest.mark.promise("errors")
 def test_what_is_missing_or_twice_there_is_said_in_one_line(dumps: Path) -> None:
     cases = {
         str(dumps / "nothing.xml"): "nothing.xml: no such input; check the name",
@@ -86,6 +87,7 @@ def test_what_is_missing_or_twice_there_is_said_in_one_line(dumps: Path) -> None
         wikipedia(dumps / "enwiki.xml", dumps / "2022" / "enwiki.xml")
 
 
+@pytest.mark.promise("errors")
 def test_a_missing_package_of_the_sample_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", [])
     for name in ("gensim", "networkx", "sympy"):
@@ -93,9 +95,8 @@ def test_a_missing_package_of_the_sample_names_the_extra(monkeypatch: pytest.Mon
             github(f"package:{name}")
 
 
+@pytest.mark.usefixtures("sample_packages")
 def test_a_dump_inside_a_package_is_located() -> None:
-    if not list(metadata.distributions(name="gensim")):
-        pytest.skip("the extra `sample` is not installed")
     (one,) = wikipedia(f"package:gensim/test/test_data/{DUMP}")
     assert one.declared == f"package:gensim/test/test_data/{DUMP}"
     assert one.dump == DUMP
@@ -135,11 +136,13 @@ def test_a_build_for_other_hardware_is_the_same_dump(tmp_path: Path, monkeypatch
     assert again.digest != before
 
 
+@pytest.mark.promise("errors")
 def test_overlapping_parts_of_a_package_are_refused() -> None:
     with pytest.raises(InputError, match="both hold fsspec/implementations/"):
         github("package:fsspec", "package:fsspec/implementations")
 
 
+@pytest.mark.promise("errors")
 def test_sources_and_kinds_of_input_that_are_not_read_yet_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="source arxiv: this version reads wikipedia and github"):
         locate("arxiv", Source.model_validate({"inputs": ["x"], "share": 1}))

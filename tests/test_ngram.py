@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -88,6 +89,7 @@ documents_of_pieces = st.lists(st.lists(st.sampled_from([0, 3, 4, 5, 6, 7]), max
 orders = st.integers(1, 5)
 
 
+@pytest.mark.promise("twins")
 @settings(deadline=None, max_examples=150)
 @given(training=documents_of_pieces, held=documents_of_pieces, order=orders)
 def test_sorting_gives_what_counting_by_hand_gives(training: Documents, held: Documents, order: int) -> None:
@@ -122,6 +124,7 @@ def test_probabilities_sum_to_one_where_discounts_are_estimated() -> None:
         assert total == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.promise("twins")
 def test_estimated_discounts_agree_with_the_twin_too() -> None:
     training, held = _corpus()[:-5], _corpus()[-5:]
     model = train(training, order=4, vocabulary=40, bos=BOS, eos=EOS)
@@ -139,6 +142,7 @@ def test_no_context_reaches_into_the_document_before() -> None:
     assert together.tolist() == np.concatenate(alone).tolist()
 
 
+@pytest.mark.promise("twins")
 def test_a_vocabulary_of_any_size_at_any_order_packs_into_64_bits() -> None:
     wide = 100_000
     training = [[3, 99_999, 65_536, 99_998, 99_999, 3, 99_999, 65_536], [99_999] * 9]
@@ -193,6 +197,7 @@ LMPLZ_LINES = {
 }
 
 
+@pytest.mark.promise("twins")
 def test_discounts_probabilities_and_backoffs_are_those_of_lmplz() -> None:
     model = train(_corpus(), order=4, vocabulary=40, bos=BOS, eos=EOS)
     assert [level.keys.size for level in model.levels] == [40, 835, 2548, 2720]
@@ -206,16 +211,20 @@ def test_discounts_probabilities_and_backoffs_are_those_of_lmplz() -> None:
             assert level.backoff[node] == pytest.approx(backoff, abs=1e-6)
 
 
+@pytest.mark.promise("twins")
 @pytest.mark.skipif(shutil.which("lmplz") is None, reason="lmplz is not on PATH")
-def test_the_whole_model_is_that_of_lmplz(tmp_path: Path) -> None:
+def test_the_whole_model_is_that_of_lmplz(tmp_path: Path, proved: Callable[[str], None]) -> None:
     names = _names(40)
     text = "".join(" ".join(names[piece] for piece in document) + "\n" for document in _corpus())
     command = ["lmplz", "-o", "4", "-S", "100M", "-T", str(tmp_path)]
     arpa = tmp_path / "lmplz.arpa"
     arpa.write_bytes(subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout)
-    _assert_same(read_arpa(arpa, names), train(_corpus(), order=4, vocabulary=40, bos=BOS, eos=EOS), 1e-6)
+    model = train(_corpus(), order=4, vocabulary=40, bos=BOS, eos=EOS)
+    _assert_same(read_arpa(arpa, names), model, 1e-6)
+    proved(f"n-gram model: {sum(level.keys.size for level in model.levels):,} n-grams as lmplz writes them")
 
 
+@pytest.mark.promise("formats")
 @settings(deadline=None, max_examples=40)
 @given(training=documents_of_pieces, order=orders)
 def test_what_is_written_as_arpa_is_read_back(
@@ -229,6 +238,7 @@ def test_what_is_written_as_arpa_is_read_back(
 
 
 @given(st.lists(st.text(alphabet=st.sampled_from("\\u0a \n\t\x00\x1f\x7f\x85\u2028ab"), max_size=6), unique=True))
+@settings(deadline=None, max_examples=100)
 def test_every_piece_is_one_word_of_its_own(pieces: list[str]) -> None:
     words = [word(piece) for piece in pieces]
     assert len(set(words)) == len(pieces)
@@ -253,6 +263,7 @@ ngram 2=2
 """
 
 
+@pytest.mark.promise("formats")
 def test_an_arpa_file_of_other_tools_is_read_as_they_read_it(tmp_path: Path) -> None:
     arpa = tmp_path / "model.arpa"
     arpa.write_text(SMALL_ARPA)
@@ -261,6 +272,7 @@ def test_an_arpa_file_of_other_tools_is_read_as_they_read_it(tmp_path: Path) -> 
     np.testing.assert_allclose(got, [0, -0.1, -0.25 - 0.7, -0.2, 0, -0.5 - 0.9, -0.6])
 
 
+@pytest.mark.promise("formats")
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -286,6 +298,7 @@ def test_an_arpa_file_that_is_not_whole_is_refused_by_line(old: str, new: str, m
     assert str(arpa) in str(refusal.value)
 
 
+@pytest.mark.promise("formats")
 def test_an_ngram_without_its_beginning_is_refused(tmp_path: Path) -> None:
     arpa = tmp_path / "model.arpa"
     trigrams = "\\3-grams:\n-0.1\ta a </s>\n\n\\end\\"

@@ -36,6 +36,7 @@ def test_the_order_is_that_of_the_format() -> None:
     assert far == [648534589175, 7733218119, 925214986979, 559908082089]
 
 
+@pytest.mark.promise("twins")
 @settings(deadline=None, max_examples=100)
 @given(st.integers(1, 2**45), st.integers(0, 2**64), st.integers(0, 9), st.data())
 def test_many_at_once_agree_with_one_at_a_time(size: int, seed: int, epoch: int, data: st.DataObject) -> None:

@@ -148,6 +148,7 @@ def test_counts_are_decimal_and_name_their_unit(text: object, unit: str, number:
     assert count(text, unit) == number
 
 
+@pytest.mark.promise("errors")
 @pytest.mark.parametrize(
     ("text", "unit"),
     [
@@ -273,6 +274,7 @@ def test_none_leaves_a_source_out() -> None:
 # Errors
 
 
+@pytest.mark.promise("errors")
 @pytest.mark.parametrize(
     ("override", "line"),
     [
@@ -302,6 +304,7 @@ def test_a_wrong_override_ends_in_one_line_with_the_mend(override: str, line: st
     assert refused("laptop", override) == line
 
 
+@pytest.mark.promise("errors")
 @pytest.mark.parametrize(
     ("override", "part"),
     [
@@ -321,6 +324,7 @@ def test_a_wrong_value_says_what_is_accepted(override: str, part: str) -> None:
     assert part in refused("laptop", override)
 
 
+@pytest.mark.promise("errors")
 def test_a_missing_recipe_names_the_nearest_and_all() -> None:
     line = refused("lptop")
     assert line.startswith('no recipe "lptop"; did you mean laptop?')
@@ -328,6 +332,7 @@ def test_a_missing_recipe_names_the_nearest_and_all() -> None:
     assert "no recipe file nowhere/mine.toml" in refused("nowhere/mine.toml")
 
 
+@pytest.mark.promise("errors")
 def test_a_file_that_cannot_be_a_recipe_is_named_with_the_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     for text, line, what in [
@@ -343,6 +348,7 @@ def test_a_file_that_cannot_be_a_recipe_is_named_with_the_line(tmp_path: Path) -
     assert "is a folder" in refused(tmp_path)
 
 
+@pytest.mark.promise("errors")
 def test_an_unknown_key_or_wrong_value_in_a_file_names_the_file(small: Path) -> None:
     small.write_text(SMALL + "warmpu = 3\n")
     assert refused(small) == f"{small}: unknown key train.warmpu; did you mean train.warmup?"
@@ -354,6 +360,7 @@ def test_an_unknown_key_or_wrong_value_in_a_file_names_the_file(small: Path) -> 
     assert "is missing; write [" in refused(small)
 
 
+@pytest.mark.promise("errors")
 @given(
     st.text(max_size=60)
     | st.builds("{}={}".format, st.sampled_from(["train", "train.batch", "sources.c4", "a.b"]), st.text(max_size=40))
@@ -363,6 +370,7 @@ def test_any_override_is_taken_or_refused_in_one_line(override: str) -> None:
     assert loaded_or_refused_in_one_line("laptop", [override])
 
 
+@pytest.mark.promise("errors")
 @given(st.binary(max_size=80) | st.text(max_size=40).map(lambda text: (SMALL + text).encode("utf-8", "replace")))
 @settings(deadline=None, max_examples=150)
 def test_any_file_is_taken_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:

@@ -100,6 +100,7 @@ def test_the_laptop_recipes_differ_in_length_and_compiling_only() -> None:
     assert plain.train.compile == "off"
 
 
+@pytest.mark.promise("numbers")
 def test_the_documents_table_of_keys_is_current() -> None:
     shown = DOC.read_text(encoding="utf-8").partition("<!-- keys -->\n")[2].partition("<!-- end of keys -->")[0]
     assert shown == recipe.key_table(), "docs/recipe.md: replace its table by the text of puna.recipe.key_table()"
@@ -111,6 +112,7 @@ def test_every_key_says_what_it_does() -> None:
     assert not [row for row in rows if row.endswith("|  |")]
 
 
+@pytest.mark.promise("house")
 def test_importing_the_recipe_is_light() -> None:
     code = (
         "import sys, puna.recipe; print(sorted({'torch', 'ray', 'pyarrow', 'matplotlib', 'numpy'} & set(sys.modules)))"

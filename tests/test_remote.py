@@ -45,9 +45,9 @@ def test_an_object_is_one_completed_upload(folder: storage.Place) -> None:
     assert storage.read(folder / "a" / "file") == b"old"
     assert storage.tree(folder) == {"a/file": 3}
     assert [storage.below(path, folder) for path in storage.listing(folder, "*/*")] == ["a/file"]
-    before = storage.stamp(folder / "a" / "file")
+    before = storage.look(folder / "a" / "file")
     storage.write(folder / "a" / "file", b"new")
-    assert storage.stamp(folder / "a" / "file") != before
+    assert storage.look(folder / "a" / "file") != before
     storage.move(folder / "a" / "file", folder / "b c" / "ü#%.txt")
     assert storage.tree(folder) == {"b c/ü#%.txt": 3}
     storage.remove(folder)

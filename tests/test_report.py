@@ -74,6 +74,7 @@ def test_a_finished_run_has_every_section_in_the_order_of_the_story(make: Make) 
     assert page.drawings == 6  # loss, throughput and bits per byte, each for a wide and for a narrow page
 
 
+@pytest.mark.promise("alone")
 def test_the_page_needs_nothing_outside_itself(make: Make) -> None:
     page = Page(make())
     assert not LOADING_TAGS & page.tags
@@ -83,6 +84,7 @@ def test_the_page_needs_nothing_outside_itself(make: Make) -> None:
     assert "url(" not in page.raw.lower()
 
 
+@pytest.mark.promise("alone")
 def test_nothing_from_outside_becomes_markup_or_stays_unseen(make: Make) -> None:
     files = run_files()
     heldout = files["evaluations/heldout.json"]

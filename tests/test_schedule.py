@@ -1,3 +1,5 @@
+"""The learning rate of each step: the paper's warm-up and cosine, for any length of training."""
+
 from __future__ import annotations
 
 import itertools

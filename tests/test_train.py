@@ -1,3 +1,5 @@
+"""Training: the optimizer as it is written, no step with a non-finite number, and the same bits after any history."""
+
 from __future__ import annotations
 
 import math
@@ -18,6 +20,7 @@ from puna.errors import InputError, Interrupted, PunaError
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.weights import initialise, load_checkpoint
+from puna.tokens.windows import Windows
 from puna.train import loop, machine
 from puna.train.callbacks import Callback, Step, Training
 from puna.train.optimizer import Optimizer
@@ -67,6 +70,7 @@ def die(training: Training) -> None:
     raise Killed
 
 
+@pytest.mark.promise("paper")
 def test_the_loss_falls_and_every_line_says_where_the_training_was(undisturbed: Path) -> None:
     lines = made.metrics(undisturbed)
     assert [line["step"] for line in lines] == list(range(1, 13))
@@ -86,6 +90,24 @@ def test_a_finished_training_is_left_as_it_is_and_gives_the_same_summary(undistu
     assert summary["tokens"] == 12 * 128
     assert summary["loss"] == made.metrics(undisturbed)[-1]["loss"]
     assert summary["checkpoint"] == "checkpoints/step-000012"
+
+
+@pytest.mark.promise("order")
+def test_training_reads_the_windows_in_their_order_and_goes_on_where_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[torch.Tensor] = []
+    loss = Llama.loss
+    monkeypatch.setattr(
+        Llama, "loss", lambda model, tokens, *rest: (read.append(tokens), loss(model, tokens, *rest))[1]
+    )
+    with pytest.raises(Killed):
+        made.run(folder, "train.micro_batch=3", callbacks=[At(7, step=die)])
+    windows = torch.from_numpy(Windows(folder).batch(0, 48))
+    assert torch.equal(torch.cat(read), windows[:28])
+    read.clear()
+    made.run(folder, "train.micro_batch=3")
+    assert torch.equal(torch.cat(read), windows[16:])  # from the checkpoint of step 4 on
 
 
 def cut_metrics(folder: Path, lines: int) -> None:
@@ -129,7 +151,7 @@ def test_another_distance_of_lines_does_not_make_a_checkpoint_worthless(folder: 
     assert [segment["start_step"] for segment in storage.read_json(folder / "machine.json")] == [0, 8]
 
 
-def test_killed_within_any_write_it_resumes_to_the_same_bits(
+def test_ended_by_an_exception_within_writes_it_resumes_to_the_same_bits(
     folder: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = {"left": 1}
@@ -277,6 +299,7 @@ def test_another_machine_is_refused_and_named_unless_it_is_allowed(
     assert "threads 1 (here 2)" in capsys.readouterr().err
 
 
+@pytest.mark.promise("order")
 def test_the_cut_into_micro_batches_changes_no_more_than_rounding(folder: Path, tmp_path: Path) -> None:
     whole = Path(shutil.copytree(folder, tmp_path / "whole"))
     made.run(whole, "train.dtype=float32")
@@ -300,6 +323,7 @@ def test_threads_and_determinism_are_put_back(folder: Path) -> None:
     assert before == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
+@pytest.mark.promise("twins")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_optimizer_is_adamw_as_it_is_written_with_decay_on_matrices_only(dtype: torch.dtype) -> None:
     train = made.recipe().train

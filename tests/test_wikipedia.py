@@ -6,6 +6,7 @@ import bz2
 import codecs
 import re
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def test_articles_are_kept_and_each_rule_is_counted(tmp_path: Path) -> None:
     assert first.text.startswith("The river flows through many towns of the wide valley")
 
 
+@pytest.mark.promise("order")
 @given(st.lists(st.integers(0, 4000), max_size=8), st.integers(1, 3000))
 @settings(deadline=None, max_examples=40)
 def test_any_cut_of_a_dump_gives_the_same_documents(
@@ -233,6 +235,28 @@ def test_a_dump_that_breaks_off_or_is_damaged_is_said_and_judged_by_the_bytes_it
     assert "data.max_bad_share is 0.01" in bad[0]
 
 
+def test_records_and_bytes_are_counted_as_they_are(tmp_path: Path) -> None:
+    pages = [
+        page(1, "Fluß", PROSE + "äöü"),
+        page(2, "A", PROSE, ns=1),
+        page(3, "Bach", "Zu kurz: ü"),
+        page(4, "B", " "),
+    ]
+    source = file(tmp_path, "enwiki-counted.xml", dump(*pages, page(5, "Elbe"), page(6, "C", PROSE + "ß", ns=1)))
+    counts, _ = judged(tmp_path, source)
+    found = records(source)
+    kept = [record for record in found if isinstance(record, Document)]
+    sizes: dict[str, list[int]] = {}
+    for record in found:
+        if isinstance(record, Dropped):
+            sizes.setdefault(record.rule, []).append(record.size)
+    assert counts["records"] == 6
+    assert counts["kept"] == {"documents": 2, "bytes": sum(len(one.text.encode()) for one in kept)}
+    assert sizes["namespace"] == [len(PROSE), len((PROSE + "ß").encode())]
+    counted = {rule: (dropped["documents"], dropped["bytes"]) for rule, dropped in counts["dropped"].items()}
+    assert counted == {rule: (len(each), sum(each)) for rule, each in sizes.items()}
+
+
 def test_a_whole_dump_is_said_nothing_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts, bad = judged(tmp_path, file(tmp_path, "enwiki-whole.xml.bz2", bz2.compress(dump(*MANY))))
     assert counts["set_aside"] == {"count": 0, "bytes": 0, "examples": []}
@@ -328,7 +352,7 @@ def test_no_markup_and_no_control_character_is_left_of_any_text(wikitext: str) -
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", text)
 
 
-def test_real_dumps_of_every_language_are_read_without_residue(samples: Path) -> None:
+def test_real_dumps_of_every_language_are_read_without_residue(samples: Path, proved: Callable[[str], None]) -> None:
     found = records(samples / "wikipedia", languages=[])
     assert not [record for record in found if isinstance(record, SetAside)]
     kept = [record for record in found if isinstance(record, Document)]
@@ -347,3 +371,6 @@ def test_real_dumps_of_every_language_are_read_without_residue(samples: Path) ->
     assert anarchism.text.startswith("Anarchism is a political philosophy that advocates self-governed societies")
     assert "\n\nEtymology and terminology\n\n" in anarchism.text
     assert "External links" not in anarchism.text
+    size = sum(len(one.text.encode()) for one in kept) / 1e6
+    languages = len({one.language for one in kept})
+    proved(f"{len(kept)} real articles in {languages} languages, {size:.1f} MB of text: no mark-up left")
