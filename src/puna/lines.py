@@ -1,4 +1,4 @@
-"""Files that grow by lines: metrics and the log."""
+"""Files that change while work goes on: metrics and log, which grow by lines, and the one that tells how far it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -93,6 +93,30 @@ class Appender:
         if start < end:
             self._file.truncate(start)
         self._file.seek(0, io.SEEK_END)
+
+
+def show(location: Place, data: bytes) -> None:
+    """Replace a small file that tells how far work is: in one step, but neither synced nor worth an error."""
+    with suppress(OSError, PunaError):
+        if storage.is_remote(location):
+            remote.put(location, data)
+            return
+        path = Path(str(location))
+        temporary = storage.aside(path)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def hide(location: Place) -> None:
+    """Take away what `show` left."""
+    with suppress(OSError, PunaError):
+        if storage.is_remote(location):
+            remote.remove(location)
+        else:
+            Path(str(location)).unlink(missing_ok=True)
 
 
 def _open_to_append(path: Path) -> Any:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from puna import storage
-from puna.errors import InputError
 from puna.formats import RECORD, refuse_newer_output
 from puna.progress import say
 from puna.storage import Place
 
+BEGUN = ".begun.json"
 WORK = "work/"  # below it lies what tasks made
 OF_A_STEP = ("step", "version", "fingerprint", "values", "inputs", "outputs", "produced", "counts", "seconds")
 OF_A_TASK = ("result", "sizes", "seconds")
@@ -44,21 +44,33 @@ def of_task(folder: Place, scratch: Place, name: str) -> Record | None:
     record = _record(scratch / f"{name}.json", OF_A_TASK, "the task is done again")
     if record is not None:
         for file, size in record["sizes"].items():
-            if not storage.exists(folder / file) or storage.size(folder / file) != size:
+            seen = storage.look(folder / file)
+            if seen is None or seen.size != size:
                 return None
     return record
 
 
 def begun(folder: Place, name: str) -> str | None:
     """The fingerprint under which a step was begun and not ended."""
-    record = _record(folder / "records" / f"{name}.begun.json", ("fingerprint",), "what it began is moved aside")
+    record = _record(folder / "records" / f"{name}{BEGUN}", ("fingerprint",), "what it began is moved aside")
     return None if record is None else str(record["fingerprint"])
 
 
-def begin(folder: Place, name: str, fingerprint: str, version: int) -> None:
-    """Say that work on a step began. version: the step's, which tells older Punas that it is not theirs."""
-    value = {"format": RECORD.version, "step": name, "version": version, "fingerprint": fingerprint}
-    storage.write_json(folder / "records" / f"{name}.begun.json", value)
+def unfinished(folder: Place) -> dict[str, Sequence[str]]:
+    """The steps that were begun and not ended, and the patterns of the files that they write outside work/."""
+    found = {}
+    for path in storage.listing(folder / "records", f"*{BEGUN}"):
+        record = _record(path, ("fingerprint",), "what it began is moved aside")
+        found[path.name.removesuffix(BEGUN)] = record.get("outputs", ()) if record else ()
+    return found
+
+
+def begin(folder: Place, name: str, fingerprint: str, version: int, outputs: Iterable[str] = ()) -> None:
+    """Say that work on a step began. version: the step's, which tells older Punas that it is not theirs. outputs: the
+    patterns of the files that it writes outside work/."""
+    value: dict[str, Any] = {"format": RECORD.version, "step": name, "version": version, "fingerprint": fingerprint}
+    value["outputs"] = [pattern for pattern in outputs if not pattern.startswith("{work}")]
+    storage.write_json(folder / "records" / f"{name}{BEGUN}", value)
 
 
 def end(folder: Place, record: Record) -> None:
@@ -69,8 +81,8 @@ def end(folder: Place, record: Record) -> None:
 
 def ended(folder: Place, name: str) -> None:
     """Take away what says that a step is under way."""
-    begun = folder / "records" / f"{name}.begun.json"
-    if begun.exists():
+    begun = folder / "records" / f"{name}{BEGUN}"
+    if storage.look(begun):
         storage.remove(begun)
 
 
@@ -84,12 +96,12 @@ def damaged(folder: Place, record: Record, verify: bool = False) -> str | None:
         if record.get("cleaned") and name.startswith(WORK):
             continue
         path = folder / name
-        problem = ""
-        if not path.is_file():
+        problem, seen = "", storage.look(path)
+        if seen is None:
             problem = f"{name} is gone"
-        elif storage.size(path) != known["size"]:
+        elif seen.size != known["size"]:
             problem = f"{name} has another size than recorded"
-        elif (verify or storage.stamp(path) != known["modified"]) and storage.digest(path) != known["digest"]:
+        elif (verify or seen.stamp != known["modified"]) and storage.digest(path) != known["digest"]:
             problem = f"{name} was changed"
         if problem:
             refuse_newer_output(folder, name)
@@ -115,10 +127,10 @@ def wanting(record: Record) -> bool:
     return bool(record.get("cleaned")) and any(name.startswith(WORK) for name in record["outputs"])
 
 
-def forget(folder: Place, name: str, fingerprint: str, version: int) -> None:
+def forget(folder: Place, name: str, fingerprint: str, version: int, outputs: Iterable[str]) -> None:
     """Let a step whose outputs were damaged be done again: its tasks' records may vouch for what is no longer there.
     What is whole of its outputs stays where it is, so that training goes on from a checkpoint that is intact."""
-    begin(folder, name, fingerprint, version)
+    begin(folder, name, fingerprint, version, outputs)
     storage.remove(folder / "records" / f"{name}.json")
     storage.remove(folder / work(name, fingerprint))
 
@@ -135,22 +147,22 @@ def set_aside(folder: Place, name: str, fingerprint: str | None, files: Iterable
     # The record goes last: as long as it stands, a killed run comes here again and moves the rest.
     if record is not None:
         storage.move(folder / "records" / f"{name}.json", aside / f"{name}.json")
-    storage.remove(folder / "records" / f"{name}.begun.json")
+    storage.remove(folder / "records" / f"{name}{BEGUN}")
 
 
-def bring_back(folder: Place, name: str, fingerprint: str, version: int) -> bool:
+def bring_back(folder: Place, name: str, fingerprint: str, version: int, outputs: Iterable[str]) -> bool:
     """Move back what superseded/ keeps of this fingerprint, finished or not; False when there is nothing."""
     aside = _aside(folder, name, fingerprint)
     if not aside.is_dir():
         return False
-    begin(folder, name, fingerprint, version)
+    begin(folder, name, fingerprint, version, outputs)
     record = aside / f"{name}.json"
     for file in storage.tree(aside):
         if aside / file != record:
             storage.move(aside / file, folder / file)
     if record.is_file():
         storage.move(record, folder / "records" / record.name)
-        storage.remove(folder / "records" / f"{name}.begun.json")
+        storage.remove(folder / "records" / f"{name}{BEGUN}")
     storage.remove(aside)
     return True
 
@@ -186,11 +198,12 @@ def _aside(folder: Place, name: str, fingerprint: str) -> Place:
 
 def _record(path: Place, keys: tuple[str, ...], otherwise: str) -> Record | None:
     """A record, or None where there is none; a damaged one counts as none and is said, a newer one is refused."""
-    if not path.exists():
+    data = storage.find(path)
+    if data is None:
         return None
     try:
-        value = storage.read_json(path)
-    except InputError:
+        value = json.loads(data)
+    except ValueError:
         value = None
     if isinstance(value, dict):
         RECORD.refuse_newer(value.get("format"), path)

@@ -13,8 +13,9 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from puna.errors import InputError, PunaError
 
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from upath import UPath
 
 MEND = "check the address, the credentials and the network, and give the same command again"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What can be told of a file without reading it: its bytes, and what changes whenever it is written."""
+
+    size: int
+    stamp: int | str
 
 
 def is_remote(location: object) -> bool:
@@ -109,17 +118,18 @@ def exists(location: object) -> bool:
         return bool(place(location).exists())
 
 
-def status(location: object) -> dict[str, Any]:
-    """What the store tells of an object: its `size`, and more by store."""
+def look(location: object) -> Look | None:
+    """Bytes of an object, and what changes whenever it is made anew: its ETag, or when it was made."""
     with answers(location):
         path = place(location)
-        return dict(path.fs.info(path.path))
-
-
-def stamp(location: object) -> str:
-    """What changes whenever the object is made anew: its ETag, or when it was made."""
-    told = status(location)
-    return str(told.get("ETag") or told.get("etag") or told.get("mtime") or told.get("created") or told.get("updated"))
+        try:
+            told = path.fs.info(path.path)
+        except FileNotFoundError:
+            return None
+        if told["type"] != "file":
+            return None
+        named = ("ETag", "etag", "mtime", "created", "updated")
+        return Look(int(told["size"]), str(next((told[name] for name in named if told.get(name)), "")))
 
 
 def listing(folder: object, pattern: str) -> list[UPath]:

@@ -18,7 +18,8 @@ from puna import recipe as recipes
 from puna import storage
 from puna.errors import InputError
 from puna.formats import PROGRESS, refuse_newer
-from puna.lines import Appender
+from puna.lines import Appender, hide
+from puna.lines import show as show_progress
 from puna.lock import GUARD, HELD, locked
 from puna.progress import configure, failed
 from puna.recipe import Recipe
@@ -104,7 +105,7 @@ def _told(folder: Place) -> Iterator[None]:
 
     def show(state: Mapping[str, Any]) -> None:
         mine = {"format": PROGRESS.version, "pid": os.getpid(), "host": socket.gethostname(), **state}
-        storage.show(shown, json.dumps(mine).encode())
+        show_progress(shown, json.dumps(mine).encode())
 
     configure(log=log, state=show)
     try:
@@ -114,5 +115,5 @@ def _told(folder: Place) -> Iterator[None]:
         raise
     finally:
         configure(log=None, state=None)
-        storage.hide(shown)
+        hide(shown)
         log.close()

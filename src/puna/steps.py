@@ -138,12 +138,12 @@ def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Recor
     if record is not None and record["fingerprint"] == fingerprint:
         problem = records.damaged(folder, record, verify)
         # A run killed while it moved this step's files away for another value left some of them in superseded/.
-        if problem and records.bring_back(folder, step.name, fingerprint, step.version):
+        if problem and records.bring_back(folder, step.name, fingerprint, step.version, step.outputs):
             records.end(folder, record)
             problem = records.damaged(folder, record, verify)
         if problem:
             say(f"{step.name}: {problem}; done again")
-            records.forget(folder, step.name, fingerprint, step.version)
+            records.forget(folder, step.name, fingerprint, step.version, step.outputs)
             return None
         records.ended(folder, step.name)
         return record
@@ -153,11 +153,11 @@ def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Recor
         say(f"{step.name}: done again, since {why}")
     own = [pattern for pattern in step.outputs if "{work}" not in pattern]
     records.set_aside(folder, step.name, fingerprint, _files(folder, own))
-    if not records.bring_back(folder, step.name, fingerprint, step.version):
+    if not records.bring_back(folder, step.name, fingerprint, step.version, step.outputs):
         return None
     record = records.of_step(folder, step.name)
     if record is None or record["fingerprint"] != fingerprint or records.damaged(folder, record, verify):
-        records.forget(folder, step.name, fingerprint, step.version)
+        records.forget(folder, step.name, fingerprint, step.version, step.outputs)
         return None
     say(f"{step.name}: what an earlier run made with these values is taken up again")
     return record
@@ -166,7 +166,7 @@ def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Recor
 def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping[str, Record]) -> Record:
     context = Context(folder, step.name, fingerprint, workers, done)
     _foresee(step, context)
-    records.begin(folder, step.name, fingerprint, step.version)
+    records.begin(folder, step.name, fingerprint, step.version, step.outputs)
     start = time.monotonic()
     try:
         counts = step.work(context)
@@ -175,14 +175,10 @@ def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping
         raise
     work = records.work(step.name, fingerprint)
     outputs = {
-        storage.below(path, folder): {
-            "size": storage.size(path),
-            "modified": storage.stamp(path),
-            "digest": storage.digest(path),
-        }
+        storage.below(path, folder): {"size": seen.size, "modified": seen.stamp, "digest": storage.digest(path)}
         for path in _made(step, context)
+        if (seen := storage.look(path))
     }
-    work = records.work(step.name, fingerprint)
     # Without the fingerprint in their names, equal outputs are equal, and the change of a value can end here.
     made = sorted([name.replace(work, "{work}", 1), known["digest"]] for name, known in outputs.items())
     record = {
@@ -220,11 +216,13 @@ def _made(step: Step, context: Context) -> list[Place]:
 
 def _drop_strangers(folder: Place, names: set[str]) -> None:
     """Set aside what steps made that this recipe does not have: a source taken out must not be measured or shown."""
-    for name, record in records.read_records(folder).items():
-        if name not in names:
-            say(f"{name}: not in this recipe any more, set aside")
-            kept = [folder / file for file in record["outputs"] if not file.startswith("work/")]
-            records.set_aside(folder, name, None, [path for path in kept if path.is_file()])
+    made = {name: record["outputs"] for name, record in records.read_records(folder).items()}
+    begun = records.unfinished(folder)
+    for name in sorted((made.keys() | begun.keys()) - names):
+        say(f"{name}: not in this recipe any more, set aside")
+        ended = [folder / file for file in made.get(name, ()) if not file.startswith(records.WORK)]
+        files = {str(path): path for path in [*ended, *_files(folder, begun.get(name, ()))] if path.is_file()}
+        records.set_aside(folder, name, None, files.values())
 
 
 def _needed(steps: Sequence[Step], targets: Sequence[str] | None) -> list[Step]:

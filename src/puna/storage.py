@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ import xxhash
 
 from puna import remote
 from puna.errors import InputError, PunaError, telling_denial, telling_full_disk
+from puna.remote import Look as Look
 from puna.remote import is_remote as is_remote
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def create(location: Location) -> Iterator[BinaryIO]:
             yield file
         return
     path = _local(location)
-    temporary = _aside(path)
+    temporary = aside(path)
     with telling_full_disk(path):
         with telling_denial(path):
             make_folder(path.parent)
@@ -150,7 +152,7 @@ def create_folder(location: Place, *, last: str = "") -> Iterator[Path]:
             yield folder
         return
     location = _local(location)
-    temporary = _aside(location)
+    temporary = aside(location)
     with telling_full_disk(location):
         with telling_denial(location):
             make_folder(location.parent)
@@ -182,7 +184,7 @@ def claim(location: Place, data: bytes) -> bool:
             border("after write", str(location))
         return made
     location = _local(location)
-    temporary = _aside(location)
+    temporary = aside(location)
     with telling_denial(location):
         make_folder(location.parent)
         try:
@@ -211,20 +213,37 @@ def make_folder(folder: Place) -> None:
             sync_folder(path.parent)
 
 
+def find(location: Location) -> bytes | None:
+    """The bytes of a file; None when there is none."""
+    try:
+        return read(location)
+    except InputError as error:
+        if isinstance(error.__context__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+
+
+def look(location: Location) -> Look | None:
+    """In one request of an object store; None when there is no such file."""
+    if is_remote(location):
+        return remote.look(location)
+    try:
+        status = _local(location).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Look(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
 def exists(location: Location) -> bool:
     return remote.exists(location) if is_remote(location) else _local(location).exists()
 
 
 def size(location: Location) -> int:
-    """Bytes at `location`."""
-    if is_remote(location):
-        return int(remote.status(location)["size"])
-    return _local(location).stat().st_size
-
-
-def stamp(location: Location) -> int | str:
-    """What changes whenever the file is written: its time in nanoseconds, or what an object store has in its place."""
-    return remote.stamp(location) if is_remote(location) else _local(location).stat().st_mtime_ns
+    """Bytes at `location`; InputError when there is no such file."""
+    seen = look(location)
+    if seen is None:
+        raise InputError("no such file", where=str(location))
+    return seen.size
 
 
 def listing(folder: Location, pattern: str = "*") -> list[Place]:
@@ -295,29 +314,6 @@ def sweep(folder: Place) -> int:
     return len(left)
 
 
-def show(location: Place, data: bytes) -> None:
-    """Replace a small file that tells how far work is: in one step, but neither synced nor worth an error."""
-    with contextlib.suppress(OSError, PunaError):
-        if is_remote(location):
-            remote.put(location, data)
-        else:
-            temporary = _aside(_local(location))
-            try:
-                temporary.write_bytes(data)
-                temporary.replace(_local(location))
-            finally:
-                temporary.unlink(missing_ok=True)
-
-
-def hide(location: Place) -> None:
-    """Take away what `show` left."""
-    with contextlib.suppress(OSError, PunaError):
-        if is_remote(location):
-            remote.remove(location)
-        else:
-            _local(location).unlink(missing_ok=True)
-
-
 def digest(location: Location) -> str:
     """`xxh3:` and 32 hex digits: the 128-bit xxh3 of the file's bytes, read in blocks of 1 MiB."""
     state = xxhash.xxh3_128()
@@ -335,7 +331,7 @@ def _local(location: Location) -> Path:
     return location if isinstance(location, Path) else Path(str(location).removeprefix("file://"))
 
 
-def _aside(path: Path) -> Path:
+def aside(path: Path) -> Path:
     """A name beside `path` that no other process or call takes."""
     return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}-{next(_counter)}")
 
@@ -387,7 +383,7 @@ def _remove_local(path: Path) -> None:
     """A folder goes in one step, by a rename to a name that nobody reads; a kill behind it leaves work for `sweep`."""
     if path.is_dir() and not path.is_symlink():
         if not path.name.startswith(TEMPORARY):
-            path = path.rename(_aside(path))
+            path = path.rename(aside(path))
             border("after rename", str(path))
         shutil.rmtree(path)
     else:
