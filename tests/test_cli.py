@@ -216,6 +216,7 @@ def test_json_is_one_document_and_nothing_else(
     run = tmp_path / "runs" / "laptop"
     run.mkdir(parents=True)
     (run / "recipe.toml").write_text(recipes.as_toml(recipes.load("laptop")))
+    (run / "log.txt").touch()
     for words in (("recipe", "show", "laptop"), ("ls", str(run.parent)), ("status", str(run)), ("clean", str(run))):
         assert _run(monkeypatch, _raises(AssertionError()), *words, "--json") == 0
         shown = capsys.readouterr()
@@ -227,6 +228,7 @@ def test_status_knows_the_steps_that_are_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "recipe.toml").write_text(recipes.as_toml(recipes.load("laptop")))
+    (tmp_path / "log.txt").touch()
     assert _run(monkeypatch, _raises(AssertionError()), "status", str(tmp_path), "--json") == 0
     steps = json.loads(capsys.readouterr().out)["steps"]
     assert steps[0]["name"] == "inputs.github"

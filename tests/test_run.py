@@ -97,7 +97,7 @@ def test_without_flock_a_holder_in_another_pid_namespace_is_as_on_another_host(
         with pytest.raises(InputError, match=f"held by process {os.getpid()} on .*, which is running"):
             open_run(tmp_path, RECIPE).__enter__()
     _write_lock(tmp_path, pid=os.getpid(), namespace="another", flock=False)
-    with pytest.raises(InputError, match="in another PID namespace; stop it there, or add --take-over"):
+    with pytest.raises(InputError, match="in another PID namespace; stop it there, or give puna run --take-over"):
         open_run(tmp_path, RECIPE).__enter__()
     with open_run(tmp_path, RECIPE, take_over=True):
         pass
@@ -129,7 +129,7 @@ def test_a_living_holder_is_refused_also_when_its_flock_is_lost_with_its_file(tm
 def test_the_flock_of_another_host_can_be_taken_over(tmp_path: Path) -> None:
     with open_run(tmp_path, RECIPE):
         _write_lock(tmp_path, host="elsewhere", flock=True)
-        with pytest.raises(InputError, match="held by process 1 on elsewhere; stop it there, or add --take-over"):
+        with pytest.raises(InputError, match="held by process 1 on elsewhere; stop it there, or give puna run --take-over"):
             open_run(tmp_path, RECIPE).__enter__()
         with open_run(tmp_path, RECIPE, take_over=True):
             assert json.loads((tmp_path / "run.lock").read_bytes())["flock"] is True
@@ -139,7 +139,7 @@ def test_a_holder_on_another_host_needs_take_over(tmp_path: Path) -> None:
     with open_run(tmp_path, RECIPE):
         pass
     (tmp_path / "run.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "born": "x"}))
-    with pytest.raises(InputError, match="held by process 1 on elsewhere; stop it there, or add --take-over"):
+    with pytest.raises(InputError, match="held by process 1 on elsewhere; stop it there, or give puna run --take-over"):
         open_run(tmp_path, RECIPE).__enter__()
     with open_run(tmp_path, RECIPE, take_over=True):
         pass

@@ -120,7 +120,7 @@ def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: 
         say(f"{folder}: an unreadable lock was removed")
     elif not here or (foreign and not gone):
         if not take_over:
-            mend = "stop it there, or add --take-over when you know that it is dead"
+            mend = "stop it there, or give puna run --take-over when you know that it is dead"
             name += " in another PID namespace" if here else ""
             raise InputError(f"held by {name}", where=str(folder), mend=mend)
         say(f"{folder}: taken over from {name}, as asked")

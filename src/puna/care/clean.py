@@ -137,6 +137,8 @@ def clean(folder: str | Path, shown: Plan) -> int:
     place = storage.place(folder)
     refuse_newer(place)
     going = {(item.kind, item.path): item for item in shown.going}
+    if not going:
+        return 0
     freed = 0
     with hold(place), progress("removing", sum(item.size for item in going.values()), "bytes") as bar:
         # Taking the lock has swept what was half-written.

@@ -108,10 +108,10 @@ def table(root: str | Path, lines: Sequence[RunLine]) -> str:
         else:
             text.append(head.rstrip())
             text += [f"    {more}" for more in said if more]
-    one = lines[0].folder
+    newest = max(lines, key=lambda line: (line.state != "broken", line.written or 0.0)).folder
     total = sum(line.size for line in lines)
     text += ["", f"{len(lines)} run{'s' if len(lines) > 1 else ''} in {where}, {size(total)}"]
-    return "\n".join([*text, f"Next  puna status {shlex.quote(one)}"])
+    return "\n".join([*text, f"Next  puna status {shlex.quote(newest)}"])
 
 
 def _runs(root: Place) -> Iterator[tuple[Place, str]]:

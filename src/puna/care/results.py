@@ -10,8 +10,6 @@ from typing import Any
 from puna.care.states import Known, last_lines, number, read_object
 from puna.storage import Place
 
-NAMES = {"xz": "xz -9", "zstd": "zstd -19", "ngram": "n-gram"}
-
 
 @dataclass(frozen=True)
 class Training:
@@ -60,12 +58,19 @@ def best_baseline(bits: Mapping[str, float]) -> str:
 
 
 def told_quality(bits: Mapping[str, float]) -> str:
-    """The model's bits per byte and the best baseline's, for a line; "" when they do not stand."""
+    """The model's bits per byte beside the best baseline's, for a line; "" when they do not stand."""
+    if "model" not in bits:
+        return ""
     best = best_baseline(bits)
-    plain = best.removesuffix("_primed")
-    name = NAMES.get(plain, plain) if plain == best else f"{plain} primed"
-    parts = [f"{bits['model']:.3f} bits/byte"] if "model" in bits else []
-    return ", ".join([*parts, f"{name} {bits[best]:.3f}"] if parts and best else parts)
+    return f"{bits['model']:.3f} bits/byte" + (f", best baseline {bits[best]:.3f}" if best else "")
+
+
+def told_baseline(known: Known, name: str) -> str:
+    """A baseline's name for people."""
+    order = known.recipe.evaluate.ngram_order if known.recipe else "n"
+    plain = name.removesuffix("_primed")
+    names = {"xz": "xz -9", "zstd": "zstd -19", "ngram": f"{order}-gram"}
+    return names.get(plain, plain) if plain == name else f"{plain} primed"
 
 
 def _metrics(folder: Place) -> list[dict[str, Any]]:

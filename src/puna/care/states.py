@@ -28,7 +28,6 @@ from puna.run import read_recipe
 from puna.storage import Place
 
 RECIPE = "recipe.toml"
-MARKS = (RECIPE, "records", "run.lock")  # one of them makes a folder a run
 TAIL = 1 << 16  # bytes of a growing file that are read from its end
 REPORT = "report"  # the step that needs all others
 
@@ -72,8 +71,10 @@ class Known:
 
 
 def is_run(folder: Place) -> bool:
-    """Whether `folder` holds what makes it a run."""
-    return any(storage.exists(folder / mark) for mark in MARKS)
+    """Whether `folder` holds what makes it a run; a recipe.toml alone may be anybody's."""
+    if storage.exists(folder / "run.lock") or (storage.exists(folder / RECIPE) and storage.exists(folder / "log.txt")):
+        return True
+    return bool(storage.listing(folder / "records", "*.json"))
 
 
 def look(folder: Place) -> Known:

@@ -89,6 +89,8 @@ class Status:
     """Tokens of the whole training."""
     bits_per_byte: dict[str, float]
     """Of all held-out text, by `model` and baseline; empty while they do not stand."""
+    best_baseline: str
+    """The name of the best of them, for people."""
     space: dict[str, int]
     """Bytes by the folder directly below the run's."""
     log: tuple[str, ...]
@@ -101,7 +103,7 @@ class Status:
         lines += self._now()
         lines += self._steps()
         lines += [_wrapped("Training", _training(self.training, self.training_tokens))] if self.training else []
-        lines += [_wrapped("Held out", quality)] if (quality := results.told_quality(self.bits_per_byte)) else []
+        lines += [_wrapped("Held out", self._quality())] if self.bits_per_byte else []
         lines.append(_wrapped("Space", _space(self.space)))
         lines += [_wrapped("Log", self.log[0])] if self.log else []
         lines += [_wrapped("", line) for line in self.log[1:]]
@@ -146,6 +148,9 @@ class Status:
         ]
         return lines
 
+    def _quality(self) -> str:
+        return results.told_quality(self.bits_per_byte) + (f" ({self.best_baseline})" if self.best_baseline else "")
+
     def _next(self) -> list[str]:
         folder = shlex.quote(self.folder)
         if self.state == "broken":
@@ -163,7 +168,7 @@ def status(folder: str | Path, steps: Sequence[str] = ()) -> Status:
     """
     place = storage.place(folder)
     known = states.look(place)
-    training = results.training(known)
+    training, bits = results.training(known), results.quality(known)
     held = known.holder
     return Status(
         folder=str(folder),
@@ -176,7 +181,8 @@ def status(folder: str | Path, steps: Sequence[str] = ()) -> Status:
         steps=_step_lines(known, steps),
         training=training,
         training_tokens=_tokens(known, training),
-        bits_per_byte=results.quality(known),
+        bits_per_byte=bits,
+        best_baseline=results.told_baseline(known, results.best_baseline(bits)),
         space=states.parts(storage.tree(place)),
         log=tuple(states.last_lines(place / "log.txt")[-LOG_LINES:]),
     )
