@@ -232,3 +232,6 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
         raise
     finally:
         restore()
+    if training.stop and training.saved:  # asked after the last step was saved: what comes behind training is not begun
+        what = f"stopped after step {training.position.step} of {training.steps}, saved in {training.saved.path}"
+        raise Interrupted(what, mend="the same command goes on from there")
