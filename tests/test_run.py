@@ -129,7 +129,9 @@ def test_a_living_holder_is_refused_also_when_its_flock_is_lost_with_its_file(tm
 def test_the_flock_of_another_host_can_be_taken_over(tmp_path: Path) -> None:
     with open_run(tmp_path, RECIPE):
         _write_lock(tmp_path, host="elsewhere", flock=True)
-        with pytest.raises(InputError, match="held by process 1 on elsewhere; stop it there, or give puna run --take-over"):
+        with pytest.raises(
+            InputError, match="held by process 1 on elsewhere; stop it there, or give puna run --take-over"
+        ):
             open_run(tmp_path, RECIPE).__enter__()
         with open_run(tmp_path, RECIPE, take_over=True):
             assert json.loads((tmp_path / "run.lock").read_bytes())["flock"] is True

@@ -8,12 +8,14 @@ own tools read; none is kept here.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -133,14 +135,24 @@ def look(location: object) -> Look | None:
 
 
 def listing(folder: object, pattern: str) -> list[UPath]:
-    """The objects below a folder whose path from there matches `pattern`, without a request for each of them."""
+    """The objects below a folder whose path from there matches `pattern`, without a request for each of them: by one
+    listing of the folder where its only wildcard stands, or of all below the first."""
     with answers(folder):
         root = place(folder)
-        if not any(sign in pattern for sign in "*?["):
+        parts = pattern.split("/")
+        plain = list(itertools.takewhile(lambda part: not set(part) & set("*?["), parts))
+        if plain == parts:
             return [path for path in [root / pattern] if path.is_file()]
-        found = root.fs.glob(f"{root.path.rstrip('/')}/{pattern}", detail=True)
-        inside = len(root.path.rstrip("/")) + 1
-        return [root / name[inside:] for name, told in found.items() if told["type"] == "file"]
+        above = root.path.rstrip("/") + "/"
+        base = above + "/".join(plain)
+        found: set[str] = set()
+        if len(parts) == len(plain) + 1:
+            with suppress(FileNotFoundError):
+                found = {told["name"] for told in root.fs.ls(base, detail=True) if told["type"] == "file"}
+        else:
+            found = set(root.fs.find(base))
+        inside = (name.removeprefix(above) for name in found)
+        return [root / name for name in inside if _matches(name.split("/"), parts)]
 
 
 def tree(folder: object) -> dict[str, int]:
@@ -182,6 +194,10 @@ def local_copy(location: object) -> Iterator[Path]:
         with copy.open("wb") as file:
             download(location, file)
         yield copy
+
+
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return len(names) == len(patterns) and all(map(fnmatchcase, names, patterns))
 
 
 def said(error: Exception) -> str:

@@ -170,10 +170,15 @@ def read_moments(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def prune(folder: Place, keep: int, fingerprint: str) -> None:
-    """Remove all but the newest `keep` checkpoints of that training."""
+    """Remove all but the newest `keep` checkpoints of that training, and on an object store what was left of an upload
+    or a removal that was cut short."""
     own = [path for path in _folders(folder) if _fingerprint(path) == fingerprint]
     for path in own[:-keep]:
         _remove(path)
+    if storage.is_remote(folder):
+        whole = set(_folders(folder))
+        for path in {file.parent for file in storage.listing(folder, "step-*/*")} - whole:
+            storage.remove(path)
 
 
 def _remove(path: Place) -> None:
@@ -184,8 +189,13 @@ def _remove(path: Place) -> None:
 
 
 def _folders(folder: Place) -> list[Place]:
-    """The checkpoints in `folder`, whole or not, oldest first; folders from which all was moved away are none."""
-    found = {path.parent for path in storage.listing(folder, "step-*/*") if path.parent.name[5:].isdecimal()}
+    """The checkpoints in `folder`, whole or not, oldest first; folders from which all was moved away are none.
+
+    On an object store, where the marker comes last and goes first, a folder without it is none either: an upload or a
+    removal was cut short there.
+    """
+    inside = MARKER if storage.is_remote(folder) else "*"
+    found = {path.parent for path in storage.listing(folder, f"step-*/{inside}") if path.parent.name[5:].isdecimal()}
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
