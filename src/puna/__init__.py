@@ -36,10 +36,10 @@ def documents(run: Location, source: str | None = None, *, heldout: bool = False
     from puna.errors import InputError
 
     folder = storage.place(run) / ("heldout" if heldout else "documents")
-    if not folder.is_dir():
+    if not storage.is_folder(folder):
         raise InputError("holds no documents yet", where=str(run), mend="puna data RECIPE makes them")
-    if source is not None and not (folder / source).is_dir():
-        known = ", ".join(sorted(path.name for path in folder.iterdir()))
+    if source is not None and not storage.is_folder(folder / source):
+        known = ", ".join(storage.names(folder))
         raise InputError(f"no source {source!r}", where=str(folder), mend=f"there are {known}")
     for path in storage.listing(folder, f"{source or '*'}/*.parquet"):
         yield from read_documents(path)

@@ -68,7 +68,7 @@ MACHINE = Format("list of machines", ("machine.json",))
 BASELINES = Format("table of baselines", ("evaluations/baselines.json",))
 HELDOUT = Format("table of bits per byte", ("evaluations/heldout.json",))
 SAMPLES = Format("gallery of samples", ("evaluations/samples.json",))
-RECORD = Format("record", ("records/*.json",))
+RECORD = Format("record", ("records/*.json", "superseded/*/*.json"))
 LOCK = Format("lock", ("run.lock",))
 PROGRESS = Format("account of progress", ("progress.json",))
 
@@ -108,7 +108,7 @@ def numbers(path: Place) -> Iterator[object]:
         elif path.suffix == ".jsonl":
             yield from (int(found) for found in re.findall(rb'"format": ?(\d+)', storage.read(path)))
         else:
-            text = storage.read(path).decode()
+            text = (storage.find(path) or b"").decode()
             value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
             yield from (one.get("format") for one in (value if isinstance(value, list) else [value]))
     except (InputError, OSError, ValueError, AttributeError, RecursionError):

@@ -36,7 +36,7 @@ class Appender:
         self._remote = storage.is_remote(location)
         self._uploaded = time.monotonic()
         if self._remote:
-            self._file: Any = tempfile.NamedTemporaryFile("a+b", buffering=0)  # noqa: SIM115
+            self._file: Any = tempfile.NamedTemporaryFile("a+b", buffering=0, prefix=remote.temporary())  # noqa: SIM115
             if storage.exists(location):
                 remote.download(location, cast(BinaryIO, self._file))
         else:

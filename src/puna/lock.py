@@ -13,7 +13,9 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -42,18 +44,25 @@ class Holder:
 
 
 @contextmanager
-def locked(folder: Place, take_over: bool = False) -> Iterator[None]:
+def locked(folder: Place, take_over: bool = False) -> Iterator[Callable[[], None]]:
     """Hold the run in `folder`, which exists, for writing; what a dead holder left half-written is removed first.
 
-    InputError when another process holds it, or may do so.
+    Gives a function that raises PunaError once another process has taken the run over. InputError when another process
+    holds it, or may do so.
     """
     # The guard is held only while the lock is judged, so that two processes cannot take over the same dead holder.
     with _guard(folder):
         held, mine = _take(folder, take_over)
     lock = folder / "run.lock"
+
+    def still() -> None:
+        if _holder(lock) != mine:
+            mend = "see with puna status who holds it; what this process had finished is kept"
+            raise PunaError("was taken over by another process", where=str(folder), mend=mend)
+
     try:
         storage.sweep(folder)  # a holder may have died before its lock stood
-        yield
+        yield still
     except BaseException:
         with contextlib.suppress(OSError, PunaError):
             storage.sweep(folder)  # an interrupt ends workers in the middle of what they write
@@ -71,7 +80,7 @@ def holder(folder: Place) -> Holder | None:
     if not told:
         return None
     alive: bool | None = None
-    if told["host"] == socket.gethostname() and told.get("namespace", _namespace()) == _namespace():
+    if _here(told) and told.get("namespace", _namespace()) == _namespace() and (told.get("flock") or _same_boot(told)):
         alive = _birth(told["pid"]) == told["born"] != ""
     return Holder(str(told["host"]), int(told["pid"]), alive)
 
@@ -81,7 +90,7 @@ def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any]]:
     lock = folder / "run.lock"
     held, free = _hold(folder)
     try:
-        if free is False or lock.exists():
+        if free is False or storage.is_file(lock):
             LOCK.refuse_newer_file(lock)
             _judge(folder, _holder(lock), free, take_over)
             storage.remove(lock)
@@ -92,13 +101,18 @@ def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any]]:
         mine = {
             "format": LOCK.version,
             "host": socket.gethostname(),
+            "machine": _machine(),
             "pid": os.getpid(),
             "born": _birth(os.getpid()),
             "namespace": _namespace(),
             "flock": free is True and not storage.is_remote(folder),
         }
-        if not storage.claim(lock, json.dumps(mine).encode()):
+        mine["nonce"] = secrets.token_hex(8)
+        if not storage.claim(lock, json.dumps(mine).encode()) or _holder(lock) != mine:
             raise InputError("another process is taking the lock", where=str(folder), mend="try again")
+        if storage.is_remote(folder) and storage.claim(lock, json.dumps(mine).encode()):
+            what = "this store makes an object again that is there, so it cannot keep two writers apart"
+            raise InputError(what, where=str(lock), mend="use a store with conditional puts, or a local folder")
     except BaseException:
         held.close()
         raise
@@ -111,9 +125,11 @@ def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: 
     `free` is what its flock says: False while a process holds it, None when this file system has none.
     """
     name = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-    here = not holder or holder["host"] == socket.gethostname()
+    here = not holder or _here(holder)
     gone = here and free is True and holder.get("flock") is True
     foreign = holder.get("namespace", _namespace()) != _namespace()
+    # Machines that were copied name themselves alike: without a flock, only this boot's processes are known here.
+    foreign = foreign or bool(holder and not holder.get("flock") and not _same_boot(holder))
     if free is False and here:
         raise InputError(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
     if not holder:
@@ -121,7 +137,7 @@ def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: 
     elif not here or (foreign and not gone):
         if not take_over:
             mend = "stop it there, or give puna run --take-over when you know that it is dead"
-            name += " in another PID namespace" if here else ""
+            name += " in another PID namespace or before a reboot" if here else ""
             raise InputError(f"held by {name}", where=str(folder), mend=mend)
         say(f"{folder}: taken over from {name}, as asked")
     elif not foreign and _birth(holder["pid"]) == holder["born"] != "":
@@ -137,14 +153,37 @@ def _side(folder: Place) -> Path:
         return folder
     named = storage.digest_bytes(str(folder).encode()).removeprefix("xxh3:")
     side = Path(tempfile.gettempdir()) / f"puna-{os.getuid()}-{named}"
-    side.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        side.mkdir(mode=0o700)
+    status = side.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        mend = "remove it, or set TMPDIR to another folder"
+        raise InputError("is not a folder of this user, and the lock needs it", where=str(side), mend=mend)
     return side
 
 
-def _holder(lock: Place) -> dict[str, Any]:
+def _here(holder: dict[str, Any]) -> bool:
+    """Whether that holder ran on this machine."""
+    return bool(holder["host"] == socket.gethostname() and holder.get("machine", _machine()) == _machine())
+
+
+def _same_boot(holder: dict[str, Any]) -> bool:
+    return str(holder["born"]).partition("/")[0] == _birth(os.getpid()).partition("/")[0]
+
+
+def _machine() -> str:
+    """What tells this machine from others of its name, where the system keeps such a thing."""
     try:
-        value = json.loads(storage.read(lock)) if lock.is_file() else None
-    except (OSError, ValueError, InputError):
+        return Path("/etc/machine-id").read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _holder(lock: Place) -> dict[str, Any]:
+    data = storage.find(lock)
+    try:
+        value = json.loads(data or b"null")
+    except ValueError:
         return {}
     return value if isinstance(value, dict) and {"host", "pid", "born"} <= value.keys() else {}
 
@@ -176,7 +215,7 @@ def _hold(folder: Place) -> tuple[BinaryIO, bool | None]:
     """The open file that is locked while a run is held, and whether this process has the lock now (see `_flock`)."""
     file = _open(_side(folder) / HELD)
     # Whoever ends a run removes its run.lock first and gives the flock back then: that moment is waited for.
-    _wait_until(lambda: _flock(file) is not False or (folder / "run.lock").exists())
+    _wait_until(lambda: _flock(file) is not False or storage.is_file(folder / "run.lock"))
     return file, _flock(file)
 
 

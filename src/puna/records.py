@@ -153,14 +153,14 @@ def set_aside(folder: Place, name: str, fingerprint: str | None, files: Iterable
 def bring_back(folder: Place, name: str, fingerprint: str, version: int, outputs: Iterable[str]) -> bool:
     """Move back what superseded/ keeps of this fingerprint, finished or not; False when there is nothing."""
     aside = _aside(folder, name, fingerprint)
-    if not aside.is_dir():
+    if not storage.is_folder(aside):
         return False
     begin(folder, name, fingerprint, version, outputs)
     record = aside / f"{name}.json"
     for file in storage.tree(aside):
         if aside / file != record:
             storage.move(aside / file, folder / file)
-    if record.is_file():
+    if storage.is_file(record):
         storage.move(record, folder / "records" / record.name)
         storage.remove(folder / "records" / f"{name}{BEGUN}")
     storage.remove(aside)

@@ -9,21 +9,23 @@ own tools read; none is kept here.
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from puna.errors import InputError, PunaError
+from puna.errors import InputError, PunaError, telling_full_disk
 
 if TYPE_CHECKING:
     from upath import UPath
 
+WILDCARDS = frozenset("*?[")
 MEND = "check the address, the credentials and the network, and give the same command again"
 
 
@@ -117,7 +119,18 @@ def claim(location: object, data: bytes) -> bool:
 
 def exists(location: object) -> bool:
     with answers(location):
-        return bool(place(location).exists())
+        return kind(location) != ""
+
+
+def kind(location: object) -> str:
+    """ "file", "folder", or "" where there is nothing; a store that does not answer is an error, not an absence."""
+    with answers(location):
+        path = place(location)
+        try:
+            told = path.fs.info(path.path)
+        except FileNotFoundError:
+            return ""
+        return "file" if told["type"] == "file" else "folder"
 
 
 def look(location: object) -> Look | None:
@@ -140,9 +153,9 @@ def listing(folder: object, pattern: str) -> list[UPath]:
     with answers(folder):
         root = place(folder)
         parts = pattern.split("/")
-        plain = list(itertools.takewhile(lambda part: not set(part) & set("*?["), parts))
+        plain = list(itertools.takewhile(lambda part: not set(part) & WILDCARDS, parts))
         if plain == parts:
-            return [path for path in [root / pattern] if path.is_file()]
+            return [root / pattern] if look(root / pattern) else []
         above = root.path.rstrip("/") + "/"
         base = above + "/".join(plain)
         found: set[str] = set()
@@ -151,7 +164,7 @@ def listing(folder: object, pattern: str) -> list[UPath]:
                 found = {told["name"] for told in root.fs.ls(base, detail=True) if told["type"] == "file"}
         else:
             found = set(root.fs.find(base))
-        inside = (name.removeprefix(above) for name in found)
+        inside = (name.removeprefix(above) for name in found if not name.endswith("/"))
         return [root / name for name in inside if _matches(name.split("/"), parts)]
 
 
@@ -161,7 +174,22 @@ def tree(folder: object) -> dict[str, int]:
         root = place(folder)
         above = root.path.rstrip("/") + "/"
         found = root.fs.find(root.path, detail=True)
-        return {name.removeprefix(above): int(told["size"] or 0) for name, told in sorted(found.items())}
+        # A folder made by hand is an empty object whose name ends in a slash.
+        files = {name: int(told["size"] or 0) for name, told in sorted(found.items()) if not name.endswith("/")}
+        return {name.removeprefix(above): size for name, size in files.items() if name.startswith(above)}
+
+
+def names(folder: object) -> list[str]:
+    """The names of what lies directly in a folder."""
+    with answers(folder):
+        root = place(folder)
+        try:
+            found = root.fs.ls(root.path, detail=False)
+        except FileNotFoundError:
+            return []
+        above = root.path.rstrip("/") + "/"
+        inside = (name.removeprefix(above).rstrip("/") for name in found if name.startswith(above))
+        return sorted(name for name in inside if name)
 
 
 def remove(location: object) -> None:
@@ -169,8 +197,12 @@ def remove(location: object) -> None:
     with answers(location):
         path = place(location)
         found = path.fs.find(path.path)
-        if found:
-            path.fs.rm(found)
+        # `rm` takes many in one request, and a name that holds a wildcard for all that it matches.
+        plain = [name for name in found if not set(name) & WILDCARDS]
+        if plain:
+            path.fs.rm(plain)
+        for name in set(found) - set(plain):
+            path.fs.rm_file(name)
 
 
 def copy(source: object, target: object) -> None:
@@ -189,16 +221,68 @@ def download(location: object, target: BinaryIO) -> None:
 @contextmanager
 def local_copy(location: object) -> Iterator[Path]:
     """A local file with the object's bytes, under its own name, removed when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="puna-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary()) as folder:
         copy = Path(folder) / place(location).name
         with copy.open("wb") as file:
             download(location, file)
         yield copy
 
 
+@contextmanager
+def file_to_send(location: object, send: Callable[[Path, Any], None]) -> Iterator[BinaryIO]:
+    """A local file to fill, which `send` takes to `location` when the block ends without an exception."""
+    with telling_full_disk(tempfile.gettempdir()), tempfile.NamedTemporaryFile(prefix=temporary()) as file:
+        yield cast(BinaryIO, file)
+        file.flush()
+        send(Path(file.name), location)
+
+
+@contextmanager
+def folder_to_send(folder: object, last: str, send: Callable[[Path, Any], None]) -> Iterator[Path]:
+    """A local folder to fill, whose files `send` takes below `folder`, the one named `last` behind all others."""
+    with telling_full_disk(tempfile.gettempdir()), tempfile.TemporaryDirectory(prefix=temporary()) as name:
+        yield Path(name)
+        for path in sorted(Path(name).rglob("*"), key=lambda path: (path.name == last, path)):
+            if path.is_file():
+                send(path, place(folder) / path.relative_to(name).as_posix())
+
+
+def temporary() -> str:
+    """How names begin of what this process puts into the local temporary folder on its way to or from a store."""
+    return f"{_ours()}{os.getpid()}-"
+
+
+def sweep_temporary() -> None:
+    """Remove from the local temporary folder what killed processes left there."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_ours()}*"):
+        pid = left.name.removeprefix(_ours()).partition("-")[0]
+        with suppress(OSError):
+            if pid.isdecimal() and left.lstat().st_uid == os.getuid() and not _lives(int(pid)):
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+def _ours() -> str:
+    """Of this user, and of one PID namespace, within which numbers of processes mean something."""
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        namespace = 0
+    return f"puna-{os.getuid()}-{namespace}-"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
     return len(names) == len(patterns) and all(map(fnmatchcase, names, patterns))
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     return str(error).strip() or type(error).__name__

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from puna.progress import configure, failed
 from puna.recipe import Recipe
 from puna.storage import Place
 
+SHOWN_REMOTELY = 30.0  # seconds between two accounts of progress on an object store
 OWN_FILES = ("run.lock", GUARD, HELD, "log.txt", "progress.json")  # what may stand before recipe.toml is written
 
 
@@ -34,6 +36,8 @@ class Run:
 
     folder: Place
     recipe: Recipe
+    still: Callable[[], None]
+    """Raises PunaError once another process has taken the run over."""
 
     def path(self, *parts: str) -> Place:
         return self.folder.joinpath(*parts)
@@ -45,7 +49,7 @@ def open_run(folder: Place, recipe: Recipe, *, take_over: bool = False) -> Itera
 
     Raises Newer, with nothing changed, when the folder holds files of a newer Puna.
     """
-    if folder.exists() and not folder.is_dir():
+    if storage.exists(folder) and not storage.is_folder(folder):
         raise InputError("a file stands where the run folder should be", where=str(folder), mend="use --out")
     refuse_newer(folder)
     _refuse_another_recipe(folder, recipe)
@@ -54,20 +58,20 @@ def open_run(folder: Place, recipe: Recipe, *, take_over: bool = False) -> Itera
     except OSError as error:
         what = f"cannot make the run folder ({error.strerror})"
         raise InputError(what, where=str(folder), mend="choose another with --out") from None
-    with locked(folder, take_over):
+    with locked(folder, take_over) as still:
         _refuse_another_recipe(folder, recipe)
         text = recipes.as_toml(recipe).encode()
         target = folder / "recipe.toml"
-        if not target.exists() or storage.read(target) != text:
+        if not storage.exists(target) or storage.read(target) != text:
             storage.write(target, text)
         with _told(folder):
-            yield Run(folder, recipe)
+            yield Run(folder, recipe, still)
 
 
 @contextmanager
 def hold(folder: Place) -> Iterator[None]:
     """Hold a run that is there, for work that is none of its recipe's; InputError when the folder is no run."""
-    if not (folder / "recipe.toml").is_file() and not (folder / "records").is_dir():
+    if not storage.is_file(folder / "recipe.toml") and not storage.is_folder(folder / "records"):
         raise InputError("is not a run folder", where=str(folder), mend="name one; puna ls shows them")
     with locked(folder), _told(folder):
         yield
@@ -76,19 +80,19 @@ def hold(folder: Place) -> Iterator[None]:
 def read_recipe(folder: Place) -> Recipe:
     """The resolved recipe of a run folder; InputError when it is none."""
     target = folder / "recipe.toml"
-    if not target.is_file():
+    if not storage.is_file(target):
         raise InputError("is not a run folder (it holds no recipe.toml)", where=str(folder))
     return recipes.load(str(target))
 
 
 def _refuse_another_recipe(folder: Place, recipe: Recipe) -> None:
-    if (folder / "recipe.toml").is_file():
+    if storage.is_file(folder / "recipe.toml"):
         other = read_recipe(folder).name
         if other != recipe.name:
             what = f"was made by the recipe {other!r}, not {recipe.name!r}"
             raise InputError(what, where=str(folder), mend="choose another folder with --out")
-    elif folder.is_dir():
-        strange = [entry.name for entry in folder.iterdir() if entry.name not in OWN_FILES]
+    elif storage.is_folder(folder):
+        strange = [name for name in storage.names(folder) if name not in OWN_FILES]
         if any(not name.startswith(storage.TEMPORARY) for name in strange):
             mend = "choose a new or empty folder with --out"
             raise InputError("holds files but no run", where=str(folder), mend=mend)
@@ -103,7 +107,14 @@ def _told(folder: Place) -> Iterator[None]:
     log = Appender(folder / "log.txt", vital=False)
     shown = folder / "progress.json"
 
+    pace = SHOWN_REMOTELY if storage.is_remote(folder) else 0.0  # a store takes its time, and the work waits for it
+    last = -pace
+
     def show(state: Mapping[str, Any]) -> None:
+        nonlocal last
+        if time.monotonic() - last < pace:
+            return
+        last = time.monotonic()
         mine = {"format": PROGRESS.version, "pid": os.getpid(), "host": socket.gethostname(), **state}
         show_progress(shown, json.dumps(mine).encode())
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from puna import records, space, storage
 from puna.engine import map_tasks
-from puna.errors import InputError
+from puna.errors import InputError, PunaError
 from puna.formats import RECORD, Newer
 from puna.progress import say, seconds
 from puna.records import Record
@@ -91,27 +91,43 @@ class Context:
 
 
 def run_steps(
-    folder: Place, steps: Sequence[Step], *, workers: int, verify: bool = False, targets: Sequence[str] | None = None
+    folder: Place,
+    steps: Sequence[Step],
+    *,
+    workers: int,
+    verify: bool = False,
+    targets: Sequence[str] | None = None,
+    still: Callable[[], None] = lambda: None,
 ) -> dict[str, Record]:
-    """Bring every step (or `targets` and what they need) to done, in order; return the records by name."""
+    """Bring every step (or `targets` and what they need) to done, in order; return the records by name.
+
+    still: called before a step counts as done; raises when the run is another process's by then.
+    """
     _drop_strangers(folder, {step.name for step in steps})
     done: dict[str, Record] = {}
     by_name = {step.name: step for step in steps}
 
-    def again(name: str) -> None:
-        """Do a step whose files were cleaned away, after those that it needs in turn."""
+    def again(name: str) -> bool:
+        """Do a step whose files were cleaned away, after those that it needs in turn; whether it gave something else,
+        as it may by other versions of what it is made with."""
+        changed = False
         if records.wanting(done[name]):
             for need in by_name[name].needs if by_name[name].reads else ():
-                again(need)
+                changed = again(need) or changed
             say(f"{name}: done again, since its files were cleaned away")
-            done[name] = _do(folder, by_name[name], _fingerprint(by_name[name], done), workers, done)
+            before = done[name]["produced"]
+            done[name] = _do(folder, by_name[name], _fingerprint(by_name[name], done), workers, done, still)
+            changed = changed or done[name]["produced"] != before
+        return changed
 
     for step in _needed(steps, targets):
         found = _found(folder, step, _fingerprint(step, done), done, verify)
         if found is None:
-            for need in step.needs if step.reads else ():
-                again(need)
-            found = _do(folder, step, _fingerprint(step, done), workers, done)
+            changed = [again(need) for need in step.needs if step.reads]
+            if any(changed):
+                # Steps that counted as done before it was known follow from what is no more.
+                return run_steps(folder, steps, workers=workers, verify=verify, targets=targets, still=still)
+            found = _do(folder, step, _fingerprint(step, done), workers, done, still)
         done[step.name] = found
     return done
 
@@ -123,7 +139,7 @@ def refuse_newer(folder: Place, steps: Sequence[Step]) -> None:
     for path in storage.listing(folder / "records", "*.json"):
         try:
             record = storage.read_json(path)
-            name, found = str(record["step"]).partition(".")[0], int(record.get("version", 1))
+            name, found = record["step"].partition(".")[0], int(record.get("version", 1))
         except (InputError, LookupError, TypeError, ValueError, AttributeError):
             continue  # a damaged record is none
         if name not in versions:
@@ -163,7 +179,14 @@ def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Recor
     return record
 
 
-def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping[str, Record]) -> Record:
+def _do(
+    folder: Place,
+    step: Step,
+    fingerprint: str,
+    workers: int,
+    done: Mapping[str, Record],
+    still: Callable[[], None],
+) -> Record:
     context = Context(folder, step.name, fingerprint, workers, done)
     _foresee(step, context)
     records.begin(folder, step.name, fingerprint, step.version, step.outputs)
@@ -175,9 +198,8 @@ def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping
         raise
     work = records.work(step.name, fingerprint)
     outputs = {
-        storage.below(path, folder): {"size": seen.size, "modified": seen.stamp, "digest": storage.digest(path)}
+        storage.below(path, folder): {**_looked_at(path), "digest": storage.digest(path)}
         for path in _made(step, context)
-        if (seen := storage.look(path))
     }
     # Without the fingerprint in their names, equal outputs are equal, and the change of a value can end here.
     made = sorted([name.replace(work, "{work}", 1), known["digest"]] for name, known in outputs.items())
@@ -193,9 +215,17 @@ def _do(folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping
         "counts": records.plain(counts),
         "seconds": round(time.monotonic() - start, 3),
     }
+    still()
     records.end(folder, record)
     say(f"{step.name}: done in {seconds(time.monotonic() - start)}")
     return record
+
+
+def _looked_at(path: Place) -> dict[str, Any]:
+    seen = storage.look(path)
+    if seen is None:
+        raise PunaError("went while its step was being ended", where=str(path), mend="give the same command again")
+    return {"size": seen.size, "modified": seen.stamp}
 
 
 def _foresee(step: Step, context: Context) -> None:
@@ -221,7 +251,7 @@ def _drop_strangers(folder: Place, names: set[str]) -> None:
     for name in sorted((made.keys() | begun.keys()) - names):
         say(f"{name}: not in this recipe any more, set aside")
         ended = [folder / file for file in made.get(name, ()) if not file.startswith(records.WORK)]
-        files = {str(path): path for path in [*ended, *_files(folder, begun.get(name, ()))] if path.is_file()}
+        files = {str(path): path for path in [*ended, *_files(folder, begun.get(name, ()))] if storage.is_file(path)}
         records.set_aside(folder, name, None, files.values())
 
 

@@ -18,11 +18,10 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import xxhash
 
@@ -62,7 +61,7 @@ def create(location: Location) -> Iterator[BinaryIO]:
     passes as it is.
     """
     if is_remote(location):
-        with _remote_create(location) as file:
+        with remote.file_to_send(location, upload) as file:
             yield file
         return
     path = _local(location)
@@ -148,7 +147,7 @@ def create_folder(location: Place, *, last: str = "") -> Iterator[Path]:
     `create`.
     """
     if is_remote(location):
-        with _remote_create_folder(location, last) as folder:
+        with remote.folder_to_send(location, last, upload) as folder:
             yield folder
         return
     location = _local(location)
@@ -238,6 +237,20 @@ def exists(location: Location) -> bool:
     return remote.exists(location) if is_remote(location) else _local(location).exists()
 
 
+def is_file(location: Location) -> bool:
+    """As `look`: of a path on an object store its own `is_file` takes a failed request for absence."""
+    return look(location) is not None
+
+
+def is_folder(location: Location) -> bool:
+    return remote.kind(location) == "folder" if is_remote(location) else _local(location).is_dir()
+
+
+def names(folder: Location) -> list[str]:
+    """The names of what lies directly in a folder, sorted."""
+    return remote.names(folder) if is_remote(folder) else sorted(path.name for path in _local(folder).iterdir())
+
+
 def size(location: Location) -> int:
     """Bytes at `location`; InputError when there is no such file."""
     seen = look(location)
@@ -308,6 +321,8 @@ def move(source: Place, target: Place) -> None:
 
 def sweep(folder: Place) -> int:
     """Remove what killed processes left half-written below `folder`; only the holder of its lock may call this."""
+    if is_remote(folder):
+        remote.sweep_temporary()
     left = [] if is_remote(folder) else list(_local(folder).rglob(f"{TEMPORARY}*"))
     for path in left:
         remove(path)
@@ -334,24 +349,6 @@ def _local(location: Location) -> Path:
 def aside(path: Path) -> Path:
     """A name beside `path` that no other process or call takes."""
     return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}-{next(_counter)}")
-
-
-@contextmanager
-def _remote_create(location: Location) -> Iterator[BinaryIO]:
-    """A local file to fill, uploaded in one go when the block ends without an exception."""
-    with telling_full_disk(Path(tempfile.gettempdir())), tempfile.NamedTemporaryFile() as file:
-        yield cast(BinaryIO, file)
-        file.flush()
-        upload(Path(file.name), location)
-
-
-@contextmanager
-def _remote_create_folder(location: Location, last: str) -> Iterator[Path]:
-    with telling_full_disk(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="puna-") as name:
-        yield Path(name)
-        for path in sorted(Path(name).rglob("*"), key=lambda path: (path.name == last, path)):
-            if path.is_file():
-                upload(path, place(location) / path.relative_to(name).as_posix())
 
 
 def upload(file: Path, location: Location) -> None:

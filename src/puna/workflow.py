@@ -57,7 +57,9 @@ def work(name: str, overrides: Sequence[str], out: str | None, target: str | Non
     with open_run(folder, recipe, take_over=options.take_over) as run:
         say(f"{recipe.name}: into {folder}, {workers} data workers")
         _foretell(recipe, inputs, run.folder, target)
-        records = run_steps(run.folder, steps, workers=workers, verify=options.verify, targets=targets(steps, target))
+        records = run_steps(
+            run.folder, steps, workers=workers, verify=options.verify, targets=targets(steps, target), still=run.still
+        )
         if bad := pipeline.bad_share(records, recipe):
             raise PunaError("; ".join(bad), mend="mend the input, or raise data.max_bad_share")
     return last_screen(folder, target)

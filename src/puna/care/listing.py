@@ -10,12 +10,11 @@ import shlex
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from puna import remote, storage
+from puna import storage
 from puna.care import results, states
 from puna.care.results import Training
 from puna.care.states import Known
@@ -131,10 +130,10 @@ def _runs(root: Place) -> Iterator[tuple[Place, str]]:
 def _folders(above: Place, *, needed: bool) -> list[Place]:
     """Folders in a folder, hidden ones left out; none where it cannot be read, unless it is `needed`."""
     try:
-        with remote.answers(above) if storage.is_remote(above) else nullcontext():
-            if not above.is_dir():
-                return []
-            return [path for path in above.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        if not storage.is_folder(above):
+            return []
+        shown = [above / name for name in storage.names(above) if not name.startswith(".")]
+        return [path for path in shown if storage.is_folder(path)]
     except OSError:
         if needed:
             raise

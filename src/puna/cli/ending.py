@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from puna import remote
 from puna.errors import Interrupted, PunaError
 from puna.progress import result, tell
 
@@ -38,6 +39,8 @@ def told(error: BaseException) -> int:
         line, status = "memory ran out; give fewer --workers, or a smaller train.micro_batch", 1
     elif isinstance(error, ImportError) and not (error.name or "puna").startswith("puna"):
         line, status = f"{error}; the installation is not whole: puna doctor says what is missing", 1
+    elif remote.of_store(error):
+        line, status = f"the object store does not serve ({remote.said(error)}); {remote.MEND}", 1
     elif isinstance(error, OSError) and error.strerror:
         line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         status = 2 if error.errno in USERS_OWN else 1

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from puna import space, storage
 from puna.data import extract, route
@@ -60,8 +60,8 @@ def look(entries: Sequence[Input]) -> Located:
     """What can be told of located inputs without reading them."""
     seen = []
     for entry in entries:
-        path = Path(entry.location)
-        seen.append(_declared(entry) | {"modified": path.stat().st_mtime_ns if path.is_file() else None})
+        found = None if entry.members else storage.look(entry.location)
+        seen.append(_declared(entry) | {"modified": found.stamp if found else None})
     return Located(tuple(entries), seen)
 
 
@@ -313,12 +313,17 @@ def _overlap_space(name: str, context: Context) -> Need:
 
 def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     index, shard = task
-    with storage.local_copy(known) as file:
-        # Mapped, so that all workers share one copy of it.
-        grams = np.memmap(file, "<u8", "r") if storage.size(file) else np.empty(0, np.uint64)
-        scores = overlaps(read_column(shard, "text"), grams, n)
+    scores = overlaps(read_column(shard, "text"), _mapped(str(known)), n)
     storage.write(scratch / f"{index:05d}.overlap", scores.astype("<f4").tobytes())
     return {"documents": len(scores)}
+
+
+@lru_cache(maxsize=1)
+def _mapped(location: str) -> npt.NDArray[np.uint64]:
+    """Hashes in a file, mapped, so that all workers share one copy of a local one; a worker copies that of a store once.
+    The file's name holds a fingerprint, so what it holds never changes."""
+    with storage.local_copy(location) as file:
+        return np.memmap(file, "<u8", "r") if storage.size(file) else np.empty(0, np.uint64)
 
 
 def _documents(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:

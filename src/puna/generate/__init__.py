@@ -101,16 +101,16 @@ def find(model: Location) -> tuple[Place, Place]:
     A checkpoint's tokenizer stands in it, or in the run that it lies in.
     """
     folder = storage.place(model)
-    if not folder.exists():
+    if not storage.exists(folder):
         raise InputError("no such folder", where=str(model), mend="give a run folder or a checkpoint folder")
-    if (folder / "checkpoint.json").is_file() or (folder / "config.json").is_file():
+    if storage.is_file(folder / "checkpoint.json") or storage.is_file(folder / "config.json"):
         checkpoint = folder.absolute()
-    elif (folder / "recipe.toml").is_file() or (folder / "checkpoints").is_dir():
+    elif storage.is_file(folder / "recipe.toml") or storage.is_folder(folder / "checkpoints"):
         checkpoint = latest_checkpoint(folder).absolute()
     else:
         raise InputError("is neither a run nor a checkpoint", where=str(model), mend="give the folder of one of them")
     places = [checkpoint / "tokenizer.model", checkpoint.parent.parent / "tokenizer" / "tokenizer.model"]
     for place in places:
-        if place.is_file():
+        if storage.is_file(place):
             return checkpoint, place
     raise InputError("has no tokenizer.model", where=str(checkpoint), mend="put the model's tokenizer.model into it")

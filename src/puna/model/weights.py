@@ -158,7 +158,7 @@ def verify(folder: Place) -> None:
     """Compare every file that checkpoint.json lists with the size and digest there; InputError names the first that
     differs. A folder without checkpoint.json, such as an exported model, has nothing to compare."""
     marker = folder / "checkpoint.json"
-    if not marker.is_file():
+    if not storage.is_file(marker):
         return
     refuse_newer(folder)
     value = storage.read_json(marker)
@@ -166,7 +166,7 @@ def verify(folder: Place) -> None:
         raise InputError("is not a checkpoint's record", where=str(marker), mend=_MEND)
     for name, record in sorted(value["files"].items()):
         path = folder / name
-        if not path.is_file():
+        if not storage.is_file(path):
             raise InputError("is missing", where=str(path), mend=_MEND)
         if storage.size(path) != record["size"]:
             what = f"is {storage.size(path)} bytes, but was written with {record['size']}"
@@ -186,8 +186,9 @@ def refuse_newer(folder: Place) -> None:
 def latest_checkpoint(run_folder: Place) -> Place:
     """The newest whole checkpoint of a run; InputError when it has none, OSError when its folder cannot be read."""
     folder = run_folder / "checkpoints"
-    steps = [path for path in folder.iterdir() if re.fullmatch(r"step-\d+", path.name)] if folder.is_dir() else []
-    whole = [path for path in steps if (path / "checkpoint.json").is_file()]
+    names = storage.names(folder) if storage.is_folder(folder) else []
+    steps = [folder / name for name in names if re.fullmatch(r"step-\d+", name)]
+    whole = [path for path in steps if storage.is_file(path / "checkpoint.json")]
     if whole:
         return max(whole, key=lambda path: int(path.name.removeprefix("step-")))
     if steps:

@@ -100,14 +100,14 @@ def read(folder: Place) -> Facts:
     def json_of(*parts: str) -> Any:
         path = folder.joinpath(*parts)
         try:
-            return storage.read_json(path) if path.is_file() else None
+            return storage.read_json(path) if storage.is_file(path) else None
         except (OSError, PunaError, RecursionError):
             unreadable.append("/".join(parts))
             return None
 
     text, recipe = "", {}
     try:
-        if (folder / "recipe.toml").is_file():
+        if storage.is_file(folder / "recipe.toml"):
             text = storage.read(folder / "recipe.toml").decode()
             recipe = tomllib.loads(text)
     except (OSError, ValueError, PunaError):

@@ -34,7 +34,7 @@ def write(folder: Place) -> Place:
     The page tells what is there; a run folder that is almost empty gives a page that says so. InputError when there is
     no such folder.
     """
-    if not folder.is_dir():
+    if not storage.is_folder(folder):
         raise InputError("no such run folder", where=str(folder), mend="give the folder of a run")
     target = folder / "report.html"
     storage.write(target, page(facts.read(folder)).encode())

@@ -139,7 +139,7 @@ def write(run: Place, manifest: Manifest) -> None:
 def read(run: Place) -> Manifest:
     """The manifest of a run; InputError when there is none, when it is of a newer format, or was changed by hand."""
     path = folder_of(run) / NAME
-    if not path.exists():
+    if not storage.exists(path):
         raise InputError("no tokens yet", where=str(run), mend="run `puna tokens` first")
     value = storage.read_json(path)
     try:

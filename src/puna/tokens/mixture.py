@@ -141,7 +141,7 @@ def write(run: Place, mixture: Mixture) -> None:
 def read(run: Place) -> Mixture:
     """The mixture of a run; InputError when there is none or it is of a newer format."""
     path = folder_of(run) / NAME
-    if not path.exists():
+    if not storage.exists(path):
         raise InputError("no mixture of tokens yet", where=str(run), mend="run `puna tokens` first")
     value: dict[str, Any] = storage.read_json(path)
     try:

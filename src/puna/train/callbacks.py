@@ -196,7 +196,7 @@ class Leave(Callback):
 
 def cut_back(path: Place, step: int) -> None:
     """Remove the lines of metrics.jsonl behind `step`, which will come again, and the half line of a killed process."""
-    if not path.exists():
+    if not storage.exists(path):
         return
     data = storage.read(path)
     kept = b"".join(line for line in data.splitlines(keepends=True) if _stands(line, step))
@@ -206,7 +206,7 @@ def cut_back(path: Place, step: int) -> None:
 
 def read_metrics(path: Place) -> list[Mapping[str, Any]]:
     """The training lines of metrics.jsonl, oldest first; a line that cannot be read is none. Raises Newer."""
-    if not path.exists():
+    if not storage.exists(path):
         return []
     METRICS.refuse_newer_file(path)
     values = [_value(line) for line in storage.read(path).splitlines(keepends=True)]

@@ -105,8 +105,7 @@ def save(
         state = {"format": STATE.version, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
         storage.write_json(inside / "state.json", {**state, "lines": lines, "versions": versions})
         files = {
-            file.name: {"size": file.stat().st_size, "digest": storage.digest(file)}
-            for file in sorted(inside.iterdir())
+            file.name: {"size": storage.size(file), "digest": storage.digest(file)} for file in storage.listing(inside)
         }
         marker = {"format": CHECKPOINT.version, "step": position.step, "fingerprint": fingerprint, "files": files}
         storage.write_json(inside / MARKER, marker)

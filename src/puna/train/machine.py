@@ -99,7 +99,7 @@ def record(folder: Place, machine: Machine, start: int, fingerprint: str) -> Non
         "kernels": machine.kernels,
         "compiler": compiler(),
     }
-    earlier = storage.read_json(path) if path.exists() else []
+    earlier = storage.read_json(path) if storage.exists(path) else []
     storage.write_json(path, [*earlier, entry])
 
 
