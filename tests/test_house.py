@@ -147,3 +147,23 @@ def test_data_workers_never_import_torch() -> None:
     code = f"import sys, importlib\nfor name in {modules}: importlib.import_module(name)\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# Of a path on an object store these take a failed request for absence; storage.py asks so that it does not.
+ASKED_THROUGH_STORAGE = {"is_file", "is_dir", "exists", "iterdir", "glob", "rglob"}
+LOCAL = {
+    *("cli", "doctor", "data/sources", "engine.py", "storage.py", "remote.py", "lines.py", "space.py"),
+    *("recipe_layers.py", "last_screen.py", "train/compiler.py"),
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_what_may_lie_on_an_object_store_is_asked_of_storage(path: Path) -> None:
+    name = path.relative_to(SOURCE).as_posix()
+    if any(name == local or name.startswith(f"{local}/") for local in LOCAL):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            asked = ast.unparse(node.func.value)
+            if node.func.attr in ASKED_THROUGH_STORAGE and not asked.startswith(("Path(", "storage")):
+                raise AssertionError(f"{path}:{node.lineno}: {asked}.{node.func.attr}(): ask storage")

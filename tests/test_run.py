@@ -56,7 +56,9 @@ def test_a_dead_holder_is_taken_over_with_a_line_and_its_half_written_files_go(
 ) -> None:
     with open_run(tmp_path, RECIPE):
         pass
-    (tmp_path / "run.lock").write_text(json.dumps({"host": socket.gethostname(), "pid": 1, "born": "never"}))
+    (tmp_path / "run.lock").write_text(
+        json.dumps({"host": socket.gethostname(), "pid": 1, "born": "never", "flock": True})
+    )
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / ".part-0.parquet-1-1").write_text("half")
     with open_run(tmp_path, RECIPE):
@@ -97,7 +99,7 @@ def test_without_flock_a_holder_in_another_pid_namespace_is_as_on_another_host(
         with pytest.raises(InputError, match=f"held by process {os.getpid()} on .*, which is running"):
             open_run(tmp_path, RECIPE).__enter__()
     _write_lock(tmp_path, pid=os.getpid(), namespace="another", flock=False)
-    with pytest.raises(InputError, match="in another PID namespace; stop it there, or give puna run --take-over"):
+    with pytest.raises(InputError, match="in another PID namespace or before a reboot; stop it there"):
         open_run(tmp_path, RECIPE).__enter__()
     with open_run(tmp_path, RECIPE, take_over=True):
         pass

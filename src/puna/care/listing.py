@@ -72,7 +72,7 @@ def listed(root: str | Path = "runs") -> list[RunLine]:
     InputError when `root` is a file, PunaError when an object store does not answer.
     """
     top = storage.place(root)
-    if not storage.is_remote(top) and top.exists() and not top.is_dir():
+    if storage.is_file(top):
         raise InputError("is a file", where=str(root), mend="`puna ls` takes the folder in which runs lie")
     return sorted((_line(folder, name) for folder, name in _runs(top)), key=lambda line: line.name)
 

@@ -87,14 +87,15 @@ def steps(known: Known, tree: Tree) -> dict[str, dict[str, int]]:
 def newest_checkpoint(known: Known, tree: Tree, *, verify: bool) -> str:
     """The name of the checkpoint that stays; "" when there is none.
 
-    verify: read it and compare digests, and where it is damaged take the newest that is not. InputError when all are.
+    verify: the one that training would go on from, which is whole and has its metrics; "" when none is. InputError when
+    all are damaged.
     """
     names = _own_checkpoints(known, tree)
     if not names or not verify:
         return names[-1] if names else ""
-    from puna.train import checkpoint
+    from puna.train.loop import resumable
 
-    found = checkpoint.newest(known.folder / "checkpoints", _of_training(known))
+    found, _ = resumable(known.folder, _of_training(known))
     return found.path.name if found is not None else ""
 
 

@@ -80,7 +80,7 @@ def is_run(folder: Place) -> bool:
 def look(folder: Place) -> Known:
     """What the run folder tells; InputError when it is none."""
     if not is_run(folder):
-        what = "is not a run folder" if storage.exists(folder) or folder.is_dir() else "there is no such run folder"
+        what = "is not a run folder" if storage.exists(folder) else "there is no such run folder"
         raise InputError(what, where=str(folder), mend="`puna ls FOLDER` shows the runs in a folder")
     recipe, trouble, newer = None, "", ""
     try:
@@ -109,7 +109,11 @@ def look(folder: Place) -> Known:
             unreadable.append(name)
     records = _in_order(records)
     # A process that died while it ended a step leaves both.
-    begun = {name: made for name, made in begun.items() if records.get(name, {}).get("fingerprint") != made}
+    begun = {
+        name: made
+        for name, made in begun.items()
+        if records.get(name, {}).get("fingerprint") != made or records[name].get("cleaned")
+    }
     current = _current(records, begun, recipe)
     return Known(folder, recipe, trouble, newer, holder(folder), records, begun, tuple(unreadable), current)
 

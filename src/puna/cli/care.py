@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -129,13 +130,20 @@ def _look(run: str) -> Status:
     """How a run stands. What is still to come is known to the stations alone, which take a moment to import."""
     from puna.care.status import status
 
-    now = status(run)
-    if now.state in ("done", "broken", "newer"):
-        return now
+    if not _names.cache_info().currsize:  # a second look, as --watch takes, knows them
+        now = status(run)
+        if now.state in ("done", "broken", "newer"):
+            return now
+    return status(run, _names(run))
+
+
+@lru_cache(maxsize=1)
+def _names(run: str) -> list[str]:
+    """All steps of a run's recipe in order."""
     from puna import storage, workflow
     from puna.data.pipeline import Located
     from puna.run import read_recipe
 
     recipe = read_recipe(storage.place(run))
     inputs = {name: Located((), []) for name, source in recipe.sources.items() if source.inputs}
-    return status(run, [step.name for step in workflow.build(recipe, inputs, workflow.Options())])
+    return [step.name for step in workflow.build(recipe, inputs, workflow.Options())]

@@ -320,7 +320,7 @@ def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Pla
 
 @lru_cache(maxsize=1)
 def _mapped(location: str) -> npt.NDArray[np.uint64]:
-    """Hashes in a file, mapped, so that all workers share one copy of a local one; a worker copies that of a store once.
+    """Hashes in a file, mapped, so that all workers share one copy of a local one; of a store's each has its own, once.
     The file's name holds a fingerprint, so what it holds never changes."""
     with storage.local_copy(location) as file:
         return np.memmap(file, "<u8", "r") if storage.size(file) else np.empty(0, np.uint64)

@@ -60,7 +60,7 @@ def train(
     """
     windows = Windows(folder)
     steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / "metrics.jsonl"
-    found, without = _found(folder, fingerprint)
+    found, without = resumable(folder, fingerprint)
     if found is None or found.position.step < steps:
         machine = machines.choose(recipe.train, threads)
         _remove(without, machine, allow_other)
@@ -154,7 +154,7 @@ def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint 
     return model, optimizer
 
 
-def _found(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:
+def resumable(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:
     """The newest checkpoint whose history is whole, or None; and newer ones that stand without theirs."""
     path = folder / "machine.json"
     MACHINE.refuse_newer_file(path)
