@@ -1,0 +1,165 @@
+"""A fault at every border of durable bytes: the same command again ends as if nothing had been.
+
+`make test` takes a seeded sample of the borders, `make prove` all of them: the process killed there, the disk full from
+there on, an input/output error there, SIGTERM there, and a power cut of which only stays what was synced. faults.py and
+warm.py are the machinery.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from fault_places import Durable
+from faults import KINDS, Border, Scenario, Trial, WarmParent
+from object_store import serving
+from puna import storage
+
+SEED = 7
+MEMORY = Path("/dev/shm")  # a file system in memory: syncs cost nothing there, and no inode comes twice
+ALONE = ("sources.github=none",)
+FRESH = Scenario("fresh", faulted=ALONE, again=ALONE)
+ADDED = Scenario("added", before=(ALONE,), again=ALONE)
+BACK = Scenario("back", before=(ALONE, ()), faulted=ALONE, again=ALONE)
+CLEANED = Scenario("cleaned", before=(ALONE, ()), faulted=("clean", "--work", "--checkpoints", "--yes"), again=ALONE)
+needs_memory = pytest.mark.skipif(not MEMORY.is_dir(), reason=f"no {MEMORY} here: a power cut is played there only")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path_factory.mktemp("faults")
+        return
+    with tempfile.TemporaryDirectory(prefix="puna-faults-", dir=MEMORY) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def disk(home: Path) -> Iterator[WarmParent]:
+    (home / "disk").mkdir()
+    with WarmParent(home / "disk") as parent:
+        yield parent
+
+
+@pytest.fixture(scope="module")
+def store(home: Path) -> Iterator[WarmParent]:
+    pytest.importorskip("moto", reason="the object store of the tests needs moto[server]")
+    (home / "store").mkdir()
+    with serving() as found, WarmParent(home / "store", found) as parent:
+        yield parent
+
+
+def _all_kept(trials: Iterator[Trial], count: int) -> int:
+    """The number of trials, when each kept what is promised."""
+    done = list(trials)
+    assert len(done) == count
+    broken = [f"{one.kind} {one.number}, {one.event} {one.location}: {one.problem}" for one in done if one.problem]
+    assert not broken, "\n".join([f"{len(broken)} of {count} trials broke a promise", *broken[:10]])
+    return count
+
+
+def _told(where: str, borders: Sequence[Border], kinds: Sequence[str], trials: int) -> str:
+    return f"fault sweep, {where}: {len(borders)} borders, {', '.join(kinds)}: {trials} trials"
+
+
+def test_after_a_fault_at_any_of_some_borders_the_same_command_ends_as_undisturbed(
+    disk: WarmParent, proved: Callable[[str], None]
+) -> None:
+    chance = random.Random(SEED)
+    borders = disk.borders(FRESH)
+    kinds = [kind for kind in KINDS if kind != "power" or MEMORY.is_dir()]
+    faults = [(kind, number) for kind in kinds for number in chance.sample(range(len(borders)), 4)]
+    trials = _all_kept(disk.sweep(FRESH, faults), len(faults))
+    proved(f"{_told('a run on a disk', borders, kinds, trials)}, seed {SEED}")
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("kind", [*KINDS][:-1])
+def test_after_a_fault_at_every_border_the_same_command_ends_as_undisturbed(
+    disk: WarmParent, kind: str, proved: Callable[[str], None]
+) -> None:
+    borders = disk.borders(FRESH)
+    trials = _all_kept(disk.sweep(FRESH, [(kind, number) for number in range(len(borders))]), len(borders))
+    proved(_told("a run on a disk", borders, [f"{kind} ({KINDS[kind]})"], trials))
+
+
+@needs_memory
+@pytest.mark.prove
+def test_after_a_power_cut_at_every_border_what_was_synced_is_enough_to_end_as_undisturbed(
+    disk: WarmParent, proved: Callable[[str], None]
+) -> None:
+    borders = disk.borders(FRESH)
+    trials = _all_kept(disk.sweep(FRESH, [("power", number) for number in range(len(borders))]), len(borders))
+    proved(_told("a run on a disk", borders, [f"power ({KINDS['power']})"], trials))
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(
+    ("scenario", "where"),
+    [
+        (ADDED, "a source added and taken out again"),
+        (BACK, "an old value taken up again"),
+        (CLEANED, "puna clean, and an old value again"),
+    ],
+    ids=["added", "back", "cleaned"],
+)
+def test_killed_at_every_border_of_a_change_the_old_value_gives_the_old_result(
+    disk: WarmParent, scenario: Scenario, where: str, proved: Callable[[str], None]
+) -> None:
+    borders = disk.borders(scenario)
+    trials = _all_kept(disk.sweep(scenario, [("kill", number) for number in range(len(borders))]), len(borders))
+    proved(_told(where, borders, ["kill"], trials))
+
+
+def _on_the_store(borders: Sequence[Border]) -> list[int]:
+    """The borders at which the store holds something else than before. Between `after` an upload and `before` the next
+    nothing changes there; what is filled on this machine and the lines of the log, which come with it later, do not."""
+    changes = [number for number, border in enumerate(borders) if border.event.startswith("after")]
+    return [0, *(number for number in changes if not borders[number].location.startswith(("tmp/", "log.txt")))]
+
+
+@pytest.mark.prove
+def test_killed_at_every_border_on_an_object_store_the_same_command_ends_as_undisturbed(
+    store: WarmParent, proved: Callable[[str], None]
+) -> None:
+    borders = store.borders(FRESH)
+    numbers = _on_the_store(borders)
+    trials = _all_kept(store.sweep(FRESH, [("kill", number) for number in numbers]), len(numbers))
+    proved(_told("a run over the S3 protocol", borders, ["kill"], trials) + ", one for each state of the store")
+
+
+@pytest.mark.prove
+def test_what_fails_at_some_borders_on_an_object_store_is_one_line_and_the_same_command_goes_on(
+    store: WarmParent, proved: Callable[[str], None]
+) -> None:
+    chance = random.Random(SEED)
+    borders = store.borders(FRESH)
+    kinds = ["full", "broken", "stop"]
+    faults = [(kind, number) for kind in kinds for number in chance.sample(range(len(borders)), 12)]
+    trials = _all_kept(store.sweep(FRESH, faults), len(faults))
+    proved(f"{_told('a run over the S3 protocol', borders, kinds, trials)}, seed {SEED}")
+
+
+@needs_memory
+def test_of_what_was_never_synced_a_power_cut_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power cuts above would find a sync that is missing."""
+    folder = home / "synced"
+    folder.mkdir()
+    monkeypatch.setattr(os, "fsync", os.fsync)  # put back when this test ends
+    durable = Durable(folder)
+    storage.write(folder / "whole", b"whole")
+    (folder / "not synced").write_bytes(b"lost")
+    (folder / "renamed").write_bytes(b"lost")
+    storage.sync_folder(folder)
+    (folder / "renamed").rename(folder / "to a name that was not synced")
+    (folder / "whole").write_bytes(b"written over")
+    durable.write(home / "left")
+    left = {path.name: path.read_bytes() for path in (home / "left").iterdir()}
+    assert left == {"whole": b"whole", "not synced": b"", "renamed": b""}
+    shutil.rmtree(home / "left")

@@ -1,0 +1,274 @@
+"""The process that does the trials of faults.py: everything imported, one run done, and a fork for each command.
+
+No exec and no imports, so that a command takes a tenth of a second. A process of its own, since a fork of the one that
+runs the tests would carry their threads. Figures are drawn by a stand-in: they are no bit-stable artefact, and drawing
+took half of a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fault_places import Disk, Durable, Store
+from faults import Border, Scenario, Trial
+from object_store import ObjectStore
+from puna import storage
+
+LONGEST = 120  # seconds after which a command counts as hanging
+MAY_FAIL = ("log.txt", "run.lock")  # a line of the log ends no work, nor does a lock that stays: its holder is dead
+
+Shim = Callable[[str, str], None]
+place: Disk | Store = Disk()
+
+
+def serve() -> None:
+    """Warm up, then answer each line of standard input: JSON lines, and one that says end."""
+    from puna import lines, progress
+    from puna.report import figures
+
+    global place
+    lines.UPLOAD_EVERY, progress.LOG_LINES = math.inf, (math.inf,)  # borders must not depend on a clock
+    figures._svg = lambda *drawing: figures.Html("<svg></svg>")
+    _in_this_process("warm")
+    gc.freeze()  # so that children do not write to pages that they share
+    if sys.argv[1]:
+        place = Store(ObjectStore(sys.argv[1]))
+    for line in sys.stdin:
+        plan = json.loads(line)
+        value = plan["scenario"]
+        before = tuple(tuple(one) for one in value["before"])
+        scenario = Scenario(value["name"], before, tuple(value["faulted"]), tuple(value["again"]))
+        if plan["do"] == "list":
+            _tell({"borders": _list(scenario)})
+        else:
+            _sweep(scenario, plan["faults"], plan["jobs"])
+        print("end", flush=True)
+
+
+def _in_this_process(out: str) -> None:
+    """One run here, so that all that is loaded or made at its first use is there. Its lines go nowhere."""
+    from puna import cli
+
+    given, sys.argv = sys.argv, ["puna", *_command(out, ())]
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+        contextlib.suppress(SystemExit),
+    ):
+        cli.main()
+    sys.argv = given
+
+
+def _list(scenario: Scenario) -> list[Border]:
+    """The borders of one undisturbed command, which are those of another one too."""
+    for kind, commands in (("before", scenario.before), ("undisturbed", (*scenario.before, scenario.again))):
+        for command in commands:
+            _succeed(f"{scenario.name}-{kind}", command)
+    found = []
+    for out in (f"{scenario.name}-listed", f"{scenario.name}-listed-again"):
+        place.lay(f"{scenario.name}-before" if scenario.before else "", out)
+        lines = Path(f"{out}.borders")
+        _succeed(out, scenario.faulted, lambda event, location, at=lines: _note(at, event, location))
+        found.append([_named(*json.loads(line), out) for line in lines.read_text().splitlines()])
+        place.clear(out)
+    assert found[0] == found[1], "two undisturbed runs have different borders"
+    return found[0]
+
+
+def _sweep(scenario: Scenario, faults: Sequence[tuple[str, int]], jobs: int) -> None:
+    """Trials side by side: whenever a command ends, it is judged and the next one is forked."""
+    expected = place.stable(f"{scenario.name}-undisturbed")
+    waiting = [_Underway(scenario, kind, number) for kind, number in reversed(faults)]
+    running: dict[int, _Underway] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            trial = waiting.pop()
+            running[trial.begin()] = trial
+        pid, status = os.wait()
+        trial = running.pop(pid)
+        if following := trial.ended(os.waitstatus_to_exitcode(status), expected):
+            running[following] = trial
+
+
+class _Underway:
+    """A trial that is going on, in a run folder of its own."""
+
+    def __init__(self, scenario: Scenario, kind: str, number: int) -> None:
+        self.scenario, self.kind, self.number = scenario, kind, number
+        self.out = f"{scenario.name}-{kind}-{number}"
+        self.border: Border | None = None
+
+    def begin(self) -> int:
+        """Fork the command that meets the fault; its process id."""
+        place.lay(f"{self.scenario.name}-before" if self.scenario.before else "", self.out)
+        return _fork(self.out, self.scenario.faulted, _shim(self.kind, self.number, self.out))
+
+    def ended(self, status: int, expected: Mapping[str, str]) -> int | None:
+        """Judge the command that ended. The id of the process that goes on, or None, and the trial is told."""
+        if self.border is None:
+            met = Path(f"{self.out}.borders")
+            self.border = _named(*json.loads(met.read_text()), self.out) if met.exists() else Border("", "")
+            problem = _wrong(self.kind, self.border, status, self.out)
+            if not problem:
+                if self.kind == "power":
+                    shutil.rmtree(self.out)
+                    Path(f"{self.out}.durable").rename(self.out)
+                return _fork(self.out, self.scenario.again)
+        else:
+            problem = _unlike(status, self.out, expected)
+        _tell(asdict(Trial(self.kind, self.number, *self.border, problem[:3000])))
+        if not problem:
+            place.clear(self.out)
+            for left in Path().glob(f"{self.out}.*"):
+                left.unlink()
+        return None
+
+
+def _wrong(kind: str, border: Border, status: int, out: str) -> str:
+    """What the disturbed command did that it must not do."""
+    said = Path(f"{out}.stderr").read_text()
+    last = (said.strip().splitlines() or [""])[-1]
+    if not border.event:
+        return f"the border was not met (status {status}): {last}"
+    if kind in ("kill", "power"):
+        return "" if status == -signal.SIGKILL else f"not killed, but status {status}: {last}"
+    if "Traceback" in said or "Exception ignored" in said:
+        return f"a traceback (status {status}): {said}"
+    if kind == "stop":
+        told = "interrupted; the same command" in last or ("stopped" in last and "goes on" in last)
+        return "" if status == 130 and told else f"asked to stop, ended with status {status}: {last}"
+    if status == 0 and border.location in MAY_FAIL:
+        return ""
+    told = last.startswith("error: ") and said.count("error: ") == 1
+    if kind == "full":
+        told = told and "the disk is full" in last and "free some space" in last
+    else:
+        # What is under a temporary name is told of by the name that it has, or will have, for people.
+        shown = [
+            part.removeprefix(storage.TEMPORARY)
+            for part in border.location.split("/")
+            if part.startswith(storage.TEMPORARY)
+        ]
+        told = told and (shown or border.location.split("/"))[-1] in last
+    return "" if status == 1 and told else f"ended with status {status}: {last}"
+
+
+def _unlike(status: int, out: str, expected: Mapping[str, str]) -> str:
+    """What the same command, given again, left other than an undisturbed run does."""
+    said = Path(f"{out}.stderr").read_text()
+    if status != 0 or "Traceback" in said:
+        return f"the same command again ended with status {status}: {said}"
+    left = [name for name in place.names(out) if storage.TEMPORARY in name or ".begun." in name or name in SHOWN]
+    if left:
+        return f"left behind: {', '.join(left)}"
+    found = place.stable(out)
+    unlike = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    return f"not as undisturbed: {', '.join(unlike)}: {said}" if unlike else ""
+
+
+SHOWN = ("run.lock", "progress.json")  # what stands only while a command runs
+
+
+def _shim(kind: str, number: int, out: str) -> Shim:
+    """A border that meets the fault at its call `number`. A full disk stays full for all that is written later on."""
+    calls = 0
+    durable = Durable(Path(out)) if kind == "power" else None
+
+    def border(event: str, location: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number + 1:
+            _note(Path(f"{out}.borders"), event, location)
+            if durable:
+                durable.write(Path(f"{out}.durable"))
+        if calls == number + 1 or (kind == "full" and calls > number and event in ("before write", "before sync")):
+            _fault(kind, location)
+
+    return border
+
+
+def _fault(kind: str, location: str) -> None:
+    if kind in ("full", "broken"):
+        number = {"full": errno.ENOSPC, "broken": errno.EIO}[kind]
+        raise OSError(number, os.strerror(number), location)
+    os.kill(os.getpid(), signal.SIGTERM if kind == "stop" else signal.SIGKILL)
+
+
+def _succeed(out: str, arguments: Sequence[str], border: Shim | None = None) -> None:
+    status = os.waitstatus_to_exitcode(os.waitpid(_fork(out, arguments, border), 0)[1])
+    assert status == 0, Path(f"{out}.stderr").read_text()
+
+
+def _fork(out: str, arguments: Sequence[str], border: Shim | None = None) -> int:
+    """The process id of a child that does a command; what it says goes to OUT.stdout and OUT.stderr."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            handle = os.open(f"{out}.{stream.name.strip('<>')}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(handle, stream.fileno())
+            os.close(handle)
+        signal.alarm(LONGEST)
+        status = _puna(_command(place.url(out), arguments), border)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+
+
+def _puna(arguments: Sequence[str], border: Shim | None) -> int:
+    """The status with which this process would end if it were the command."""
+    from puna import cli
+
+    if border:
+        storage.border = border
+    sys.argv = ["puna", *arguments]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    return 1
+
+
+def _command(url: str, arguments: Sequence[str]) -> list[str]:
+    if arguments[:1] == ("clean",):
+        return ["clean", url, *arguments[1:]]
+    return ["run", "tiniest.toml", "--out", url, "--workers", "1", "--threads", "1", *arguments]
+
+
+def _note(lines: Path, event: str, location: str) -> None:
+    with lines.open("a") as file:
+        file.write(json.dumps([event, location]) + "\n")
+
+
+def _named(event: str, location: str, out: str) -> Border:
+    """A border without what differs between runs: the folder, and names that a process or a clock gave."""
+    inside = re.sub(r".*/tmp/puna-[^/]+/", "tmp/", location.rpartition(f"{out}/")[2])
+    return Border(event, re.sub(rf"({re.escape(storage.TEMPORARY)}[^/]*)-\d+-\d+", r"\1", inside))
+
+
+def _tell(value: Mapping[str, Any]) -> None:
+    os.write(1, (json.dumps(value) + "\n").encode())
+
+
+if __name__ == "__main__":
+    serve()
