@@ -112,6 +112,7 @@ class _Underway:
         self.scenario, self.kind, self.number = scenario, kind, number
         self.out = f"{scenario.name}-{kind}-{number}"
         self.border: Border | None = None
+        self.done: set[str] = set()  # steps that the disturbed command had finished
 
     def begin(self) -> int:
         """Fork the command that meets the fault; its process id."""
@@ -124,13 +125,15 @@ class _Underway:
             met = Path(f"{self.out}.borders")
             self.border = _named(*json.loads(met.read_text()), self.out) if met.exists() else Border("", "")
             problem = _wrong(self.kind, self.border, status, self.out)
+            if self.scenario.faulted == self.scenario.again:
+                self.done = _done(self.out)
             if not problem:
                 if self.kind == "power":
                     shutil.rmtree(self.out)
                     Path(f"{self.out}.durable").rename(self.out)
                 return _fork(self.out, self.scenario.again)
         else:
-            problem = _unlike(status, self.out, expected)
+            problem = _unlike(status, self.out, expected) or _lost(self.done, self.out)
         _tell(asdict(Trial(self.kind, self.number, *self.border, problem[:3000])))
         if not problem:
             place.clear(self.out)
@@ -182,6 +185,19 @@ def _unlike(status: int, out: str, expected: Mapping[str, str]) -> str:
 
 
 SHOWN = ("run.lock", "progress.json")  # what stands only while a command runs
+
+
+def _lost(done: set[str], out: str) -> str:
+    """What had been finished and was not taken for it."""
+    again = sorted(done & _done(out))
+    said = Path(f"{out}.stderr").read_text()
+    doubted = [line for line in said.splitlines() if done and ("not used" in line or "damaged" in line)]
+    return f"done again: {', '.join(again)} {' '.join(doubted)}" if again or doubted else ""
+
+
+def _done(out: str) -> set[str]:
+    """The steps that a command said to have done."""
+    return set(re.findall(r"^(\S+): done in ", Path(f"{out}.stderr").read_text(), re.MULTILINE))
 
 
 def _shim(kind: str, number: int, out: str) -> Shim:
