@@ -1,8 +1,8 @@
 """A fault at every border of durable bytes: the same command again ends as if nothing had been.
 
-`make test` takes a seeded sample of the borders, `make prove` all of them: the process killed there, the disk full from
-there on, an input/output error there, SIGTERM there, and a power cut of which only stays what was synced. faults.py and
-warm.py are the machinery.
+`make test` takes a seeded sample of the borders, `make prove` all of them (of power cuts and of second scenarios every
+third): the process killed there, the disk full from there on, an input/output error there, SIGTERM there, and a power
+cut of which only stays what was synced. faults.py and warm.py are the machinery.
 """
 
 from __future__ import annotations
