@@ -55,7 +55,7 @@ def test_the_list_fits_80_columns(run: Path) -> None:
 def test_no_runs_is_a_line_that_says_what_to_type(tmp_path: Path) -> None:
     assert listing.listed(tmp_path) == []
     assert "puna run laptop" in listing.table(tmp_path, [])
-    assert "there is no folder" in listing.table(tmp_path / "none", listing.listed(tmp_path / "none"))
+    assert "there is nothing at" in listing.table(tmp_path / "none", listing.listed(tmp_path / "none"))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"):
         listing.listed(tmp_path / "file")

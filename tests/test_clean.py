@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -13,7 +14,8 @@ import tiny
 from care_run import begin, changed, files, go, hold, home, run
 from puna import lock, records, storage
 from puna.care import clean, listing, status
-from puna.errors import InputError
+from puna.errors import InputError, PunaError
+from puna.generate import load
 
 __all__ = ["changed", "home", "run"]  # fixtures
 
@@ -236,3 +238,31 @@ def test_a_cleaning_killed_at_every_write_and_removal_leaves_a_run_that_is_done(
     killed = _kill_and_go_on(home / "changed", tmp_path, range(1000))
     print(f"a cleaning was killed at each of {killed} writes and removals")
     assert killed > 50
+
+
+def test_a_value_that_cannot_work_costs_nothing(home: Path, run: Path) -> None:
+    """What the disk cannot hold is refused before anything is set aside; what is refused later stays to be come back
+    to, and is not cleaned away while nothing stands in its place."""
+    before = {name: storage.digest(run / name) for name in files(run) if name.startswith(("checkpoints", "tokenizer"))}
+    with pytest.raises(PunaError, match="train needs about"):
+        go(home, run, "model.dim=65536")
+    assert not (run / "superseded").exists()
+    with pytest.raises(InputError):
+        go(home, run, "tokenizer.pieces=300")
+    with pytest.raises(InputError, match=r"no checkpoint of its present values|tokenizer"):
+        load(run)
+    clean.clean(run, clean.plan(run))
+    assert "are taken up again" in go(home, run).replace("is taken", "are taken")
+    assert {name: storage.digest(run / name) for name in before} == before
+
+
+def test_a_full_disk_does_not_keep_clean_from_making_room(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(event: str, location: str) -> None:
+        if event.startswith("before") and "remove" not in event:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), location)
+
+    plan = clean.plan(changed)
+    monkeypatch.setattr(storage, "border", full)
+    assert clean.clean(changed, plan) > 0
+    assert not list((changed / "superseded").glob("*/*"))
+    assert not (changed / "run.lock").exists()

@@ -211,7 +211,7 @@ def test_killed_from_outside_as_steps_begin_the_same_command_ends_as_an_undistur
     proved(f"killed from outside {kills} times as another step had begun")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_asked_to_stop_training_saves_and_leaves_and_goes_on(home: Path, number: signal.Signals) -> None:
     name = f"stopped-{number.name}"
     out = home / name

@@ -268,3 +268,9 @@ def test_the_folder_of_the_flocks_is_this_users_own(
     with pytest.raises(InputError, match="is not a folder of this user"), lock.locked(folder):
         pass
     assert not list((tmp_path / "planted").iterdir())
+
+
+@pytest.mark.parametrize("url", ["s3:///run", "s3://", "gs:///x"])
+def test_a_url_without_a_bucket_is_one_line(url: str) -> None:
+    with pytest.raises(InputError, match="names no bucket; is a variable of the shell unset"):
+        storage.place(url)

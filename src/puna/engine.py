@@ -100,7 +100,7 @@ def _interrupts_later() -> Iterator[None]:
     arrived: list[int] = []
     handlers = {}
     if threading.current_thread() is threading.main_thread():  # Python interrupts no other thread
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             handlers[number] = signal.signal(number, lambda number, _: arrived.append(number)) or signal.SIG_DFL
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

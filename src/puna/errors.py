@@ -50,7 +50,7 @@ def telling_denial(where: object) -> Iterator[None]:
             yield
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            mend = "choose another folder with --out, or mend its permissions"
+            mend = "mend its permissions, or give another folder"
             raise InputError("cannot be written", where=str(where), mend=mend) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise InputError("a file stands where a folder is needed", where=str(where), mend="use --out") from error

@@ -10,6 +10,7 @@ that of another PID namespace. Commands that only read never take the lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -44,15 +45,16 @@ class Holder:
 
 
 @contextmanager
-def locked(folder: Place, take_over: bool = False) -> Iterator[Callable[[], None]]:
+def locked(folder: Place, take_over: bool = False, *, to_free: bool = False) -> Iterator[Callable[[], None]]:
     """Hold the run in `folder`, which exists, for writing; what a dead holder left half-written is removed first.
 
+    to_free: hold it by its flock alone where the disk has no room for a lock, since what is to be done makes room.
     Gives a function that raises PunaError once another process has taken the run over. InputError when another process
     holds it, or may do so.
     """
     # The guard is held only while the lock is judged, so that two processes cannot take over the same dead holder.
     with _guard(folder):
-        held, mine = _take(folder, take_over)
+        held, mine = _take(folder, take_over, to_free)
     lock = folder / "run.lock"
 
     def still() -> None:
@@ -85,7 +87,7 @@ def holder(folder: Place) -> Holder | None:
     return Holder(str(told["host"]), int(told["pid"]), alive)
 
 
-def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any]]:
+def _take(folder: Place, take_over: bool, to_free: bool) -> tuple[BinaryIO, dict[str, Any]]:
     """Make the lock this process's: the open file whose flock it holds, and what the lock says."""
     lock = folder / "run.lock"
     held, free = _hold(folder)
@@ -108,7 +110,14 @@ def _take(folder: Place, take_over: bool) -> tuple[BinaryIO, dict[str, Any]]:
             "flock": free is True and not storage.is_remote(folder),
         }
         mine["nonce"] = secrets.token_hex(8)
-        if not storage.claim(lock, json.dumps(mine).encode()) or _holder(lock) != mine:
+        try:
+            claimed = storage.claim(lock, json.dumps(mine).encode())
+        except PunaError as error:
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not (to_free and full and free is True and isinstance(folder, Path)):
+                raise
+            return held, {}
+        if not claimed or _holder(lock) != mine:
             raise InputError("another process is taking the lock", where=str(folder), mend="try again")
         if storage.is_remote(folder) and storage.claim(lock, json.dumps(mine).encode()):
             what = "this store makes an object again that is there, so it cannot keep two writers apart"
@@ -232,7 +241,7 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("ab")
     except OSError as error:
-        mend = "choose another folder with --out, or mend its permissions"
+        mend = "mend its permissions, or give another folder"
         raise InputError(f"cannot be written ({error.strerror})", where=str(path.parent), mend=mend) from None
 
 

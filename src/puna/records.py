@@ -153,7 +153,7 @@ def set_aside(folder: Place, name: str, fingerprint: str | None, files: Iterable
 def bring_back(folder: Place, name: str, fingerprint: str, version: int, outputs: Iterable[str]) -> bool:
     """Move back what superseded/ keeps of this fingerprint, finished or not; False when there is nothing."""
     aside = _aside(folder, name, fingerprint)
-    if not storage.is_folder(aside):
+    if not kept_aside(folder, name, fingerprint):
         return False
     begin(folder, name, fingerprint, version, outputs)
     record = aside / f"{name}.json"
@@ -165,6 +165,11 @@ def bring_back(folder: Place, name: str, fingerprint: str, version: int, outputs
         storage.remove(folder / "records" / f"{name}{BEGUN}")
     storage.remove(aside)
     return True
+
+
+def kept_aside(folder: Place, name: str, fingerprint: str) -> bool:
+    """Whether superseded/ keeps something of this fingerprint."""
+    return storage.is_folder(_aside(folder, name, fingerprint))
 
 
 def difference(record: Record, values: Any, version: int, inputs: Mapping[str, str]) -> str:

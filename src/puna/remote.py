@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 WILDCARDS = frozenset("*?[")
+WITH_BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 MEND = "check the address, the credentials and the network, and give the same command again"
 
 
@@ -43,13 +44,20 @@ def is_remote(location: object) -> bool:
 
 def place(location: object) -> UPath:
     """The path of a URL; InputError with the mend when nothing here can open it."""
+    protocol, _, rest = str(location).partition("://")
+    if (protocol in WITH_BUCKETS and not rest.strip("/").strip()) or (
+        protocol in WITH_BUCKETS and rest.startswith("/")
+    ):
+        raise InputError("names no bucket", where=str(location), mend="is a variable of the shell unset?")
     try:
         from upath import UPath
 
         path = UPath(str(location), use_listings_cache=False)
         _ = path.fs
     except ImportError as error:
-        mend = "install the extra for object stores: pip install 'puna[s3]'"
+        mend = "install the package that it names"
+        if protocol in ("s3", "s3a"):
+            mend = "install the extra for object stores: pip install 'puna[s3]'"
         raise InputError(f"cannot be opened here ({error})", where=str(location), mend=mend) from None
     except Exception as error:  # whatever the file system of that protocol raises for what it cannot read
         raise InputError(f"cannot be opened ({said(error)})", where=str(location), mend=MEND) from None

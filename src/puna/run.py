@@ -73,7 +73,7 @@ def hold(folder: Place) -> Iterator[None]:
     """Hold a run that is there, for work that is none of its recipe's; InputError when the folder is no run."""
     if not storage.is_file(folder / "recipe.toml") and not storage.is_folder(folder / "records"):
         raise InputError("is not a run folder", where=str(folder), mend="name one; puna ls shows them")
-    with locked(folder), _told(folder):
+    with locked(folder, to_free=True), _told(folder):
         yield
 
 

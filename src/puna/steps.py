@@ -121,7 +121,7 @@ def run_steps(
         return changed
 
     for step in _needed(steps, targets):
-        found = _found(folder, step, _fingerprint(step, done), done, verify)
+        found = _found(folder, step, _fingerprint(step, done), workers, done, verify)
         if found is None:
             changed = [again(need) for need in step.needs if step.reads]
             if any(changed):
@@ -148,7 +148,9 @@ def refuse_newer(folder: Place, steps: Sequence[Step]) -> None:
             raise Newer("record", path, f"version {found} of the step {name}, this one has {versions[name]}")
 
 
-def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Record], verify: bool) -> Record | None:
+def _found(
+    folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping[str, Record], verify: bool
+) -> Record | None:
     """The record of a step that is done. None when it must be done: then nothing of other values stands in its way."""
     record = records.of_step(folder, step.name)
     if record is not None and record["fingerprint"] == fingerprint:
@@ -167,6 +169,9 @@ def _found(folder: Place, step: Step, fingerprint: str, done: Mapping[str, Recor
         inputs = {need: done[need]["produced"] for need in step.needs}
         why = records.difference(record, records.plain(step.values), step.version, inputs)
         say(f"{step.name}: done again, since {why}")
+    if not records.kept_aside(folder, step.name, fingerprint):
+        # What the disk cannot hold must not cost the result of the value before.
+        _foresee(step, Context(folder, step.name, fingerprint, workers, done), anew=True)
     own = [pattern for pattern in step.outputs if "{work}" not in pattern]
     records.set_aside(folder, step.name, fingerprint, _files(folder, own))
     if not records.bring_back(folder, step.name, fingerprint, step.version, step.outputs):
@@ -228,11 +233,12 @@ def _looked_at(path: Place) -> dict[str, Any]:
     return {"size": seen.size, "modified": seen.stamp}
 
 
-def _foresee(step: Step, context: Context) -> None:
-    """PunaError before a step that the disk cannot hold. What it wrote until it was interrupted lies there already."""
+def _foresee(step: Step, context: Context, *, anew: bool = False) -> None:
+    """PunaError before a step that the disk cannot hold. What it wrote until it was interrupted lies there already, but
+    for what another value made, which will be set aside (`anew`)."""
     there = 0
     if not storage.is_remote(context.folder):
-        found = {str(path): storage.size(path) for path in _made(step, context)}
+        found = {} if anew else {str(path): storage.size(path) for path in _made(step, context)}
         found |= {str(context.scratch / name): size for name, size in storage.tree(context.scratch).items()}
         there = sum(found.values())
     need = step.space(context) if step.space else space.small()

@@ -81,8 +81,11 @@ def table(root: str | Path, lines: Sequence[RunLine]) -> str:
     """What `puna ls` prints: 80 columns, but for names that are longer."""
     where = str(root)
     if not lines:
-        there = storage.is_remote(where) or storage.exists(where)
-        none = f"No runs in {where}." if there else f"No runs: there is no folder {where}."
+        none = f"No runs in {where}." if storage.exists(where) else f"No runs: there is nothing at {where}."
+        if storage.is_remote(where):
+            return (
+                f"{none} `puna run laptop --out {where.rstrip('/')}/laptop` makes one there, in a bucket that exists."
+            )
         return f"{none} `puna run laptop` makes one in runs/laptop."
     with_recipe = any(line.recipe not in ("", line.name) for line in lines)
     rows = [["run", *(["recipe"] if with_recipe else []), "state", "size", "written"]]

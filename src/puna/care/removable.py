@@ -146,11 +146,18 @@ def _superseded(known: Known, tree: Tree) -> list[Item]:
     items = []
     for name, size in sizes.items():
         step, _, fingerprint = name.rpartition("-")
-        if step in known.unreadable or fingerprint in _fingerprints(known, step):
+        if step in known.unreadable or fingerprint in _fingerprints(known, step) or _wanted(known, step):
             continue
         record = states.read_object(known.folder / "superseded" / name / f"{step}.json")
         items.append(Item("superseded", f"superseded/{name}", step, size, states.number(record.get("seconds"))))
     return items
+
+
+def _wanted(known: Known, step: str) -> bool:
+    """Whether nothing stands yet in the place of what was set aside: the values before may be all that works."""
+    source = step.partition(".")[2]
+    read = {name for name, one in known.recipe.sources.items() if one.inputs} if known.recipe else set()
+    return step not in known.records and (not source or source in read)
 
 
 def _checkpoints(known: Known, tree: Tree, newest: str) -> list[Item]:

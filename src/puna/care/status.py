@@ -153,6 +153,8 @@ class Status:
 
     def _next(self) -> list[str]:
         folder = shlex.quote(self.folder)
+        if self.state == "broken" and "denied" in self.trouble:
+            return [f"{'Mend':{INDENT}}mend the permissions of {shlex.quote(f'{self.folder}/recipe.toml')}"]
         if self.state == "broken":
             return [f"{'Mend':{INDENT}}puna recipe show RECIPE > {shlex.quote(f'{self.folder}/recipe.toml')}"]
         if self.state in ("stopped", "interrupted"):

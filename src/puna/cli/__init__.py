@@ -78,6 +78,8 @@ def main() -> NoReturn:
     """Run one command and end the process: 0 done, 1 the work failed, 2 wrong input, 130 interrupted and resumable."""
     ending.open_streams()
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        signal.signal(signal.SIGHUP, _terminated)
     # GNU's OpenMP threads wait for each other by spinning; beside another busy process that costs a third of the speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:

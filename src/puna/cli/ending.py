@@ -48,7 +48,8 @@ def told(error: BaseException) -> int:
         return _told_defect(error)
     notes = getattr(error, "__notes__", [])
     if notes:
-        tell("; ".join(["what was finished is kept, and the same command goes on from there", *notes]))
+        goes_on = ", and the same command goes on from there" if status != 2 else ""
+        tell("; ".join([f"what was finished is kept{goes_on}", *notes]))
     tell(f"error: {line}")  # always the last line
     return status
 

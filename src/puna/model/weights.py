@@ -191,6 +191,10 @@ def latest_checkpoint(run_folder: Place) -> Place:
     whole = [path for path in steps if storage.is_file(path / "checkpoint.json")]
     if whole:
         return max(whole, key=lambda path: int(path.name.removeprefix("step-")))
+    aside = run_folder / "superseded"
+    if not whole and storage.is_folder(aside) and any(name.startswith("train-") for name in storage.names(aside)):
+        mend = "what earlier values made lies in superseded/: puna run with those values takes it up again"
+        raise InputError("has no checkpoint of its present values", where=str(run_folder), mend=mend)
     if steps:
         what = "holds no whole checkpoint: checkpoint.json, which is written last, is in none of them"
         raise InputError(what, where=str(folder), mend="copy it again from where it is whole, or train again")

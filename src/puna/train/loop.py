@@ -55,7 +55,7 @@ def train(
     differ from those it was made with, so that the bits will not be those of an undisturbed training.
     Returns `steps` and `tokens` (read), `loss` of the last step taken (nats per token), `seconds` of all steps, and
     `checkpoint`, the last one, relative to `folder`.
-    Raises Interrupted after SIGINT or SIGTERM, with the step under way finished and saved; InputError when checkpoints
+    Raises Interrupted after SIGINT, SIGTERM or SIGHUP, with the step under way saved; InputError when checkpoints
     are damaged and no intact one is left, or were made by another machine; PunaError when losses stay non-finite.
     """
     windows = Windows(folder)
@@ -204,11 +204,14 @@ def _refuse_other_machine(found: Checkpoint, machine: Machine, allow_other: bool
 
 @contextmanager
 def _asked_to_stop(training: Training) -> Iterator[None]:
-    """SIGINT and SIGTERM end the training after the step under way; a second one ends it at once."""
+    """SIGINT, SIGTERM and SIGHUP (a closed terminal) end it after the step under way; a second one ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only there can handlers be set
         return
-    old = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    old = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    if old[signal.SIGHUP] == signal.SIG_IGN:  # as nohup sets it
+        del old[signal.SIGHUP]
 
     def restore() -> None:
         for number, handler in old.items():
