@@ -56,6 +56,7 @@ def border(event, location):
 
 storage.border = border
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have set it aside, as nohup does
     cli.main()
 """
 
