@@ -29,6 +29,19 @@ def _raise(task: int) -> None:
     raise PunaError("bad", where=f"task {task}")
 
 
+def _ignores_a_closed_terminal(task: int) -> bool:
+    return signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_under_nohup_workers_too_outlive_the_terminal() -> None:
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        done = list(map_tasks(_ignores_a_closed_terminal, [0, 1, 2], workers=2, label="nohup"))
+    finally:
+        signal.signal(signal.SIGHUP, old)
+    assert done == [(0, True), (1, True), (2, True)]
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
     tasks = list(range(23))

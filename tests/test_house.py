@@ -51,6 +51,7 @@ ORDER = [
     "formats",
     "storage",
     "remote",
+    "processes",
     "progress",
     "bars",
     "errors",

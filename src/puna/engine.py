@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from puna.errors import PunaError
+from puna.processes import stopping
 from puna.progress import progress
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ def _interrupts_later() -> Iterator[None]:
     arrived: list[int] = []
     handlers = {}
     if threading.current_thread() is threading.main_thread():  # Python interrupts no other thread
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in stopping():
             handlers[number] = signal.signal(number, lambda number, _: arrived.append(number)) or signal.SIG_DFL
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -25,7 +25,7 @@ class InputError(PunaError):
 
 
 class Interrupted(PunaError):
-    """Stopped by SIGINT or SIGTERM with everything finished kept; the same command goes on: exit status 130."""
+    """Stopped by SIGINT, SIGTERM or SIGHUP with everything finished kept; the same command goes on: exit status 130."""
 
     exit_status = 130
 

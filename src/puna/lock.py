@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from puna import storage
+from puna import processes, storage
 from puna.errors import InputError, PunaError
 from puna.formats import LOCK
 from puna.progress import say
@@ -42,6 +42,9 @@ class Holder:
     host: str
     pid: int
     alive: bool | None
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
 
 
 @contextmanager
@@ -81,10 +84,7 @@ def holder(folder: Place) -> Holder | None:
     told = _holder(folder / "run.lock")
     if not told:
         return None
-    alive: bool | None = None
-    if _here(told) and told.get("namespace", _namespace()) == _namespace() and (told.get("flock") or _same_boot(told)):
-        alive = _birth(told["pid"]) == told["born"] != ""
-    return Holder(str(told["host"]), int(told["pid"]), alive)
+    return Holder(str(told["host"]), int(told["pid"]), _alive(told))
 
 
 def _take(folder: Place, take_over: bool, to_free: bool) -> tuple[BinaryIO, dict[str, Any]]:
@@ -105,8 +105,8 @@ def _take(folder: Place, take_over: bool, to_free: bool) -> tuple[BinaryIO, dict
             "host": socket.gethostname(),
             "machine": _machine(),
             "pid": os.getpid(),
-            "born": _birth(os.getpid()),
-            "namespace": _namespace(),
+            "born": processes.birth(os.getpid()),
+            "namespace": processes.namespace(),
             "flock": free is True and not storage.is_remote(folder),
         }
         mine["nonce"] = secrets.token_hex(8)
@@ -136,20 +136,18 @@ def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: 
     name = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
     here = not holder or _here(holder)
     gone = here and free is True and holder.get("flock") is True
-    foreign = holder.get("namespace", _namespace()) != _namespace()
-    # Machines that were copied name themselves alike: without a flock, only this boot's processes are known here.
-    foreign = foreign or bool(holder and not holder.get("flock") and not _same_boot(holder))
+    alive = _alive(holder) if holder else False
     if free is False and here:
         raise InputError(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
     if not holder:
         say(f"{folder}: an unreadable lock was removed")
-    elif not here or (foreign and not gone):
+    elif alive is None and not gone:
         if not take_over:
             mend = "stop it there, or give puna run --take-over when you know that it is dead"
             name += " in another PID namespace or before a reboot" if here else ""
             raise InputError(f"held by {name}", where=str(folder), mend=mend)
         say(f"{folder}: taken over from {name}, as asked")
-    elif not foreign and _birth(holder["pid"]) == holder["born"] != "":
+    elif alive:
         raise InputError(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
     else:
         say(f"{folder}: {name} is dead; going on where it was")
@@ -176,8 +174,17 @@ def _here(holder: dict[str, Any]) -> bool:
     return bool(holder["host"] == socket.gethostname() and holder.get("machine", _machine()) == _machine())
 
 
+def _alive(holder: dict[str, Any]) -> bool | None:
+    """Whether that holder is a process of now; None where it cannot be told from here."""
+    foreign = holder.get("namespace", processes.namespace()) != processes.namespace()
+    # Machines that were copied name themselves alike: without a flock, only this boot's processes are known here.
+    if not _here(holder) or foreign or not (holder.get("flock") or _same_boot(holder)):
+        return None
+    return bool(processes.birth(holder["pid"]) == holder["born"] != "")
+
+
 def _same_boot(holder: dict[str, Any]) -> bool:
-    return str(holder["born"]).partition("/")[0] == _birth(os.getpid()).partition("/")[0]
+    return str(holder["born"]).partition("/")[0] == processes.birth(os.getpid()).partition("/")[0]
 
 
 def _machine() -> str:
@@ -195,29 +202,6 @@ def _holder(lock: Place) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) and {"host", "pid", "born"} <= value.keys() else {}
-
-
-def _birth(pid: int) -> str:
-    """What tells a process from a later one with the same number: its start time, or "" when there is none such."""
-    try:
-        if Path("/proc/self/stat").exists():
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            return "" if fields[0] == "Z" else f"{boot}/{fields[19]}"
-        os.kill(pid, 0)
-    except PermissionError:
-        return "alive"
-    except (OSError, IndexError):
-        return ""
-    return "alive"
-
-
-def _namespace() -> str:
-    """Within which the numbers of processes mean something: the PID namespace, or "" where there are none."""
-    try:
-        return str(Path("/proc/self/ns/pid").stat().st_ino)
-    except OSError:
-        return ""
 
 
 def _hold(folder: Place) -> tuple[BinaryIO, bool | None]:

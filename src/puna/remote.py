@@ -13,13 +13,14 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from puna import processes
 from puna.errors import InputError, PunaError, telling_full_disk
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def is_remote(location: object) -> bool:
 def place(location: object) -> UPath:
     """The path of a URL; InputError with the mend when nothing here can open it."""
     protocol, _, rest = str(location).partition("://")
-    if (protocol in WITH_BUCKETS and not rest.strip("/").strip()) or (
-        protocol in WITH_BUCKETS and rest.startswith("/")
-    ):
+    if protocol in WITH_BUCKETS and not rest.partition("/")[0].strip():
         raise InputError("names no bucket", where=str(location), mend="is a variable of the shell unset?")
     try:
         from upath import UPath
@@ -126,33 +125,21 @@ def claim(location: object, data: bytes) -> bool:
 
 
 def exists(location: object) -> bool:
-    with answers(location):
-        return kind(location) != ""
+    return _info(location) is not None
 
 
-def kind(location: object) -> str:
-    """ "file", "folder", or "" where there is nothing; a store that does not answer is an error, not an absence."""
-    with answers(location):
-        path = place(location)
-        try:
-            told = path.fs.info(path.path)
-        except FileNotFoundError:
-            return ""
-        return "file" if told["type"] == "file" else "folder"
+def is_folder(location: object) -> bool:
+    told = _info(location)
+    return told is not None and told["type"] != "file"
 
 
 def look(location: object) -> Look | None:
     """Bytes of an object, and what changes whenever it is made anew: its ETag, or when it was made."""
-    with answers(location):
-        path = place(location)
-        try:
-            told = path.fs.info(path.path)
-        except FileNotFoundError:
-            return None
-        if told["type"] != "file":
-            return None
-        named = ("ETag", "etag", "mtime", "created", "updated")
-        return Look(int(told["size"]), str(next((told[name] for name in named if told.get(name)), "")))
+    told = _info(location)
+    if told is None or told["type"] != "file":
+        return None
+    named = ("ETag", "etag", "mtime", "created", "updated")
+    return Look(int(told["size"]), str(next((told[name] for name in named if told.get(name)), "")))
 
 
 def listing(folder: object, pattern: str) -> list[UPath]:
@@ -265,27 +252,23 @@ def sweep_temporary() -> None:
     for left in Path(tempfile.gettempdir()).glob(f"{_ours()}*"):
         pid = left.name.removeprefix(_ours()).partition("-")[0]
         with suppress(OSError):
-            if pid.isdecimal() and left.lstat().st_uid == os.getuid() and not _lives(int(pid)):
+            if pid.isdecimal() and left.lstat().st_uid == os.getuid() and not processes.lives(int(pid)):
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def _ours() -> str:
     """Of this user, and of one PID namespace, within which numbers of processes mean something."""
-    try:
-        namespace = Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        namespace = 0
-    return f"puna-{os.getuid()}-{namespace}-"
+    return f"puna-{os.getuid()}-{processes.namespace()}-"
 
 
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _info(location: object) -> Mapping[str, Any] | None:
+    """What the store tells; None where there is nothing. One that does not answer is an error, not an absence."""
+    with answers(location):
+        path = place(location)
+        try:
+            return cast("Mapping[str, Any]", path.fs.info(path.path))
+        except FileNotFoundError:
+            return None
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:

@@ -40,8 +40,8 @@ Location: TypeAlias = "str | Path | UPath"
 TEMPORARY = ".part-"  # marks a name under which something is being written
 _counter = itertools.count()
 
-# Called as border(event, location) before and after every write, sync, rename, removal and upload that makes bytes
-# durable. Fault tests put a function here that ends the process at the n-th call; it does nothing otherwise.
+# Called as border(event, location) around the writes, syncs, renames, removals and uploads that make bytes durable.
+# Fault tests put a function here that ends the process at the n-th call; it does nothing otherwise.
 border: Callable[[str, str], None] = lambda event, location: None  # noqa: E731
 
 
@@ -243,7 +243,7 @@ def is_file(location: Location) -> bool:
 
 
 def is_folder(location: Location) -> bool:
-    return remote.kind(location) == "folder" if is_remote(location) else _local(location).is_dir()
+    return remote.is_folder(location) if is_remote(location) else _local(location).is_dir()
 
 
 def names(folder: Location) -> list[str]:

@@ -18,10 +18,11 @@ from typer.main import get_command
 
 from puna.cli import care, completion, ending, recipes, road
 from puna.cli.words import epilog, show
+from puna.processes import stopping
 from puna.progress import result
 
 GROUPS = {
-    "From raw text to a model": ("run", "data", "tokenizer", "tokens", "train"),
+    "From raw text to a model": tuple(road.ROAD),
     "What came of it": ("generate", "report"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "completion"),
@@ -68,7 +69,7 @@ def _version(asked: bool) -> None:
 def _puna(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=lambda asked: _version(asked), is_eager=True, help="Print the version."),
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     pass
@@ -77,9 +78,9 @@ def _puna(
 def main() -> NoReturn:
     """Run one command and end the process: 0 done, 1 the work failed, 2 wrong input, 130 interrupted and resumable."""
     ending.open_streams()
-    signal.signal(signal.SIGTERM, _terminated)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
-        signal.signal(signal.SIGHUP, _terminated)
+    for number in stopping():
+        if number != signal.SIGINT:  # that is an interrupt already
+            signal.signal(number, _terminated)
     # GNU's OpenMP threads wait for each other by spinning; beside another busy process that costs a third of the speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:

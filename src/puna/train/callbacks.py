@@ -45,7 +45,7 @@ class Training:
     tokenizer: str
     """Digest of the tokenizer's file."""
     stop: bool = False
-    """Set by SIGINT and SIGTERM: the step under way is the last one of this process."""
+    """Set by SIGINT, SIGTERM and SIGHUP: the step under way is the last one of this process."""
     saved: Checkpoint | None = None
     """The last checkpoint that this process wrote."""
 

@@ -26,6 +26,7 @@ from puna.formats import MACHINE
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
+from puna.processes import stopping
 from puna.progress import say
 from puna.recipe import Recipe
 from puna.storage import Place
@@ -208,10 +209,7 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only there can handlers be set
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    old = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
-    if old[signal.SIGHUP] == signal.SIG_IGN:  # as nohup sets it
-        del old[signal.SIGHUP]
+    old = {number: signal.getsignal(number) or signal.SIG_DFL for number in stopping()}
 
     def restore() -> None:
         for number, handler in old.items():
