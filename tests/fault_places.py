@@ -3,7 +3,6 @@ what of a folder on a disk a power cut would leave."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
@@ -64,9 +63,8 @@ class Store:
         folders = ("documents/", "heldout/", "tokenizer/", "tokens/", "evaluations/")
         stable = {name: digest for name, digest in found.items() if name.startswith(folders)}
         last = max(name for name in found if name.startswith("checkpoints/") and name.endswith("/model.safetensors"))
-        lines = [json.loads(line) for line in self.store.read(f"{out}/metrics.jsonl").splitlines()]
-        losses = json.dumps([(line["step"], line["loss"]) for line in lines if "loss" in line])
-        return {**stable, "weights": found[last], "losses": losses}
+        weights = {name: found[f"{last.rpartition('/')[0]}/{name}"] for name in tiny.WEIGHTS}
+        return {**stable, **weights, "losses": tiny.stable_columns(self.store.read(f"{out}/metrics.jsonl"))}
 
     def clear(self, out: str) -> None:
         self.store.remove(out)

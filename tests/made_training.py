@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import tiny
 from made_tokens import Spelling, document, write_mixture, write_tokens
 from puna import recipe as recipes
 from puna.train.callbacks import Callback
@@ -16,7 +17,6 @@ from puna.train.loop import train
 
 FINGERPRINT = "f" * 32
 STEPS = 12
-BIT_STABLE = ("step", "tokens", "loss", "learning_rate", "grad_norm", "skipped")  # columns of metrics.jsonl
 
 
 def recipe(*overrides: str) -> recipes.Recipe:
@@ -61,4 +61,4 @@ def result(folder: Path, step: int = STEPS) -> list[Any]:
     """All that must be the same bits after any history: the stable columns, and the last checkpoint's tensors."""
     last = folder / "checkpoints" / f"step-{step:06d}"
     tensors = [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors", "state.json")]
-    return [[[line[key] for key in BIT_STABLE] for line in metrics(folder)], tensors]
+    return [[[line[key] for key in tiny.COLUMNS] for line in metrics(folder)], tensors]

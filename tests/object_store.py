@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, ClassVar
 
 BUCKET = "bucket"
@@ -68,13 +67,6 @@ class ObjectStore:
         for key in self.listing(source):
             of = {"Bucket": BUCKET, "Key": f"{source}/{key}"}
             _client(self.address).copy_object(Bucket=BUCKET, Key=f"{target}/{key}", CopySource=of)
-
-    def download(self, name: str, folder: Path) -> None:
-        """Every object below NAME as a file in `folder`."""
-        for key in self.listing(name):
-            target = folder / key
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.read(f"{name}/{key}"))
 
 
 @contextmanager

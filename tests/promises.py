@@ -215,6 +215,4 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    if getattr(report, "wasxfail", None) is not None:
-        return f"known to fail: {report.wasxfail}"
     return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr).removeprefix("Skipped: ")

@@ -87,7 +87,7 @@ def test_a_damaged_run_does_not_hide_the_others(run: Path) -> None:
     storage.write_json(root / "newer" / "records" / "train.json", {**value, "format": 99})
     for name in ("metrics.jsonl", "evaluations/heldout.json", "log.txt", "progress.json", "run.lock"):
         (root / "bad files" / name).write_bytes(b'{"step": "x", "loss": []}\n[]\n\xff\n{"a":')
-    Path(os.fsdecode(os.fsencode(root / "strange name") + b"/work/\xff\xfe")).touch()
+    Path(os.fsdecode(os.fsencode(root / "strange name" / "work") + b"/\xff\xfe")).touch()
     (root / "empty" / "records").mkdir(parents=True)
     shutil.copytree(root / "bad records" / "records", root / "records alone" / "records")
     lines = _listed(root)
@@ -100,7 +100,7 @@ def test_a_damaged_run_does_not_hide_the_others(run: Path) -> None:
     assert "puna recipe show RECIPE" in status.status(root / "no text").as_text()
     assert "newer Puna" in lines["newer"].said
     for line in lines.values():
-        text = status.status(line.folder).as_text() + line.as_text()
+        text = status.status(line.folder).as_text() + listing.table(root, [line])
         assert "Traceback" not in text
         json.dumps(status.status(line.folder).as_json())
     listing.table(root, list(lines.values())).encode("utf-8", "backslashreplace")
@@ -140,7 +140,7 @@ def test_status_tells_how_far_what_runs_now_is(run: Path) -> None:
     begin(run, "train")
     _progress(run)
     with lock.locked(run):
-        told = status.status(run, ["mixture", "train", "evaluate", "new"])
+        told = status.status(run, lambda recipe: ["mixture", "train", "evaluate", "new"])
     assert [(step.name, step.state) for step in told.steps] == [
         ("mixture", "done"), ("train", "under way"), ("evaluate", "to come"), ("new", "to come")
     ]  # fmt: skip

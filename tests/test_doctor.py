@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from doctor_findings import files, one
 from puna import doctor
 from puna.doctor import kernels, software, torch_build
 from puna.doctor.ask import Answer, Question, looked, python
@@ -23,21 +24,6 @@ TORCH = {
     "version": "2.13.0", "cuda": None, "rocm": None, "threads": 2, "kernels": "AVX2", "wrong": [], "gpus": [],
     "metal": False, "features": ["avx2", "avx512_f"],
 }  # fmt: skip
-
-
-def _one(findings: list[Finding]) -> Finding:
-    assert len(findings) == 1, findings
-    finding = findings[0]
-    assert finding.state in ("ok", "note", "warning", "error")
-    assert (finding.state == "ok") == (not finding.mend), finding
-    return finding
-
-
-def _files(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
 
 
 def _program(path: Path, script: str) -> str:
@@ -107,15 +93,15 @@ def test_a_folder_that_was_removed_under_it_is_told(tmp_path: Path, monkeypatch:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    found = _one(doctor.examine("runs"))
+    found = one(doctor.examine("runs"))
     assert (found.state, found.mend) == ("error", "cd to a folder that is there")
 
 
 def test_a_probe_that_fails_or_hangs_is_a_finding() -> None:
-    failed = _one(looked("memory", lambda: 1 // 0))  # type: ignore[arg-type, return-value]
+    failed = one(looked("memory", lambda: 1 // 0))  # type: ignore[arg-type, return-value]
     assert (failed.name, failed.state) == ("memory", "warning")
     assert "by zero" in failed.what
-    late = _one(looked("disk", lambda: time.sleep(60) or [], seconds=0.1))
+    late = one(looked("disk", lambda: time.sleep(60) or [], seconds=0.1))
     assert "did not answer within 0.1 s" in late.what
 
 
@@ -166,20 +152,20 @@ def test_a_broken_torch_is_an_error_and_no_crash(
     monkeypatch.syspath_prepend(tmp_path)
     with Question(python("torch_loads.py"), 1 if "sleep" in code else 60) as question:
         answer = question.answer()
-    found = _one(torch_build.torch(answer))
+    found = one(torch_build.torch(answer))
     assert found.state == "error"
     assert told in found.what
-    assert _one(torch_build.gpus(answer, None)).state == "ok"
+    assert one(torch_build.gpus(answer, None)).state == "ok"
     assert torch_build.features(answer) == []
 
 
 def test_the_build_of_torch_is_told() -> None:
-    assert "CPU build" in _one(torch_build.torch(_torch())).what
-    cuda = _one(torch_build.torch(_torch(cuda="13.0")))
+    assert "CPU build" in one(torch_build.torch(_torch())).what
+    cuda = one(torch_build.torch(_torch(cuda="13.0")))
     assert cuda.state == "note"
     assert "CUDA 13.0 build" in cuda.what
     assert "+cpu" in cuda.mend
-    assert "bfloat16" in _one(torch_build.torch(_torch(wrong=["bfloat16"]))).what
+    assert "bfloat16" in one(torch_build.torch(_torch(wrong=["bfloat16"]))).what
 
 
 def test_gpus_are_named_and_not_trained_on() -> None:
@@ -192,14 +178,14 @@ def test_gpus_are_named_and_not_trained_on() -> None:
         (Answer("", "was ended by SIGKILL"), Answer("NVIDIA H100, 81559 MiB\n"), "note", "H100"),
     ]
     for torch, nvidia, state, told in cases:
-        found = _one(torch_build.gpus(torch, nvidia))
+        found = one(torch_build.gpus(torch, nvidia))
         assert found.state == state
         assert told in found.what
         assert "this version does not train on GPUs yet" in found.what
 
 
 def _installed(folder: Path, name: str, version: str, code: str = "") -> None:
-    _files(
+    files(
         folder,
         {
             f"{name}-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
@@ -261,7 +247,7 @@ def test_a_missing_extra_says_what_it_is_for_and_how_it_is_installed(monkeypatch
 def test_packages_are_not_compared_where_packaging_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     assert software.extras() == []
-    found = _one(software.packages(Answer("")))
+    found = one(software.packages(Answer("")))
     assert found.state == "warning"
     assert found.mend.endswith("pip install packaging")
 
@@ -273,7 +259,7 @@ def test_a_puna_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(software.metadata, "version", none)
     monkeypatch.setattr(software.metadata, "requires", none)
     monkeypatch.setattr(software.metadata, "metadata", none)
-    assert _one(software.itself()).state == "warning"
+    assert one(software.itself()).state == "warning"
     assert software.packages(Answer("")) == software.extras() == []
 
 
@@ -281,12 +267,12 @@ def test_an_old_python_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     assert f'requires-python = ">={software.OLDEST[0]}.{software.OLDEST[1]}"' in project
     monkeypatch.setattr(software.sys, "version_info", (3, 10, 1))
-    assert _one(software.interpreter()).state == "error"
+    assert one(software.interpreter()).state == "error"
 
 
 def _compiler(seconds: float = 60) -> Finding:
     with Question(python("compiler_works.py"), seconds) as question:
-        return _one(kernels.compiler(question.answer()))
+        return one(kernels.compiler(question.answer()))
 
 
 def test_a_compiler_that_fails_hangs_or_is_missing_is_a_warning(
@@ -315,7 +301,7 @@ def test_a_compiler_that_fails_hangs_or_is_missing_is_a_warning(
 def test_paths_that_the_compiler_cannot_take_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def told(torch: str | None) -> Finding:
         answer = json.dumps({"compiler": "g++ 12.2.0", "problem": "", "torch": torch})
-        return _one(kernels.compiler(Answer(answer)))
+        return one(kernels.compiler(Answer(answer)))
 
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
@@ -331,14 +317,14 @@ def test_paths_that_the_compiler_cannot_take_are_named(monkeypatch: pytest.Monke
     assert told(None).state == "note"
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on PATH")
 def test_a_torch_in_a_folder_with_a_space_is_taken_by_the_link_that_training_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _files(tmp_path, {"a b/torch/__init__.py": "", "cache dir/file": ""})
+    files(tmp_path, {"a b/torch/__init__.py": "", "cache dir/file": ""})
     monkeypatch.syspath_prepend(tmp_path / "a b")
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert "torch lies" not in _compiler().what
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache dir"))
-    if shutil.which("g++"):
-        assert "torch lies in a path with a space" in _compiler().what
+    assert "torch lies in a path with a space" in _compiler().what

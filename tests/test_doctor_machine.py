@@ -14,27 +14,12 @@ from typing import Any
 
 import pytest
 
+from doctor_findings import files, one
 from puna import recipe, space
 from puna.data.sources.inputs import locate
 from puna.doctor import disk, machine, mounts, surroundings
-from puna.doctor.finding import Finding
 
 SEEN_BY_TORCH = ["avx2", "avx512_f"]
-
-
-def _one(findings: list[Finding]) -> Finding:
-    assert len(findings) == 1, findings
-    finding = findings[0]
-    assert finding.state in ("ok", "note", "warning", "error")
-    assert (finding.state == "ok") == (not finding.mend), finding
-    return finding
-
-
-def _files(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
 
 
 def _disk(free: int, inodes: int = 1000) -> Callable[[Any], Any]:
@@ -56,8 +41,8 @@ def test_what_a_processor_means_for_training(
     cpuinfo: str, state: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
-    _files(tmp_path, {"proc/cpuinfo": cpuinfo})
-    found = _one(machine.processor(SEEN_BY_TORCH, tmp_path))
+    files(tmp_path, {"proc/cpuinfo": cpuinfo})
+    found = one(machine.processor(SEEN_BY_TORCH, tmp_path))
     assert found.state == state
     assert told in found.what
 
@@ -95,7 +80,7 @@ def _grouped(root: Path, version: int, memory: str, used: str, quota: str) -> Pa
             "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": quota.replace("max", "-1"),
             "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
         }  # fmt: skip
-    return _files(root, meminfo | made)
+    return files(root, meminfo | made)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -103,27 +88,27 @@ def test_the_limits_of_control_groups_are_seen(version: int, tmp_path: Path, mon
     monkeypatch.setattr(machine, "usable_cpus", lambda: 4)
     none = _grouped(tmp_path / "none", version, "max\n", "0\n", "max")
     assert mounts.limits(none) == mounts.Limits(None, None, None)
-    assert _one(machine.memory(none)).state == "ok"
+    assert one(machine.memory(none)).state == "ok"
     tight = _grouped(tmp_path / "tight", version, "2000000000\n", "1500000000\n", "150000")
     assert mounts.limits(tight) == mounts.Limits(1.5, 2_000_000_000, 600_000_000)
-    left = _one(machine.memory(tight))
+    left = one(machine.memory(tight))
     assert left.state == "warning"
     assert "the control group grants 2.0 GB; 600 MB are left now" in left.what
-    granted = _one(machine.cores(tight))
+    granted = one(machine.cores(tight))
     assert granted.state == "warning"
     assert "--workers 1 --threads 1" in granted.mend
     small = _grouped(tmp_path / "small", version, "500000000\n", "0\n", "max")
-    assert _one(machine.memory(small)).state == "error"
+    assert one(machine.memory(small)).state == "error"
 
 
 def test_a_machine_that_tells_nothing_of_itself_is_no_error(tmp_path: Path) -> None:
     strange = {f"proc/{name}/folder": "" for name in ("meminfo", "self/cgroup", "cpuinfo")}
-    for root in (tmp_path / "empty", _files(tmp_path / "strange", strange)):
+    for root in (tmp_path / "empty", files(tmp_path / "strange", strange)):
         assert mounts.mounts(root) == []
         assert mounts.limits(root) == mounts.Limits(None, None, None)
-        assert _one(machine.memory(root)).state == "ok"
-        assert _one(machine.processor([], root)).state == "note"
-        assert _one(disk.file_system(tmp_path, root)).state == "ok"
+        assert one(machine.memory(root)).state == "ok"
+        assert one(machine.processor([], root)).state == "note"
+        assert one(disk.file_system(tmp_path, root)).state == "ok"
 
 
 def test_few_cores_and_few_open_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,11 +116,11 @@ def test_few_cores_and_few_open_files_are_told(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(machine, "usable_cpus", lambda: 2)
-    assert _one(machine.cores(tmp_path)).what == "2 usable of 8 (affinity)"
+    assert one(machine.cores(tmp_path)).what == "2 usable of 8 (affinity)"
     for limits, state, mend in [((20000, 20000), "ok", ""), ((40, 4096), "warning", "ulimit -n 1024")]:
         monkeypatch.setattr(resource, "getrlimit", lambda kind, limits=limits: limits)
-        assert (_one(machine.open_files()).state, machine.open_files()[0].mend) == (state, mend)
-    assert _one(machine.memory(tmp_path)).mend == "ulimit -v unlimited"
+        assert (one(machine.open_files()).state, machine.open_files()[0].mend) == (state, mend)
+    assert one(machine.memory(tmp_path)).mend == "ulimit -v unlimited"
 
 
 def test_a_system_without_semaphores_can_start_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,19 +128,19 @@ def test_a_system_without_semaphores_can_start_no_workers(monkeypatch: pytest.Mo
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(machine, "get_context", lambda kind: SimpleNamespace(Lock=denied))
-    assert _one(machine.workers()).state == "error"
+    assert one(machine.workers()).state == "error"
 
 
 def test_a_full_disk_or_one_without_inodes_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk.os, "statvfs", _disk(free=100_000_000))
-    full = _one(disk.space(tmp_path / "runs"))
+    full = one(disk.space(tmp_path / "runs"))
     assert full.state == "error"
     assert "free 200 MB there" in full.mend
-    assert _one(disk.temporary()).state == "warning"
+    assert one(disk.temporary()).state == "warning"
     monkeypatch.setattr(disk.os, "statvfs", _disk(free=10**12, inodes=0))
-    assert "inodes" in _one(disk.space(tmp_path / "runs")).what
+    assert "inodes" in one(disk.space(tmp_path / "runs")).what
     (tmp_path / "file").write_text("")
-    assert "is not a folder" in _one(disk.space(tmp_path / "file" / "runs")).what
+    assert "is not a folder" in one(disk.space(tmp_path / "file" / "runs")).what
 
 
 def test_what_laptop_needs_is_what_its_steps_foresee() -> None:
@@ -181,8 +166,8 @@ def test_the_kind_of_file_system_is_told(kind: str, state: str, told: str, tmp_p
     runs.mkdir()
     outer = MOUNT.format(inner="/", point="/", kind="xfs", options="")
     inner = MOUNT.format(inner="/", point=str(runs).replace(" ", "\\040"), kind=kind, options="")
-    root = _files(tmp_path / "root", {"proc/self/mountinfo": f"{outer}broken line\n{inner}"})
-    found = _one(disk.file_system(runs / "not" / "yet", root))
+    root = files(tmp_path / "root", {"proc/self/mountinfo": f"{outer}broken line\n{inner}"})
+    found = one(disk.file_system(runs / "not" / "yet", root))
     assert found.state == state
     assert told in found.what
     assert list(runs.iterdir()) == []
@@ -193,7 +178,7 @@ def test_a_folder_in_which_a_run_would_fail_is_an_error(tmp_path: Path, monkeypa
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    found = _one(disk.file_system(tmp_path))
+    found = one(disk.file_system(tmp_path))
     assert found.state == "error"
     assert "nothing can be written there as a run needs it" in found.what
     assert list(tmp_path.iterdir()) == []
@@ -201,20 +186,20 @@ def test_a_folder_in_which_a_run_would_fail_is_an_error(tmp_path: Path, monkeypa
 
 def test_locks_that_are_missing_or_keep_nobody_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda file, how: None)
-    assert "keep nobody out" in _one(disk.file_system(tmp_path)).what
+    assert "keep nobody out" in one(disk.file_system(tmp_path)).what
 
     def none(file: Any, how: int) -> None:
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    assert "has no flock" in _one(disk.file_system(tmp_path)).what
+    assert "has no flock" in one(disk.file_system(tmp_path)).what
 
 
 def test_an_object_store_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _one(disk.space("s3://bucket/run")).state == "note"
-    assert _one(disk.file_system("nothing://bucket/run")).state == "error"
+    assert one(disk.space("s3://bucket/run")).state == "note"
+    assert one(disk.file_system("nothing://bucket/run")).state == "error"
     monkeypatch.setitem(sys.modules, "upath", None)
-    missing = _one(disk.file_system("memory://run"))
+    missing = one(disk.file_system("memory://run"))
     assert missing.state == "error"
     assert "extra s3" in missing.mend
 
@@ -222,21 +207,21 @@ def test_an_object_store_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_folder_for_temporary_files_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    found = _one(disk.temporary())
+    found = one(disk.temporary())
     assert found.state == "warning"
     assert "TMPDIR names no folder" in found.what
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
-    assert _one(disk.temporary()).state == "error"
+    assert one(disk.temporary()).state == "error"
 
 
 def test_characters_that_cannot_be_written_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr(surroundings.sys, "stdout", latin)
-    assert _one(surroundings.text()).state == "note"
+    assert one(surroundings.text()).state == "note"
     monkeypatch.setattr(surroundings.sys, "stdout", None)
-    assert _one(surroundings.text()).state == "ok"
+    assert one(surroundings.text()).state == "ok"
     monkeypatch.setattr(surroundings.locale, "getpreferredencoding", lambda *no: "ANSI_X3.4-1968")
-    assert _one(surroundings.text()).state == "warning"
+    assert one(surroundings.text()).state == "warning"
     monkeypatch.setattr(surroundings.sys, "stderr", None)
-    assert _one(surroundings.terminal()).state == "ok"
+    assert one(surroundings.terminal()).state == "ok"

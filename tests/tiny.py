@@ -111,6 +111,10 @@ def puna(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) 
     )
 
 
+COLUMNS = ("step", "tokens", "loss", "learning_rate", "grad_norm", "skipped")  # of metrics.jsonl that are bit-stable
+WEIGHTS = ("model.safetensors", "optimizer.safetensors", "config.json")  # files of a checkpoint that are
+
+
 def stable(run: Path) -> dict[str, str]:
     """Digests of what promise 1 calls bit-stable: documents, tokenizer, token shards, windows, weights, losses."""
     patterns = ("documents/*/*", "heldout/*/*", "tokenizer/*", "tokens/*", "tokens/*/*", "evaluations/*")
@@ -121,7 +125,11 @@ def stable(run: Path) -> dict[str, str]:
         if path.is_file()
     }
     last = max(run.glob("checkpoints/step-*"))
-    found["weights"] = storage.digest(last / "model.safetensors")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    found["losses"] = json.dumps([(line["step"], line["loss"]) for line in lines if "loss" in line])
+    found |= {name: storage.digest(last / name) for name in WEIGHTS}
+    found["losses"] = stable_columns((run / "metrics.jsonl").read_text())
     return found
+
+
+def stable_columns(metrics: str | bytes) -> str:
+    lines = [json.loads(line) for line in metrics.splitlines()]
+    return json.dumps([[line[column] for column in COLUMNS] for line in lines if "loss" in line])
