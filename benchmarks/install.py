@@ -26,6 +26,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from form import metric
+
 PROJECT = Path(__file__).resolve().parents[1]
 NEEDED = ("pyproject.toml", "README.md", "LICENSE", "src")  # what pip reads of the project
 TORCH = "torch==2.13.0+cpu" if sys.platform == "linux" else "torch"
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("--torch", default=TORCH, help=f"what pip is given for torch; {TORCH} if unset")
     asked = parser.parse_args()
     if asked.quick:
-        result = {"environment_disk": _metric(recorded_bytes() / 1e6, "MB")}
+        result = {"environment_disk": metric(recorded_bytes() / 1e6, "MB")}
     else:
         with tempfile.TemporaryDirectory() as scratch:
             result = install(Path(scratch), asked.torch)
@@ -63,12 +65,12 @@ def install(scratch: Path, torch: str) -> dict[str, Any]:
     only_these = ("--no-index", "--find-links", str(wheels))
     seconds_of_install = _pip(environment, "install", *only_these, torch, "--editable", f"{clone}[sample]")
     return {
-        "install_download": _metric(sum(path.stat().st_size for path in downloads) / 1e6, "MB"),
-        "install_files": _metric(len(downloads), "files"),
-        "install_disk": _metric(_disk_bytes(environment) / 1e6, "MB"),
-        "install_disk_of_pip": _metric(empty / 1e6, "MB"),
-        "install_download_wall": _metric(seconds_of_download, "s"),
-        "install_wall": _metric(seconds_of_install, "s"),
+        "install_download": metric(sum(path.stat().st_size for path in downloads) / 1e6, "MB"),
+        "install_files": metric(len(downloads), "files"),
+        "install_disk": metric(_disk_bytes(environment) / 1e6, "MB"),
+        "install_disk_of_pip": metric(empty / 1e6, "MB"),
+        "install_download_wall": metric(seconds_of_download, "s"),
+        "install_wall": metric(seconds_of_install, "s"),
     }
 
 
@@ -111,10 +113,6 @@ def _disk_bytes(folder: Path) -> int:
         status = path.lstat()
         found[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(found.values())
-
-
-def _metric(value: float, unit: str) -> dict[str, Any]:
-    return {"value": value, "unit": unit, "limit": None, "peers": {}, "ratio": {}}
 
 
 if __name__ == "__main__":

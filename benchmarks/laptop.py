@@ -23,6 +23,8 @@ from typing import Any
 
 import psutil
 
+from form import bits_beside_peers, metric
+
 MINUTES, MEMORY = 10, 2.0  # what the recipe is made for, on two cores
 
 
@@ -48,15 +50,7 @@ def main() -> None:
         "laptop_train": _metric([f["tokens_per_second"] for f in figures], "tokens/s", None),
     }
     for source, row in quality.items():
-        peers = {name: value for name, value in row.items() if name != "model"}
-        ratio = {name: dict.fromkeys(("median", "min", "max"), row["model"] / value) for name, value in peers.items()}
-        result[f"heldout_{source}"] = {
-            "value": row["model"],
-            "unit": "bits per byte",
-            "limit": None,
-            "peers": peers,
-            "ratio": ratio,
-        }
+        result[f"heldout_{source}"] = bits_beside_peers(row)
     for name, figure in result.items():
         print(f"{name:20} {figure['value']:9.3f} {figure['unit']}", *_beside(figure))
     if asked.json:
@@ -107,7 +101,7 @@ def _rate(metrics: Path) -> float:
 def _metric(values: list[float], unit: str, limit: float | None) -> dict[str, Any]:
     middle = statistics.median(values)
     ratio = {} if limit is None else {"limit": {k: f / limit for k, f in _spread(values).items()}}
-    return {"value": middle, "unit": unit, "limit": limit, "peers": {}, "ratio": ratio}
+    return metric(middle, unit, limit, ratio=ratio)
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from form import bits_beside_peers
 from puna.last_screen import NAMES
 from puna.progress import size
 from puna.report.figures import smoothed, span, thinned
@@ -111,19 +112,7 @@ def table(heldout: Mapping[str, Any]) -> list[str]:
 
 def figures(heldout: Mapping[str, Any]) -> dict[str, Any]:
     """What is shown, in the form that every script of benchmarks/ writes."""
-    result = {}
-    for source in _sources(heldout):
-        row = _row(heldout, source)
-        peers = {name: value for name, value in row.items() if name != "model"}
-        ratio = {name: dict.fromkeys(("median", "min", "max"), row["model"] / value) for name, value in peers.items()}
-        result[f"heldout_{source}"] = {
-            "value": row["model"],
-            "unit": "bits per byte",
-            "limit": None,
-            "peers": peers,
-            "ratio": ratio,
-        }
-    return result
+    return {f"heldout_{source}": bits_beside_peers(_row(heldout, source)) for source in _sources(heldout)}
 
 
 def _sources(heldout: Mapping[str, Any]) -> list[str]:

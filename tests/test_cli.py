@@ -26,14 +26,15 @@ PUNA = [sys.executable, "-m", "puna.cli"]
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, work: Callable[..., str], *arguments: str) -> int | str | None:
-    old = signal.getsignal(signal.SIGTERM)
+    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(workflow, "work", work)
     monkeypatch.setattr(sys, "argv", ["puna", *(arguments or ("data", "laptop"))])
     try:
         with pytest.raises(SystemExit) as end:
             cli.main()
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
     return end.value.code
 
 
@@ -276,6 +277,7 @@ BITS = dict.fromkeys(("model", "ngram", "xz", "xz_primed", "zstd", "zstd_primed"
 
 def _screen(folder: Path, monkeypatch: pytest.MonkeyPatch, target: str | None = None) -> str:
     made = {step: {"counts": counts, "seconds": 3600.0} for step, counts in COUNTS.items()}
+    made["baselines"] = {"counts": {}, "seconds": 0.0, "values": {"ngram_order": 5}}
     monkeypatch.setattr(last_screen, "read_records", lambda folder: made)
     (folder / "evaluations").mkdir(parents=True, exist_ok=True)
     bits = {"bits_per_byte": {"stackexchange": BITS | {"model": 1.1}, "all": BITS}}

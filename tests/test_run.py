@@ -34,7 +34,7 @@ with open_run(Path(sys.argv[1]), recipe.load("laptop")):
 
 def test_a_run_folder_holds_its_resolved_recipe_and_no_lock_when_closed(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", RECIPE) as run:
-        assert run.path("run.lock").exists()
+        assert (run.folder / "run.lock").exists()
     assert read_recipe(tmp_path / "run") == RECIPE
     assert not (tmp_path / "run" / "run.lock").exists()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from puna import storage
-from puna.progress import seconds, size
+from puna.progress import WIDTH, seconds, size
 from puna.records import read_records
 from puna.storage import Place
 
@@ -23,9 +23,6 @@ NAMES = {
     "zstd_primed": "zstd primed",
     "uniform": "uniform",
 }
-
-
-WIDTH = 80  # columns that a screen has
 
 
 def last_screen(folder: Place, target: str | None) -> str:
@@ -43,7 +40,9 @@ def last_screen(folder: Place, target: str | None) -> str:
         lines += ["", _trained(counts["train"]), ""]
         lines += _end("Checkpoint", folder / counts["train"]["checkpoint"], f"run {_again(folder)}")
     else:
-        quality = _quality(storage.read_json(folder / "evaluations" / "heldout.json")["bits_per_byte"])
+        order = records["baselines"]["values"]["ngram_order"]
+        bits = storage.read_json(folder / "evaluations" / "heldout.json")["bits_per_byte"]
+        quality = _quality(bits, NAMES | {"ngram": f"{order}-gram"})
         took = seconds(sum(record["seconds"] for record in records.values()))
         lines += ["", _trained(counts["train"]), "", *quality, "", f"All steps together took {took}."]
         lines += _end("Report", folder / "report.html", f"generate {shlex.quote(str(folder))} 'The history of'")
@@ -83,19 +82,19 @@ def _count(number: float) -> str:
     return f"{number / 1e3:.1f}K" if number >= 1e3 else f"{number:.0f}"
 
 
-def _quality(bits: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _quality(bits: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) -> list[str]:
     """A table of held-out bits per byte, and in words where a baseline is better than the model."""
-    columns = [name for name in NAMES if any(name in row for row in bits.values())]
+    columns = [name for name in names if any(name in row for row in bits.values())]
     if not columns:
         return ["No text is held out, so nothing was measured; heldout.share holds some out."]
     rows = sorted(
         (source for source in bits if source != "all" or len(bits) > 2), key=lambda name: (name == "all", name)
     )
     first = max(map(len, rows))
-    apart = 2 if first + sum(len(NAMES[name]) + 2 for name in columns) <= WIDTH else 1
-    widths = {name: len(NAMES[name]) + apart for name in columns}
+    apart = 2 if first + sum(len(names[name]) + 2 for name in columns) <= WIDTH else 1
+    widths = {name: len(names[name]) + apart for name in columns}
     lines = ["Held-out text, bits per byte (lower is better; primed: saw the training text)"]
-    lines.append(" " * first + "".join(f"{NAMES[name]:>{width}}" for name, width in widths.items()))
+    lines.append(" " * first + "".join(f"{names[name]:>{width}}" for name, width in widths.items()))
     for source in rows:
         row = bits[source]
         cells = (f"{row[name]:.3f}" if name in row else "" for name in columns)
@@ -104,7 +103,7 @@ def _quality(bits: Mapping[str, Mapping[str, float]]) -> list[str]:
         )
     for source in rows:
         row = bits[source]
-        better = [NAMES[name] for name in columns if name != "model" and row.get(name, 9e9) <= row["model"]]
+        better = [names[name] for name in columns if name != "model" and row.get(name, 9e9) <= row["model"]]
         others = len(row) > 1
         if better:
             lines.append(f"{source}: the model does not beat {', '.join(better)}")

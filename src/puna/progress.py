@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 from puna.errors import PunaError
 
+WIDTH = 80  # columns that a screen has, for what is laid out as tables
+
 # Seconds: from the beginning of a bar to its first line, then from line to line; the last one stays.
 PLAIN_LINES = (5.0, 10.0, 20.0, 40.0, 60.0)
 LOG_LINES = (5.0, 30.0)

@@ -109,17 +109,14 @@ def damaged(folder: Place, record: Record, verify: bool = False) -> str | None:
     return None
 
 
-def clean(folder: Place, name: str) -> int:
-    """Remove the folder of tasks of a step that is done; returns the bytes it held. The step counts as done all the
-    same, and is done again when a later one needs what lay there."""
-    record, tasks = of_step(folder, name), folder / WORK / name
-    if record is None:
-        return 0
-    # The record goes first: files that a killed run left standing harm nobody.
-    storage.write_json(folder / "records" / f"{name}.json", {**record, "cleaned": True})
-    freed = sum(storage.tree(tasks).values())
-    storage.remove(tasks)
-    return freed
+def clean(folder: Place, name: str) -> None:
+    """Remove the folder of tasks of a step that is done. The step counts as done all the same, and is done again when a
+    later one needs what lay there."""
+    record = of_step(folder, name)
+    if record is not None:
+        # The record goes first: files that a killed run left standing harm nobody.
+        storage.write_json(folder / "records" / f"{name}.json", {**record, "cleaned": True})
+        storage.remove(folder / WORK / name)
 
 
 def wanting(record: Record) -> bool:

@@ -35,12 +35,8 @@ class Run:
     """An open run folder; whoever holds it holds its lock."""
 
     folder: Place
-    recipe: Recipe
     still: Callable[[], None]
     """Raises PunaError once another process has taken the run over."""
-
-    def path(self, *parts: str) -> Place:
-        return self.folder.joinpath(*parts)
 
 
 @contextmanager
@@ -62,10 +58,10 @@ def open_run(folder: Place, recipe: Recipe, *, take_over: bool = False) -> Itera
         _refuse_another_recipe(folder, recipe)
         text = recipes.as_toml(recipe).encode()
         target = folder / "recipe.toml"
-        if not storage.exists(target) or storage.read(target) != text:
+        if storage.find(target) != text:
             storage.write(target, text)
         with _told(folder):
-            yield Run(folder, recipe, still)
+            yield Run(folder, still)
 
 
 @contextmanager

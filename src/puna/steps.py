@@ -107,6 +107,9 @@ def run_steps(
     done: dict[str, Record] = {}
     by_name = {step.name: step for step in steps}
 
+    def given(step: Step) -> Context:
+        return Context(folder, step.name, _fingerprint(step, done), workers, done)
+
     def again(name: str) -> bool:
         """Do a step whose files were cleaned away, after those that it needs in turn; whether it gave something else,
         as it may by other versions of what it is made with."""
@@ -116,18 +119,19 @@ def run_steps(
                 changed = again(need) or changed
             say(f"{name}: done again, since its files were cleaned away")
             before = done[name]["produced"]
-            done[name] = _do(folder, by_name[name], _fingerprint(by_name[name], done), workers, done, still)
+            done[name] = _do(by_name[name], given(by_name[name]), still)
             changed = changed or done[name]["produced"] != before
         return changed
 
     for step in _needed(steps, targets):
-        found = _found(folder, step, _fingerprint(step, done), workers, done, verify)
+        context = given(step)
+        found = _found(step, context, verify)
         if found is None:
             changed = [again(need) for need in step.needs if step.reads]
             if any(changed):
                 # Steps that counted as done before it was known follow from what is no more.
                 return run_steps(folder, steps, workers=workers, verify=verify, targets=targets, still=still)
-            found = _do(folder, step, _fingerprint(step, done), workers, done, still)
+            found = _do(step, context, still)
         done[step.name] = found
     return done
 
@@ -148,10 +152,9 @@ def refuse_newer(folder: Place, steps: Sequence[Step]) -> None:
             raise Newer("record", path, f"version {found} of the step {name}, this one has {versions[name]}")
 
 
-def _found(
-    folder: Place, step: Step, fingerprint: str, workers: int, done: Mapping[str, Record], verify: bool
-) -> Record | None:
+def _found(step: Step, context: Context, verify: bool) -> Record | None:
     """The record of a step that is done. None when it must be done: then nothing of other values stands in its way."""
+    folder, fingerprint = context.folder, context.fingerprint
     record = records.of_step(folder, step.name)
     if record is not None and record["fingerprint"] == fingerprint:
         problem = records.damaged(folder, record, verify)
@@ -166,12 +169,12 @@ def _found(
         records.ended(folder, step.name)
         return record
     if record is not None:
-        inputs = {need: done[need]["produced"] for need in step.needs}
+        inputs = _inputs(step, context.records)
         why = records.difference(record, records.plain(step.values), step.version, inputs)
         say(f"{step.name}: done again, since {why}")
     if not records.kept_aside(folder, step.name, fingerprint):
         # What the disk cannot hold must not cost the result of the value before.
-        _foresee(step, Context(folder, step.name, fingerprint, workers, done), anew=True)
+        _foresee(step, context, anew=True)
     own = [pattern for pattern in step.outputs if "{work}" not in pattern]
     records.set_aside(folder, step.name, fingerprint, _files(folder, own))
     if not records.bring_back(folder, step.name, fingerprint, step.version, step.outputs):
@@ -184,15 +187,8 @@ def _found(
     return record
 
 
-def _do(
-    folder: Place,
-    step: Step,
-    fingerprint: str,
-    workers: int,
-    done: Mapping[str, Record],
-    still: Callable[[], None],
-) -> Record:
-    context = Context(folder, step.name, fingerprint, workers, done)
+def _do(step: Step, context: Context, still: Callable[[], None]) -> Record:
+    folder, fingerprint = context.folder, context.fingerprint
     _foresee(step, context)
     records.begin(folder, step.name, fingerprint, step.version, step.outputs)
     start = time.monotonic()
@@ -214,7 +210,7 @@ def _do(
         "version": step.version,
         "fingerprint": fingerprint,
         "values": records.plain(step.values),
-        "inputs": {need: done[need]["produced"] for need in step.needs},
+        "inputs": _inputs(step, context.records),
         "outputs": outputs,
         "produced": context.produced or storage.digest_bytes(records.as_bytes(made)),
         "counts": records.plain(counts),
@@ -281,9 +277,13 @@ def _needed(steps: Sequence[Step], targets: Sequence[str] | None) -> list[Step]:
     return [step for step in steps if step.name in wanted]
 
 
+def _inputs(step: Step, done: Mapping[str, Record]) -> dict[str, str]:
+    """What the needed steps produced, by name."""
+    return {need: done[need]["produced"] for need in step.needs}
+
+
 def _fingerprint(step: Step, done: Mapping[str, Record]) -> str:
-    inputs = {need: done[need]["produced"] for need in step.needs}
-    value = [FINGERPRINTED, step.name, step.version, records.plain(step.values), inputs]
+    value = [FINGERPRINTED, step.name, step.version, records.plain(step.values), _inputs(step, done)]
     return storage.digest_bytes(records.as_bytes(value)).removeprefix("xxh3:")
 
 

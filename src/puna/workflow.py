@@ -84,7 +84,6 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> li
     names = tuple(inputs)
     made = recipe.model_dump(mode="json")
     documents = tuple(f"documents.{name}" for name in names)
-    evaluate = made["evaluate"] | {"context": recipe.evaluate.context or recipe.train.context}
     graph = [
         *pipeline.steps(recipe, inputs),
         *token_steps.steps(recipe, names),
@@ -108,7 +107,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> li
             partial(_evaluate, recipe),
             ("evaluations/heldout.json",),
             ("train", "baselines"),
-            {"context": evaluate["context"], "stride": evaluate["stride"]},
+            {"context": recipe.evaluate.context or recipe.train.context, "stride": recipe.evaluate.stride},
             space=partial(_model_space, recipe),
         ),
         Step(

@@ -21,10 +21,9 @@ from puna.care import removable, states
 from puna.care.removable import Item, Tree
 from puna.care.states import Known
 from puna.formats import refuse_newer
-from puna.progress import progress, say, seconds, size
+from puna.progress import WIDTH, progress, say, seconds, size
 from puna.run import hold
 
-WIDTH = 80  # columns
 PARTS = ("results", "work", "superseded")  # columns of the table of steps
 
 
@@ -155,12 +154,11 @@ def clean(folder: str | Path, shown: Plan) -> int:
 
 def _plan(known: Known, tree: Tree, work: bool, checkpoints: bool) -> Plan:
     newest = removable.newest_checkpoint(known, tree, verify=checkpoints)
-    held = known.holder
     return Plan(
         folder=str(known.folder),
         work=work,
         checkpoints=checkpoints,
-        holder=f"process {held.pid} on {held.host}" if held is not None and held.alive is not False else "",
+        holder=str(known.writer or ""),
         space=states.parts(tree),
         steps=removable.steps(known, tree),
         items=tuple(removable.find(known, tree, newest)),

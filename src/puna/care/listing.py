@@ -19,11 +19,10 @@ from puna.care import results, states
 from puna.care.results import Training
 from puna.care.states import Known
 from puna.errors import InputError, PunaError
-from puna.progress import size
+from puna.progress import WIDTH, size
 from puna.storage import Place
 
 DEEP = 3  # folders below the root that are looked into for runs
-WIDTH = 80  # columns
 NARROWEST = 26  # columns for what stands behind the table, before it gets a line of its own
 TOLD = ("log.txt", "metrics.jsonl", "progress.json", "report.html", "recipe.toml")  # one of them is written last
 SAID = "held-out text, or how far it is"
@@ -56,11 +55,6 @@ class RunLine:
     training_steps: int | None = None
     loss: float | None = None
     """Of the last training line, nats a token."""
-
-    def as_text(self) -> str:
-        recipe = f", recipe {self.recipe}" if self.recipe not in ("", self.name) else ""
-        said = f": {self.said}" if self.said else ""
-        return f"{self.name}{recipe}, {self.state}, {size(self.size)}, {_ago(self.written)}{said}"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,9 +89,8 @@ def table(root: str | Path, lines: Sequence[RunLine]) -> str:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     heads = [
-        "  ".join(cell.rjust(width) if column == len(row) - 2 else cell.ljust(width) for column, (cell, width) in cells)
+        "  ".join(f"{cell:{'>' if n == len(row) - 2 else '<'}{widths[n]}}" for n, cell in enumerate(row))
         for row in rows
-        for cells in [list(enumerate(zip(row, widths, strict=True)))]
     ]
     indent = sum(widths) + 2 * len(widths)
     beside = indent + NARROWEST <= WIDTH
@@ -190,7 +183,7 @@ def _said(known: Known, training: Training | None, quality: str) -> str:
         return known.trouble or known.newer
     parts = []
     if known.state == "held" and known.holder is not None:
-        parts.append(f"by process {known.holder.pid} on {known.holder.host}")
+        parts.append(f"by {known.holder}")
     if known.state != "done":
         parts.append(_where(known))
     if quality:

@@ -49,9 +49,8 @@ class Item:
 def find(known: Known, tree: Tree, newest: str) -> list[Item]:
     """All that may go, by kind and in the order of the steps. newest: the checkpoint that stays."""
     # What a process is writing now has the same names as what a killed one left.
-    busy = known.holder is not None and known.holder.alive is not False
     items = [
-        *([] if busy else _leftovers(tree)),
+        *([] if known.writer else _leftovers(tree)),
         *_below_work(known, tree),
         *_superseded(known, tree),
         *_checkpoints(known, tree, newest),

@@ -53,9 +53,14 @@ class Known:
     """Steps whose records still hold."""
 
     @property
+    def writer(self) -> Holder | None:
+        """Who may be writing now; None when nobody holds the run, or a dead process only."""
+        return self.holder if self.holder is not None and self.holder.alive is not False else None
+
+    @property
     def state(self) -> str:
-        if self.holder is not None and self.holder.alive is not False:
-            return "held" if self.holder.alive is None else "running"
+        if self.writer is not None:
+            return "held" if self.writer.alive is None else "running"
         if self.trouble:
             return "broken"
         if self.newer:
@@ -158,7 +163,7 @@ def told_steps(names: Sequence[str], among: Sequence[str]) -> str:
     """Names of steps for a line, in order: the steps of all sources by what they have in common, `extract` for
     `extract.github` and `extract.wikipedia`, where all of them `among` these steps are meant."""
     kinds: dict[str, list[str]] = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         kinds.setdefault(name.split(".")[0], []).append(name)
     whole = {kind: sum(name.split(".")[0] == kind for name in among) for kind in kinds}
     return ", ".join(kind if len(found) >= whole[kind] else ", ".join(found) for kind, found in kinds.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from puna import storage
 from puna.care import results, states
 from puna.care.results import Training
 from puna.care.states import Known, number
-from puna.progress import seconds, size
+from puna.formats import PROGRESS
+from puna.progress import WIDTH, seconds, size
+from puna.recipe import Recipe
 
 STALE = 60.0  # seconds after which the last word of a process says nothing of now
 LOG_LINES = 5
-WIDTH = 80  # columns
 TIED = "\u00a0"  # a space at which no line ends
 INDENT = 11  # columns before what a heading tells
 STATES = ("done", "under way", "to come")  # of a step
@@ -162,25 +163,27 @@ class Status:
         return [f"{'Next':{INDENT}}puna generate {folder} 'The history of'"] if self.state == "done" else []
 
 
-def status(folder: str | Path, steps: Sequence[str] = ()) -> Status:
-    """How the run in `folder` stands. steps: the names of all steps of its recipe, in order; without them, those that
-    the run itself names.
+def status(folder: str | Path, steps: Callable[[Recipe], Sequence[str]] | None = None) -> Status:
+    """How the run in `folder` stands. steps: gives the names of all steps of a recipe, in order, and is asked where
+    more is to do; without it, those that the run itself names.
 
     InputError when `folder` is no run.
     """
     place = storage.place(folder)
     known = states.look(place)
     training, bits = results.training(known), results.quality(known)
-    held = known.holder
+    names: Sequence[str] = ()
+    if steps is not None and known.recipe is not None and known.state not in ("done", "newer"):
+        names = steps(known.recipe)
     return Status(
         folder=str(folder),
         recipe=known.recipe.name if known.recipe else "",
         state=known.state,
         trouble="; ".join(part for part in (known.trouble, known.newer) if part),
-        holder=f"process {held.pid} on {held.host}" if held else "",
+        holder=str(known.holder or ""),
         step=known.step,
         progress=_progress(known),
-        steps=_step_lines(known, steps),
+        steps=_step_lines(known, names),
         training=training,
         training_tokens=_tokens(known, training),
         bits_per_byte=bits,
@@ -193,12 +196,10 @@ def status(folder: str | Path, steps: Sequence[str] = ()) -> Status:
 def _progress(known: Known) -> Progress | None:
     told = states.read_object(known.folder / "progress.json")
     moment = number(told.get("time"))
-    if told.get("format") != 1 or moment is None:
+    if told.get("format") != PROGRESS.version or moment is None:
         return None
-    held = known.holder
-    alive = (
-        held is not None and held.alive is not False and (held.pid, held.host) == (told.get("pid"), told.get("host"))
-    )
+    writer = known.writer
+    alive = writer is not None and (writer.pid, writer.host) == (told.get("pid"), told.get("host"))
     return Progress(
         str(told.get("label", "")),
         number(told.get("done")) or 0.0,
@@ -212,7 +213,7 @@ def _progress(known: Known) -> Progress | None:
 
 
 def _step_lines(known: Known, steps: Sequence[str]) -> tuple[StepLine, ...]:
-    names = steps or [*known.records, *(name for name in known.begun if name not in known.records)]
+    names = steps or [*dict.fromkeys((*known.records, *known.begun))]
     lines = []
     for name in names:
         if name in known.begun:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,7 @@ from puna.errors import InputError
 from puna.progress import size
 
 if TYPE_CHECKING:
-    from puna.care.status import Status
+    from puna.recipe import Recipe
 
 FORMAT = 1  # of the JSON of `puna ls`
 WATCHED, WATCHED_PLAINLY = 2.0, 60.0  # seconds between two looks at a run, on a terminal and elsewhere
@@ -63,15 +62,17 @@ def status(
 
     Reads the run folder. Writes nothing, and disturbs no work.
     """
+    from puna.care.status import status as standing
+
     if watch and json:
         raise InputError("--watch and --json do not go together", mend="take one of them")
     if not watch:
-        now = _look(run)
+        now = standing(run, _names)
         show_json(now.as_json()) if json else show(now.as_text())
         return
     drawn = sys.stdout.isatty()
     try:
-        while (now := _look(run)).state in ("running", "held"):
+        while (now := standing(run, _names)).state in ("running", "held"):
             show(f"{CLEAR}{now.as_text()}" if drawn else f"{now.as_text()}\n")
             time.sleep(WATCHED if drawn else WATCHED_PLAINLY)
         show(f"{CLEAR}{now.as_text()}" if drawn else now.as_text())
@@ -126,24 +127,10 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _look(run: str) -> Status:
-    """How a run stands. What is still to come is known to the stations alone, which take a moment to import."""
-    from puna.care.status import status
-
-    if not _names.cache_info().currsize:  # a second look, as --watch takes, knows them
-        now = status(run)
-        if now.state in ("done", "broken", "newer"):
-            return now
-    return status(run, _names(run))
-
-
-@lru_cache(maxsize=1)
-def _names(run: str) -> list[str]:
-    """All steps of a run's recipe in order."""
-    from puna import storage, workflow
+def _names(recipe: Recipe) -> list[str]:
+    """All steps of a recipe in order. The stations alone know what is still to come, and take a moment to import."""
+    from puna import workflow
     from puna.data.pipeline import Located
-    from puna.run import read_recipe
 
-    recipe = read_recipe(storage.place(run))
     inputs = {name: Located((), []) for name, source in recipe.sources.items() if source.inputs}
     return [step.name for step in workflow.build(recipe, inputs, workflow.Options())]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -29,127 +31,137 @@ RESUMES = (
     "Finished steps are skipped. A changed value redoes only what depends on it, and says which and why; what the old "
     "value made is kept in RUN/superseded until `puna clean`."
 )
-EXAMPLES = {
-    "run": (
-        "puna run laptop",
-        "puna run laptop train.tokens=1M --out runs/short",
-        "puna run mine.toml --workers 8 --quiet",
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command that does a part of the road, or all of it."""
+
+    target: str | None
+    """The last steps that it does; None: all."""
+    trains: bool
+    short: str
+    tells: str
+    examples: tuple[str, ...]
+
+
+ROAD = {
+    "run": Part(
+        None,
+        True,
+        "Do a whole recipe, from raw dumps to the report.",
+        """Do the whole of a recipe in order: documents, tokenizer, tokens, training, evaluation, report.
+
+        Reads the raw dumps that the recipe names; writes to the run folder (RUN) alone. Ends with how good the model is
+        on held-out text, beside compressors and an n-gram model, and with the path of the report.""",
+        (
+            "puna run laptop",
+            "puna run laptop train.tokens=1M --out runs/short",
+            "puna run mine.toml --workers 8 --quiet",
+        ),
     ),
-    "data": ("puna data laptop", "puna data mine.toml data.shard_size='64 MB'"),
-    "tokenizer": ("puna tokenizer laptop", "puna tokenizer laptop tokenizer.pieces=8000"),
-    "tokens": ("puna tokens laptop", "puna tokens laptop sources.wikipedia.share=0.5 sources.github.share=0.5"),
-    "train": ("puna train laptop", "puna train laptop train.steps=50 --threads 2"),
-    "generate": (
-        "puna generate runs/laptop 'The history of'",
-        "puna generate runs/laptop/checkpoints/step-000672 'The ' --temperature 0",
-        "puna generate runs/laptop - < prompt.txt",
+    "data": Part(
+        "documents",
+        False,
+        "Raw dumps to clean documents without repeats.",
+        """Turn raw dumps into clean documents without repeats, some of them held out.
+
+        Reads the raw dumps that the recipe names; writes RUN/documents and RUN/heldout, and on the way RUN/work. The
+        dumps may be taken away afterwards.""",
+        ("puna data laptop", "puna data mine.toml data.shard_size='64 MB'"),
+    ),
+    "tokenizer": Part(
+        "tokenizer",
+        False,
+        "Documents to a SentencePiece tokenizer.",
+        """Train the SentencePiece tokenizer on the documents; what is missing of those is made first.
+
+        Reads RUN/documents; writes RUN/tokenizer/tokenizer.model.""",
+        ("puna tokenizer laptop", "puna tokenizer laptop tokenizer.pieces=8000"),
+    ),
+    "tokens": Part(
+        "mixture",
+        False,
+        "Documents to token shards and a mixture.",
+        """Write token shards and plan the mixture of the sources; what is missing before that is made first.
+
+        Reads RUN/documents and RUN/tokenizer; writes RUN/tokens.""",
+        ("puna tokens laptop", "puna tokens laptop sources.wikipedia.share=0.5 sources.github.share=0.5"),
+    ),
+    "train": Part(
+        "train",
+        True,
+        "Tokens to a trained model, resumed from its last checkpoint.",
+        """Train the model; what is missing before that is made first.
+
+        Reads RUN/tokens; writes RUN/checkpoints, RUN/metrics.jsonl (how each step went) and RUN/machine.json. Goes on
+        from the newest intact checkpoint. Ctrl-C, SIGTERM and a closed terminal finish and save the step under way; a
+        second one ends it at once.""",
+        ("puna train laptop", "puna train laptop train.steps=50 --threads 2"),
     ),
 }
+GENERATED = (
+    "puna generate runs/laptop 'The history of'",
+    "puna generate runs/laptop/checkpoints/step-000672 'The ' --temperature 0",
+    "puna generate runs/laptop - < prompt.txt",
+)
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands in the order in which one meets them."""
-    for name, command, short in (
-        ("run", run, "Do a whole recipe, from raw dumps to the report."),
-        ("data", data, "Raw dumps to clean documents without repeats."),
-        ("tokenizer", tokenizer, "Documents to a SentencePiece tokenizer."),
-        ("tokens", tokens, "Documents to token shards and a mixture."),
-        ("train", train, "Tokens to a trained model, resumed from its last checkpoint."),
-    ):
-        tells = f"{inspect.getdoc(command)}\n\n{RESUMES}"
-        app.command(name, help=tells, short_help=short, epilog=epilog(*EXAMPLES[name]))(command)
+    for name, part in ROAD.items():
+        tells = f"{inspect.cleandoc(part.tells)}\n\n{RESUMES}"
+        added = app.command(name, help=tells, short_help=part.short, epilog=epilog(*part.examples))
+        added(_training(part.target) if part.trains else _preparing(part.target))
     status = "0 done, 1 failed, 2 no model there that can be read, or a wrong option, 130 interrupted."
-    end = epilog(*EXAMPLES["generate"], status=status)
+    end = epilog(*GENERATED, status=status)
     app.command("generate", short_help="Go on from a prompt with a model.", epilog=end)(generate)
     end = epilog("puna report runs/laptop", status="0 done, 1 failed, 2 no run, or one that is under way.")
     app.command("report", short_help="Write a run's report.html anew.", epilog=end)(report)
 
 
-def run(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    out: Out = None,
-    workers: Workers = None,
-    threads: Threads = None,
-    take_over: TakeOver = False,
-    verify: Verify = False,
-    allow_other_machine: OtherMachine = False,
-    quiet: Quiet = False,
-) -> None:
-    """Do the whole of a recipe in order: documents, tokenizer, tokens, training, evaluation, report.
+def _training(target: str | None) -> Callable[..., None]:
+    """The command that ends with `target` and trains on its way."""
 
-    Reads the raw dumps that the recipe names; writes to the run folder (RUN) alone. Ends with how good the model is on
-    held-out text, beside compressors and an n-gram model, and with the path of the report.
-    """
-    _work(recipe, overrides, out, None, workers, threads, take_over, verify, allow_other_machine, quiet)
+    def command(
+        recipe: RecipeName,
+        overrides: Overrides = None,
+        out: Out = None,
+        workers: Workers = None,
+        threads: Threads = None,
+        take_over: TakeOver = False,
+        verify: Verify = False,
+        allow_other_machine: OtherMachine = False,
+        quiet: Quiet = False,
+    ) -> None:
+        from puna import workflow
+        from puna.progress import configure
 
+        configure(quiet=quiet)
+        options = workflow.Options(
+            workers=workers, threads=threads, take_over=take_over, verify=verify, allow_other=allow_other_machine
+        )
+        show(workflow.work(recipe, overrides or [], out, target, options))
 
-def data(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    out: Out = None,
-    workers: Workers = None,
-    take_over: TakeOver = False,
-    verify: Verify = False,
-    quiet: Quiet = False,
-) -> None:
-    """Turn raw dumps into clean documents without repeats, some of them held out.
-
-    Reads the raw dumps that the recipe names; writes RUN/documents and RUN/heldout, and on the way RUN/work. The dumps
-    may be taken away afterwards.
-    """
-    _work(recipe, overrides, out, "documents", workers, None, take_over, verify, False, quiet)
+    return command
 
 
-def tokenizer(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    out: Out = None,
-    workers: Workers = None,
-    take_over: TakeOver = False,
-    verify: Verify = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train the SentencePiece tokenizer on the documents; what is missing of those is made first.
+def _preparing(target: str | None) -> Callable[..., None]:
+    """The command that ends with `target`, before training, and so has none of its options."""
+    work = _training(target)
 
-    Reads RUN/documents; writes RUN/tokenizer/tokenizer.model.
-    """
-    _work(recipe, overrides, out, "tokenizer", workers, None, take_over, verify, False, quiet)
+    def command(
+        recipe: RecipeName,
+        overrides: Overrides = None,
+        out: Out = None,
+        workers: Workers = None,
+        take_over: TakeOver = False,
+        verify: Verify = False,
+        quiet: Quiet = False,
+    ) -> None:
+        work(recipe, overrides, out, workers, take_over=take_over, verify=verify, quiet=quiet)
 
-
-def tokens(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    out: Out = None,
-    workers: Workers = None,
-    take_over: TakeOver = False,
-    verify: Verify = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write token shards and plan the mixture of the sources; what is missing before that is made first.
-
-    Reads RUN/documents and RUN/tokenizer; writes RUN/tokens.
-    """
-    _work(recipe, overrides, out, "mixture", workers, None, take_over, verify, False, quiet)
-
-
-def train(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    out: Out = None,
-    workers: Workers = None,
-    threads: Threads = None,
-    take_over: TakeOver = False,
-    verify: Verify = False,
-    allow_other_machine: OtherMachine = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train the model; what is missing before that is made first.
-
-    Reads RUN/tokens; writes RUN/checkpoints, RUN/metrics.jsonl (how each step went) and RUN/machine.json. Goes on from
-    the newest intact checkpoint. Ctrl-C and SIGTERM finish and save the step under way; a second one ends it at once.
-    """
-    _work(recipe, overrides, out, "train", workers, threads, take_over, verify, allow_other_machine, quiet)
+    return command
 
 
 def generate(
@@ -197,25 +209,3 @@ def report(run: RunFolder) -> None:
     folder = storage.place(run)
     with open_run(folder, read_recipe(folder)):
         show(str(write(folder)))
-
-
-def _work(
-    name: str,
-    overrides: list[str] | None,
-    out: str | None,
-    target: str | None,
-    workers: int | None,
-    threads: int | None,
-    take_over: bool,
-    verify: bool,
-    allow_other: bool,
-    quiet: bool,
-) -> None:
-    from puna import workflow
-    from puna.progress import configure
-
-    configure(quiet=quiet)
-    options = workflow.Options(
-        workers=workers, threads=threads, take_over=take_over, verify=verify, allow_other=allow_other
-    )
-    show(workflow.work(name, overrides or [], out, target, options))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from puna.progress import WIDTH
+
 FORMAT = 1  # of the JSON
-WIDTH = 80
 PACKAGE = "package "  # the names of findings about single packages begin with it
 
 State = Literal["ok", "note", "warning", "error"]

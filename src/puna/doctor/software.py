@@ -78,10 +78,11 @@ def packages(loaded: Answer) -> list[Finding]:
         what = f"versions of packages cannot be compared: {error}"
         return [Finding("packages", "warning", what, _pip("packaging"))]
     results = _results(loaded.output)
-    unanswered = [module for module in modules() if module not in results]
+    imported = {one.name: _module(one.name) for one in required if one.name != "torch"}
+    unanswered = [module for module in imported.values() if module and module not in results]
     if unanswered and loaded.problem.startswith(("was ended", "did not answer")):
         results[unanswered[0]] = f"the process that imported it {loaded.problem}"
-    return [_package(requirement, results) for requirement in required]
+    return [_package(one, results.get(imported.get(one.name, ""), "")) for one in required]
 
 
 def extras() -> list[Finding]:
@@ -139,12 +140,13 @@ def _required() -> list[Requirement]:
     return [one for one in listed if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
-def _package(requirement: Requirement, results: dict[str, str]) -> Finding:
+def _package(requirement: Requirement, problem: str) -> Finding:
+    """problem: why it cannot be imported; "" when it can, or was not asked."""
     name = PACKAGE + requirement.name
     mend = _pip(shlex.quote(str(requirement)))
     if wrong := _out_of_range(requirement):
         return Finding(name, "error", wrong, mend)
-    if problem := results.get(_module(requirement.name), ""):
+    if problem:
         return Finding(name, "error", f"cannot be imported ({problem})", f"{mend} --force-reinstall")
     what = f"{metadata.version(requirement.name)} (asked for: {requirement.specifier or 'any'})"
     return Finding(name, "ok", what)

@@ -22,7 +22,6 @@ def main() -> None:
     }
     found: dict[str, Any] = {
         "version": torch.__version__,
-        "file": torch.__file__,
         "cuda": torch.version.cuda,
         "rocm": torch.version.hip,
         "threads": torch.get_num_threads(),

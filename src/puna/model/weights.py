@@ -192,7 +192,7 @@ def latest_checkpoint(run_folder: Place) -> Place:
     if whole:
         return max(whole, key=lambda path: int(path.name.removeprefix("step-")))
     aside = run_folder / "superseded"
-    if not whole and storage.is_folder(aside) and any(name.startswith("train-") for name in storage.names(aside)):
+    if storage.is_folder(aside) and any(name.startswith("train-") for name in storage.names(aside)):
         mend = "what earlier values made lies in superseded/: puna run with those values takes it up again"
         raise InputError("has no checkpoint of its present values", where=str(run_folder), mend=mend)
     if steps:
