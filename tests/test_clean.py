@@ -80,6 +80,18 @@ def test_a_changed_value_after_a_cleaning_gives_the_bytes_it_would_have_given(
     assert _results(run) == _results(other) != before
 
 
+def test_a_source_taken_out_after_a_cleaning_gives_the_bytes_it_would_have_given(
+    run: Path, home: Path, tmp_path: Path
+) -> None:
+    """The step that comes first to read what was cleaned away foresees its space from it."""
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    _clean(run, work=True, checkpoints=True)
+    said = go(home, run, "sources.github=none", target="documents")
+    assert "extract.wikipedia: done again, since its files were cleaned away" in said
+    go(home, other, "sources.github=none", target="documents")
+    assert _results(run) == _results(other)
+
+
 def test_a_change_that_reads_nothing_of_it_does_not_redo_what_was_cleaned(run: Path, home: Path) -> None:
     _clean(run, work=True)
     said = go(home, run, "samples.tokens=3")

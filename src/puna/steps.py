@@ -123,14 +123,25 @@ def run_steps(
             changed = changed or done[name]["produced"] != before
         return changed
 
+    def ready(step: Step) -> bool:
+        """Have the files of what a step needs; False when steps that counted as done follow from what is no more."""
+        return not any([again(need) for need in step.needs if step.reads])
+
+    def from_the_start() -> dict[str, Record]:
+        return run_steps(folder, steps, workers=workers, verify=verify, targets=targets, still=still)
+
     for step in _needed(steps, targets):
         context = given(step)
+        if not _known(step, context):
+            # What the disk cannot hold must not cost the result of the value before; telling it may take what was
+            # cleaned away.
+            if not ready(step):
+                return from_the_start()
+            _foresee(step, context, anew=True)
         found = _found(step, context, verify)
         if found is None:
-            changed = [again(need) for need in step.needs if step.reads]
-            if any(changed):
-                # Steps that counted as done before it was known follow from what is no more.
-                return run_steps(folder, steps, workers=workers, verify=verify, targets=targets, still=still)
+            if not ready(step):
+                return from_the_start()
             found = _do(step, context, still)
         done[step.name] = found
     return done
@@ -150,6 +161,14 @@ def refuse_newer(folder: Place, steps: Sequence[Step]) -> None:
             raise Newer("record", path, f"of the step {name}, which this one does not have")
         if found > versions[name]:
             raise Newer("record", path, f"version {found} of the step {name}, this one has {versions[name]}")
+
+
+def _known(step: Step, context: Context) -> bool:
+    """Whether a step was done with these values, by its record or by what is kept aside."""
+    record = records.of_step(context.folder, step.name)
+    if record is not None and record["fingerprint"] == context.fingerprint:
+        return True
+    return records.kept_aside(context.folder, step.name, context.fingerprint)
 
 
 def _found(step: Step, context: Context, verify: bool) -> Record | None:
@@ -172,9 +191,6 @@ def _found(step: Step, context: Context, verify: bool) -> Record | None:
         inputs = _inputs(step, context.records)
         why = records.difference(record, records.plain(step.values), step.version, inputs)
         say(f"{step.name}: done again, since {why}")
-    if not records.kept_aside(folder, step.name, fingerprint):
-        # What the disk cannot hold must not cost the result of the value before.
-        _foresee(step, context, anew=True)
     own = [pattern for pattern in step.outputs if "{work}" not in pattern]
     records.set_aside(folder, step.name, fingerprint, _files(folder, own))
     if not records.bring_back(folder, step.name, fingerprint, step.version, step.outputs):
