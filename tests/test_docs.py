@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from puna import recipe
-from puna.data.sources.wikidump import MAX_GAP, MAX_PAGE
+from puna.data.wiki.dump import MAX_GAP, MAX_PAGE
 
 ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "src" / "puna"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from puna.data.code.header import spdx_line, without_header
+from puna.data.code.licence import of_expression, of_metadata
 from puna.data.document import Document, document_id
 from puna.data.sources import Dropped, SetAside, locate, read, split
-from puna.data.sources.header import spdx_line, without_header
-from puna.data.sources.licence import of_expression, of_metadata
 from puna.recipe import GitHub
 
 FAMILIES = ["MIT", "BSD", "Apache"]

@@ -44,6 +44,7 @@ ORDER = [
     "lock",
     "recipe",
     "recipe_data",
+    "recipe_sources",
     "recipe_text",
     "recipe_layers",
     "recipe_values",

@@ -19,11 +19,12 @@ from puna import recipe as recipes
 from puna.data import extract
 from puna.data.document import Document, document_id
 from puna.data.pipeline import bad_share
-from puna.data.sources import Dropped, SetAside, locate, read, split, wikidump
+from puna.data.sources import Dropped, SetAside, locate, read, split
 from puna.data.sources.wikipedia import language_of
-from puna.data.sources.wikitext import BrokenMarkupError, clean
-from puna.data.sources.wikitidy import RESIDUE
-from puna.data.sources.wikiwords import sections
+from puna.data.wiki import dump as wikidump
+from puna.data.wiki.text import BrokenMarkupError, clean
+from puna.data.wiki.tidy import RESIDUE
+from puna.data.wiki.words import sections
 from puna.recipe import Wikipedia
 
 HEADER = '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" version="0.10" xml:lang="en">\n<siteinfo/>\n'

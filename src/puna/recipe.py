@@ -15,7 +15,19 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from puna import recipe_layers, recipe_text
 from puna.formats import RECIPE
-from puna.recipe_data import Data, GitHub, Heldout, Section, Source, Sources, Tokenizer, Wikipedia
+from puna.recipe_data import Data, Heldout, Tokenizer
+from puna.recipe_sources import (
+    C4,
+    ArXiv,
+    Books,
+    CommonCrawl,
+    GitHub,
+    Section,
+    Source,
+    Sources,
+    StackExchange,
+    Wikipedia,
+)
 from puna.recipe_text import Explained
 from puna.recipe_values import (
     Fraction,
@@ -32,9 +44,9 @@ from puna.recipe_values import (
 )
 
 __all__ = [
-    "Data", "Evaluate", "Explained", "GitHub", "Heldout", "Model", "Recipe", "Samples", "Source", "Sources",
-    "Tokenizer", "Train", "Wikipedia", "as_json", "as_toml", "batch_tokens", "batch_windows", "explain", "key_table",
-    "load", "names", "steps",
+    "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Evaluate", "Explained", "GitHub", "Heldout", "Model", "Recipe",
+    "Samples", "Source", "Sources", "StackExchange", "Tokenizer", "Train", "Wikipedia", "as_json", "as_toml",
+    "batch_tokens", "batch_windows", "explain", "key_table", "load", "names", "steps",
 ]  # fmt: skip
 
 

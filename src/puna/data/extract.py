@@ -5,13 +5,17 @@ Documents are written as they come, in shards of bounded size, so memory is one 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
+
+import zstandard
 
 from puna import storage
 from puna.data.document import Document, DocumentWriter
-from puna.data.sources import Dropped, Input, SetAside, Task, read
+from puna.data.sources import Aside, Dropped, Input, Record, Task, read
 from puna.progress import say
 from puna.recipe import Source
 from puna.storage import Place
@@ -23,17 +27,19 @@ def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task
     """Read one task and write its documents to scratch/TASK-NNN.parquet; the result counts every record."""
     counts = _Counts()
     shards: list[str] = []
-    documents = counts.kept(read(task, inputs, recipe))
-    first = next(documents, None)
-    while first is not None:
-        shard = scratch / f"{task.name}-{len(shards):03d}.parquet"
-        with DocumentWriter(shard) as writer:
-            size = 0
-            while first is not None and size < shard_size:
-                writer.write(first)
-                size += len(first.text.encode())
-                first = next(documents, None)
-        shards.append(storage.below(shard, scratch.parents[2]))
+    with _Beside(scratch, task.name) as beside:
+        documents = counts.kept(beside.passing(read(task, inputs, recipe)))
+        first = next(documents, None)
+        while first is not None:
+            shard = scratch / f"{task.name}-{len(shards):03d}.parquet"
+            with DocumentWriter(shard) as writer:
+                size = 0
+                while first is not None and size < shard_size:
+                    writer.write(first)
+                    size += len(first.text.encode())
+                    first = next(documents, None)
+            shards.append(storage.below(shard, scratch.parents[2]))
+    shards += [storage.below(file, scratch.parents[2]) for file in beside.files]
     return counts.as_json() | {"input_bytes": sum(size for _, size in stored(inputs, task)), "files": shards}
 
 
@@ -90,6 +96,40 @@ def stored(inputs: Sequence[Input], task: Task, endings: tuple[str, ...] = ("",)
         yield part.declared, part.end - part.start + sum(members)
 
 
+class _Beside:
+    """Writes what a source keeps beside its documents: TASK.KIND.jsonl.zst, one for each kind that turns up."""
+
+    def __init__(self, scratch: Place, task: str) -> None:
+        self.scratch, self.task = scratch, task
+        self.files: list[Place] = []
+        self._open = ExitStack()
+        self._writers: dict[str, Any] = {}
+
+    def __enter__(self) -> _Beside:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def passing(self, records: Iterator[Record | Aside]) -> Iterator[Record]:
+        for record in records:
+            if isinstance(record, Aside):
+                self._write(record)
+            else:
+                yield record
+
+    def _write(self, aside: Aside) -> None:
+        if aside.kind not in self._writers:
+            file = self.scratch / f"{self.task}.{aside.kind}.jsonl.zst"
+            raw = self._open.enter_context(storage.create(file))
+            self._writers[aside.kind] = self._open.enter_context(
+                zstandard.ZstdCompressor().stream_writer(raw, closefd=False)
+            )
+            self.files.append(file)
+        line = json.dumps(aside.value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+        self._writers[aside.kind].write(line.encode() + b"\n")
+
+
 class _Counts:
     def __init__(self) -> None:
         self.records = self.aside = self.lost = 0
@@ -97,7 +137,7 @@ class _Counts:
         self.dropped: dict[str, dict[str, Any]] = {}
         self.examples: list[dict[str, str]] = []
 
-    def kept(self, records: Iterator[Document | Dropped | SetAside]) -> Iterator[Document]:
+    def kept(self, records: Iterator[Record]) -> Iterator[Document]:
         """The documents among the records; everything is counted as it passes."""
         for record in records:
             self.records += 1

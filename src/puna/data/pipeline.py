@@ -100,7 +100,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
             Step(
                 f"extract.{name}",
                 partial(_extract, recipe, name, entries),
-                ("{work}/*.parquet",),
+                ("{work}/*.parquet", "{work}/*.jsonl.zst"),
                 (f"inputs.{name}", f"split.{name}"),
                 cleaning | {"shard_size": recipe.data.shard_size},
                 space=partial(_extract_space, recipe, name, entries),

@@ -10,13 +10,27 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from puna.data.document import Document
 from puna.data.sources import inputs as _inputs
-from puna.data.sources.records import Dropped, Input, Part, SetAside, Task, as_json, from_json
+from puna.data.sources.records import Aside, Dropped, Input, Part, Record, SetAside, Task, as_json, from_json
 from puna.errors import InputError
 from puna.recipe import Source
 
-__all__ = ["Dropped", "Input", "Part", "SetAside", "Task", "as_json", "from_json", "locate", "read", "split"]
+__all__ = [
+    "Aside", "Dropped", "Input", "Part", "Record", "SetAside", "Task", "as_json", "from_json", "locate", "read", "split",
+]  # fmt: skip
+    "Aside",
+    "Dropped",
+    "Input",
+    "Part",
+    "Record",
+    "SetAside",
+    "Task",
+    "as_json",
+    "from_json",
+    "locate",
+    "read",
+    "split",
+]
 
 READERS = ("wikipedia", "github")
 
@@ -33,9 +47,9 @@ def split(source: str, inputs: Sequence[Input], recipe: Source, task_size: int) 
     return tasks
 
 
-def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Document | Dropped | SetAside]:
+def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record | Aside]:
     """Every record of a task, in the order of the dump: kept, dropped by a named rule, or set aside with a reason."""
-    records: Iterator[Document | Dropped | SetAside] = _reader(task.source).read(task, inputs, recipe)
+    records: Iterator[Record | Aside] = _reader(task.source).read(task, inputs, recipe)
     return records
 
 

@@ -21,11 +21,11 @@ from email.message import Message
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from puna.data.code.header import is_closed, spdx_line, without_header
+from puna.data.code.licence import Verdict, of_expression, of_metadata
 from puna.data.document import Document, Origin, document_id
-from puna.data.sources.header import is_closed, spdx_line, without_header
 from puna.data.sources.inputs import PYTHON, normal, package
-from puna.data.sources.licence import Verdict, of_expression, of_metadata
-from puna.data.sources.records import EXAMPLE, Dropped, Input, Part, SetAside, Task, group_parts
+from puna.data.sources.records import EXAMPLE, Dropped, Input, Part, Record, SetAside, Task, group_parts
 from puna.recipe import GitHub, Source
 
 GENERATED = re.compile(
@@ -47,8 +47,6 @@ LANGUAGES = {
 }
 LANGUAGES |= {".ts": "typescript", ".rs": "rust", ".rb": "ruby", ".sh": "shell", ".md": "markdown"}
 HOME_PAGES = ("source", "source code", "repository", "code", "github", "homepage", "home")
-
-Record = Document | Dropped | SetAside
 
 
 def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]:

@@ -21,7 +21,14 @@ from puna.recipe import Source
 PACKAGE = "package:"
 PYTHON = "python"  # the name under which the standard library is asked for
 SAMPLE = {"gensim", "networkx", "sympy"}  # packages of the extra `sample`
-DUMPS = {"wikipedia": re.compile(r"(?<!-index\.txt)(?<!-index\.xml)\.(xml|bz2)$")}  # what is read out of a folder
+DUMPS = {  # what is read out of a folder, by source
+    "commoncrawl": re.compile(r"\.(warc|wet)(\.gz)?$"),
+    "c4": re.compile(r"\.jsonl?(\.gz|\.zst)?$"),
+    "wikipedia": re.compile(r"(?<!-index\.txt)(?<!-index\.xml)\.(xml|bz2)$"),
+    "books": re.compile(r"\.txt(\.utf-?8)?$"),
+    "arxiv": re.compile(r"\.tar$"),
+    "stackexchange": re.compile(r"\.7z$"),
+}
 
 
 def locate(source: str, recipe: Source) -> list[Input]:

@@ -11,6 +11,7 @@ from typing import Any
 import xxhash
 
 from puna import storage
+from puna.data.document import Document
 
 EXAMPLE = 200  # characters of a dropped record that are kept for people to look at
 
@@ -83,6 +84,20 @@ class SetAside:
     key: str
     size: int = 0
     """Stored bytes that are lost with it; 0 for a record within a stretch that is read on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What a source keeps beside its documents, such as the addresses that an article cites. It is no record: it goes
+    to work/extract.SOURCE/*/TASK.KIND.jsonl.zst and is counted by nobody."""
+
+    kind: str
+    """One word, part of a file's name."""
+    value: Mapping[str, Any]
+    """A JSON object, one line."""
+
+
+Record = Document | Dropped | SetAside
 
 
 def as_json(tasks: Sequence[Task]) -> list[dict[str, Any]]:

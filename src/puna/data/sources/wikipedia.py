@@ -16,10 +16,11 @@ from urllib.parse import quote
 from lxml import etree
 
 from puna.data.document import Document, Origin, document_id
-from puna.data.sources import wikitext, wikiwords
-from puna.data.sources.records import EXAMPLE, Dropped, Input, Part, SetAside, Task, group_parts
-from puna.data.sources.wikidump import Damage, Page, borders, head, pages
-from puna.data.sources.wikitemplates import normal
+from puna.data.sources.records import EXAMPLE, Dropped, Input, Part, Record, SetAside, Task, group_parts
+from puna.data.wiki import text as wikitext
+from puna.data.wiki import words as wikiwords
+from puna.data.wiki.dump import Damage, Page, borders, head, pages
+from puna.data.wiki.templates import normal
 from puna.recipe import Source, Wikipedia
 
 LICENCE = "CC-BY-SA"
@@ -27,8 +28,6 @@ TRANSPARENT = {"simple": "en"}  # editions that are named by something else than
 TEMPLATES = re.compile(r"\{\{\s*([^{}|<\n]+?)\s*(?=[|}<\n])")
 # Dumps older than the <redirect> element say it in the text, each language with its own word.
 REDIRECT = re.compile(r"\s*#\s*[^\s\[#*:]+\s*:?\s*\[\[[^\]\n]+\]\]\s*", re.IGNORECASE)
-
-Record = Document | Dropped | SetAside
 
 
 def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]:

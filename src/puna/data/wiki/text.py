@@ -4,7 +4,7 @@ Kept: sentences, links as what a reader sees of them, headings as lines of their
 behind "- ", formulas as $...$, code as it is, the templates of `wikitemplates`. Dropped: all other templates (so
 infoboxes, too), tables unless asked for, references, comments, files and their captions, categories, links to other
 language editions, addresses, and the sections that the recipe names with all below them. What dropping leaves behind in
-a sentence is mended in `wikitidy`.
+a sentence is mended in `tidy`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from mwparserfromhell.nodes import (
 from mwparserfromhell.parser import ParserError
 from mwparserfromhell.wikicode import Wikicode
 
-from puna.data.sources import wikitidy
-from puna.data.sources.wikitemplates import REMARKS, Arguments, normal, rule, subscript, superscript
-from puna.data.sources.wikiwords import CATEGORIES, FILES, NO_EDITIONS, names
+from puna.data.wiki import tidy
+from puna.data.wiki.templates import REMARKS, Arguments, normal, rule, subscript, superscript
+from puna.data.wiki.words import CATEGORIES, FILES, NO_EDITIONS, names
 
 MAX_WORK = 20_000_000  # bytes times openings never closed: the parser reads to the end of the page for each of them
 
@@ -76,11 +76,11 @@ def clean(
         text = reader.text(page)
     except (ParserError, RecursionError) as error:
         raise BrokenMarkupError(f"the parser gives up ({error.__class__.__name__})") from None
-    return wikitidy.tidy(text, sections, reader.verbatim)
+    return tidy.tidy(text, sections, reader.verbatim)
 
 
 class _Reader:
-    """Reads nodes as text with the marks of `wikitidy` in it; holds what must come out untouched."""
+    """Reads nodes as text with the marks of `tidy` in it; holds what must come out untouched."""
 
     def __init__(self, language: str, keep_tables: bool) -> None:
         self.language, self.keep_tables = language, keep_tables
@@ -100,12 +100,12 @@ class _Reader:
             case Tag():
                 return self._tag(node)
             case Heading():
-                title = self.text(node.title).replace(wikitidy.BREAK, " ")
-                return f"\n{wikitidy.HEADING}{node.level}{' '.join(title.split())}\n"
+                title = self.text(node.title).replace(tidy.BREAK, " ")
+                return f"\n{tidy.HEADING}{node.level}{' '.join(title.split())}\n"
             case HTMLEntity():
                 return _character(node)
             case ExternalLink():
-                return self.text(node.title) if node.brackets and node.title is not None else wikitidy.GAP
+                return self.text(node.title) if node.brackets and node.title is not None else tidy.GAP
             case Argument():
                 return self.text(node.default)
             case Comment():
@@ -129,7 +129,7 @@ class _Reader:
             return known(Arguments([str(template.name).partition(":")[2].strip()], {}, self.language))
         known = rule(name)
         if known is None:
-            return "" if name in REMARKS or _is_remark(template) else wikitidy.GAP
+            return "" if name in REMARKS or _is_remark(template) else tidy.GAP
         given = Arguments([], {}, self.language)
         for param in template.params:
             if param.showkey:
@@ -144,9 +144,9 @@ class _Reader:
     def _tag(self, tag: Tag) -> str:
         name = str(tag.tag).strip().lower()
         if tag.wiki_markup in ("*", "#", ":", ";"):
-            return wikitidy.ITEM if tag.wiki_markup in "*#" else wikitidy.INDENT
+            return tidy.ITEM if tag.wiki_markup in "*#" else tidy.INDENT
         if name in ("br", "hr"):
-            return wikitidy.BREAK
+            return tidy.BREAK
         if name in GONE or tag.contents is None or any(HIDDEN.search(str(a)) for a in tag.attributes):
             return ""
         if name == "table":
@@ -165,9 +165,9 @@ class _Reader:
         if name == "sub":
             return subscript(inside.strip())
         if name == "li":
-            return f"\n{wikitidy.ITEM}{inside}\n"
+            return f"\n{tidy.ITEM}{inside}\n"
         if name == "poem":
-            inside = inside.strip("\n").replace("\n", wikitidy.BREAK)
+            inside = inside.strip("\n").replace("\n", tidy.BREAK)
         return f"\n\n{inside}\n\n" if name in BLOCKS else inside
 
     def _table(self, table: Tag) -> str:
@@ -180,11 +180,11 @@ class _Reader:
             elif tag.tag in ("td", "th") and not str(tag.contents).startswith("+"):  # a caption
                 rows[0].append(" ".join(self.text(tag.contents).split()))
         lines = (" | ".join(cell for cell in row if cell) for row in rows)
-        return "\n\n" + wikitidy.BREAK.join(line for line in lines if line) + "\n\n"
+        return "\n\n" + tidy.BREAK.join(line for line in lines if line) + "\n\n"
 
     def _keep(self, text: str) -> str:
         self.verbatim.append(text)
-        return f"{wikitidy.KEPT}{len(self.verbatim) - 1}{wikitidy.KEPT}"
+        return f"{tidy.KEPT}{len(self.verbatim) - 1}{tidy.KEPT}"
 
 
 def _is_remark(template: Template) -> bool:
