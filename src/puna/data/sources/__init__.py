@@ -16,21 +16,9 @@ from puna.errors import InputError
 from puna.recipe import Source
 
 __all__ = [
-    "Aside", "Dropped", "Input", "Part", "Record", "SetAside", "Task", "as_json", "from_json", "locate", "read", "split",
-]  # fmt: skip
-    "Aside",
-    "Dropped",
-    "Input",
-    "Part",
-    "Record",
-    "SetAside",
-    "Task",
-    "as_json",
-    "from_json",
-    "locate",
-    "read",
+    "Aside", "Dropped", "Input", "Part", "Record", "SetAside", "Task", "as_json", "from_json", "locate", "read",
     "split",
-]
+]  # fmt: skip
 
 READERS = ("wikipedia", "github")
 
