@@ -105,8 +105,14 @@ class Wikipedia(Source):
 
 
 class Books(Source):
+    languages: Texts = []
+    """Languages that are kept, as a book's header names them; none: all. A file that names none is kept."""
+    keep_copyrighted: bool = False
+    """Keep books that are under copyright and that their owners lent to Project Gutenberg."""
     min_characters: Whole = 1000
     """Books with fewer characters are dropped."""
+    max_bytes: PositiveBytes = 50_000_000
+    """Larger files are dropped: a book is read whole."""
 
 
 class ArXiv(Source):
