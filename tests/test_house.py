@@ -20,6 +20,7 @@ ORDER = [
     "cli",
     "workflow",
     "last_screen",
+    "trace",
     "care",
     "doctor",
     "report",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puna.tokens.permutation import permute, permute_all, round_keys
+from puna.tokens.permutation import permute, permute_all, position_of, round_keys
 
 KEYS = round_keys(1, "xxh3:00", "wikipedia", 0)
 
@@ -69,3 +69,11 @@ def test_windows_are_scattered_over_the_epoch_and_over_epochs() -> None:
     first = [permute(0, 100, round_keys(1, "d", "s", epoch)) for epoch in range(5000)]
     counts = np.bincount(first, minlength=100)
     assert ((counts - 50) ** 2 / 50).sum() < 160  # chi-square, 99 degrees of freedom: 1 in 10,000 is above 157
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 2**45), st.integers(0, 2**64), st.data())
+def test_a_window_leads_back_to_its_position(size: int, seed: int, data: st.DataObject) -> None:
+    keys = round_keys(seed, "xxh3:12", "github", 1)
+    position = data.draw(st.integers(0, size - 1))
+    assert position_of(permute(position, size, keys), size, keys) == position

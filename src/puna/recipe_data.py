@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from puna.recipe_sources import Section
-from puna.recipe_values import Bytes, Fraction, Positive, PositiveBytes, Takes
+from puna.recipe_values import Bytes, Fraction, Positive, PositiveBytes, Takes, Texts
 
 
 class Data(Section):
@@ -17,6 +17,10 @@ class Data(Section):
     """Bytes of text in one shard of documents."""
     partitions: Positive = 16
     """Parts of the exchange that finds repeats; its memory is one part."""
+    exclude: Texts = Field(default=[])
+    """Documents to leave out: addresses, hosts, ids, repositories, names, or `@FILE` with one of them a line."""
+    mask: Annotated[list[Literal["mail", "phone", "ip"]], Takes('a list such as ["mail", "ip"]')] = Field(default=[])
+    """What is masked in the text of documents: mail addresses, phone numbers, IP addresses. The paper masks nothing."""
     max_bad_share: Fraction = 0.01
     """Share of the records that may be unreadable before the run is called failed."""
 

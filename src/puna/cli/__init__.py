@@ -1,7 +1,8 @@
 """The `puna` command. A station is imported only when a command needs it, so that `--help` costs nothing.
 
-words.py has what commands share, road.py those from raw text to a model, recipes.py those that look at recipes, care.py
-those for runs and machine; completion.py answers shells, ending.py says how it all ends.
+words.py has what commands share, road.py those from raw text to a model, tracing.py the way back to that text,
+recipes.py those that look at recipes, care.py those for runs and machine; completion.py answers shells, ending.py says
+how it ends.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from puna.cli import care, completion, ending, recipes, road
+from puna.cli import care, completion, ending, recipes, road, tracing
 from puna.cli.words import epilog, show
 from puna.processes import stopping
 from puna.progress import result
 
 GROUPS = {
     "From raw text to a model": tuple(road.ROAD),
-    "What came of it": ("generate", "report"),
+    "What came of it": ("generate", "report", "trace"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "completion"),
 }
@@ -50,6 +51,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 road.add_to(app)
+tracing.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")
 app.command("completion", short_help="A script with which a shell completes puna's words.", epilog=completion.EPILOG)(

@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from puna import space, storage
-from puna.data import extract, route
+from puna.data import exclude, extract, verdicts
 from puna.data.dedup import exact
 from puna.data.document import read_column
-from puna.data.heldout import is_held_out, known_grams, overlaps
+from puna.data.heldout import known_grams, overlaps
+from puna.data.outputs import files, held, kept, numbered, numbered_of, shards_of
 from puna.data.sources import Input, as_json, from_json, split
 from puna.errors import InputError
 from puna.formats import INPUTS
@@ -114,7 +115,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 space=partial(_duplicates_space, recipe, name),
             ),
         ]
-    chosen = _choice(recipe, inputs)
+    chosen, excluded = _choice(recipe, inputs), exclude.entries(recipe.data.exclude)
     before = tuple(f"{step}.{name}" for name in inputs for step in ("extract", "duplicates"))
     graph.append(
         Step(
@@ -138,15 +139,16 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
             ),
             Step(
                 f"documents.{name}",
-                partial(_documents, recipe, name),
+                partial(verdicts.documents, recipe, excluded, name),
                 (f"documents/{name}/*.parquet", f"heldout/{name}/*.parquet"),
                 (f"extract.{name}", f"duplicates.{name}", f"overlap.{name}"),
                 {
                     "heldout": {"share": chosen["share"], "seed": recipe.seed, "groups": chosen["groups"][name]},
                     "max_overlap": recipe.heldout.max_overlap,
                     "shard_size": recipe.data.shard_size,
-                },
-                space=partial(_documents_space, recipe, name),
+                }
+                | verdicts.on_request(recipe, excluded),
+                space=partial(verdicts.documents_space, recipe, name),
             ),
         ]
     return graph
@@ -192,7 +194,7 @@ def _split(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict
 
 
 def _extract(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict[str, Any]:
-    (plan,) = _files(context, f"split.{name}", "tasks.json")
+    (plan,) = files(context, f"split.{name}", "tasks.json")
     tasks = from_json(storage.read_json(plan))
     work = partial(extract.extract, inputs.there(), recipe.sources[name], recipe.data.shard_size)
     results = context.map(work, tasks, label=f"  {name}: reading and cleaning", name=lambda task: task.name)
@@ -200,7 +202,7 @@ def _extract(recipe: Recipe, name: str, inputs: Located, context: Context) -> di
 
 
 def _extract_space(recipe: Recipe, name: str, inputs: Located, context: Context) -> Need:
-    (plan,) = _files(context, f"split.{name}", "tasks.json")
+    (plan,) = files(context, f"split.{name}", "tasks.json")
     raw: Counter[str] = Counter()
     for task in from_json(storage.read_json(plan)):
         for declared, size in extract.stored(inputs.there(), task, _endings(recipe.sources[name])):
@@ -213,10 +215,10 @@ def _endings(source: Source) -> tuple[str, ...]:
 
 
 def _duplicates(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
-    shards = _shards(context, name)
+    shards = shards_of(context, name)
     hashes = [context.scratch / f"{index:05d}.hashes" for index in range(len(shards))]
     work = partial(_write_hashes, recipe.data.partitions)
-    context.map(work, list(enumerate(shards)), label=f"  {name}: hashing", name=_numbered)
+    context.map(work, list(enumerate(shards)), label=f"  {name}: hashing", name=numbered)
     judge = partial(_find_repeats, hashes)
     parts = list(range(recipe.data.partitions))
     results = context.map(judge, parts, label=f"  {name}: finding repeats", name=lambda part: f"part-{part:05d}")
@@ -224,7 +226,7 @@ def _duplicates(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
 
 
 def _duplicates_space(recipe: Recipe, name: str, context: Context) -> Need:
-    documents, shards, parts = _kept(context, name)["documents"], len(_shards(context, name)), recipe.data.partitions
+    documents, shards, parts = kept(context, name)["documents"], len(shards_of(context, name)), recipe.data.partitions
     return space.exchanged(
         documents, shards, parts, exact.ROW.itemsize, exact.VERDICT.itemsize, workers=context.workers
     )
@@ -245,11 +247,11 @@ def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str
     counts: dict[str, Any] = {}
     for name in names:
         _refuse_nothing(name, context.counts(f"extract.{name}"))
-        verdicts = tuple(_files(context, f"duplicates.{name}", ".verdicts"))
+        verdicts = tuple(files(context, f"duplicates.{name}", ".verdicts"))
         collect = partial(_collect_grams, recipe, name, verdicts)
-        tasks = list(enumerate(_shards(context, name)))
+        tasks = list(enumerate(shards_of(context, name)))
         label = f"  {name}: reading held-out text"
-        results = context.map(collect, tasks, label=label, name=partial(_numbered_of, name))
+        results = context.map(collect, tasks, label=label, name=partial(numbered_of, name))
         count = {kind: sum(result[kind] for result in results) for kind in ("documents", "bytes")}
         if (recipe.heldout.share or recipe.sources[name].heldout_groups) and count["bytes"] < recipe.heldout.minimum:
             what = (
@@ -265,9 +267,9 @@ def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str
 def _heldout_space(recipe: Recipe, names: Sequence[str], context: Context) -> Need:
     size = shards = 0
     for name in names:
-        kept, found = _kept(context, name), _shards(context, name)
-        held = sum(_held(recipe, name, group) for shard in found for group in read_column(shard, "group"))
-        size += held * kept["bytes"] // max(1, kept["documents"])
+        of_all, found = kept(context, name), shards_of(context, name)
+        chosen = sum(held(recipe, name, group) for shard in found for group in read_column(shard, "group"))
+        size += chosen * of_all["bytes"] // max(1, of_all["documents"])
         shards += len(found)
     return space.grams(size, shards)
 
@@ -291,7 +293,7 @@ def _collect_grams(
     index, shard = task
     gone = set(exact.dropped_rows(verdicts, index).tolist())
     rows = enumerate(zip(read_column(shard, "group"), read_column(shard, "text"), strict=True))
-    texts = [text for row, (group, text) in rows if row not in gone and _held(recipe, name, group)]
+    texts = [text for row, (group, text) in rows if row not in gone and held(recipe, name, group)]
     target = scratch / f"{name}-{index:05d}.grams"
     storage.write(target, known_grams(texts, recipe.heldout.ngram).astype("<u8").tobytes())
     size = sum(len(text.encode()) for text in texts)
@@ -299,16 +301,16 @@ def _collect_grams(
 
 
 def _overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
-    known = _files(context, "heldout", "grams.bin")[0]
+    known = files(context, "heldout", "grams.bin")[0]
     work = partial(_measure_overlap, known, recipe.heldout.ngram)
-    tasks = list(enumerate(_shards(context, name)))
-    results = context.map(work, tasks, label=f"  {name}: comparing with held-out text", name=_numbered)
+    tasks = list(enumerate(shards_of(context, name)))
+    results = context.map(work, tasks, label=f"  {name}: comparing with held-out text", name=numbered)
     return {"documents": sum(result["documents"] for result in results)}
 
 
 def _overlap_space(name: str, context: Context) -> Need:
     known = sum(output["size"] for output in context.records["heldout"]["outputs"].values())
-    return space.scores(_kept(context, name)["documents"], len(_shards(context, name)), known, context.workers)
+    return space.scores(kept(context, name)["documents"], len(shards_of(context, name)), known, context.workers)
 
 
 def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
@@ -324,61 +326,3 @@ def _mapped(location: str) -> npt.NDArray[np.uint64]:
     The file's name holds a fingerprint, so what it holds never changes."""
     with storage.local_copy(location) as file:
         return np.memmap(file, "<u8", "r") if storage.size(file) else np.empty(0, np.uint64)
-
-
-def _documents(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
-    shards = _shards(context, name)
-    parts = _parts(recipe, name, context)
-    rule = route.Verdict(
-        held=partial(_held, recipe, name),
-        verdicts=tuple(_files(context, f"duplicates.{name}", ".verdicts")),
-        overlaps=tuple(_files(context, f"overlap.{name}", ".overlap")),
-        max_overlap=recipe.heldout.max_overlap,
-        parts=parts,
-    )
-    results = context.map(
-        partial(route.send, rule), list(enumerate(shards)), label=f"  {name}: sorting", name=_numbered
-    )
-    gather = partial(route.gather, context.folder, name, len(shards))
-    context.map(gather, [None, *range(parts)], label=f"  {name}: writing", name=lambda part: f"part-{part}")
-    route.tidy(context.scratch, len(shards))
-    return route.total(results)
-
-
-def _documents_space(recipe: Recipe, name: str, context: Context) -> Need:
-    outputs = context.records[f"extract.{name}"]["outputs"].values()
-    shards, parts = len(_shards(context, name)), _parts(recipe, name, context)
-    written = sum(output["size"] for output in outputs)
-    return space.routed(written, shards, parts, recipe.data.shard_size, context.workers)
-
-
-def _parts(recipe: Recipe, name: str, context: Context) -> int:
-    return max(1, -(-_kept(context, name)["bytes"] // recipe.data.shard_size))
-
-
-def _kept(context: Context, name: str) -> dict[str, int]:
-    """Documents and bytes of text that extraction left of a source."""
-    kept: dict[str, int] = context.counts(f"extract.{name}")["kept"]
-    return kept
-
-
-def _held(recipe: Recipe, name: str, group: str) -> bool:
-    groups = recipe.sources[name].heldout_groups
-    return is_held_out(name, group, share=recipe.heldout.share, groups=groups, seed=recipe.seed)
-
-
-def _numbered(task: tuple[int, Place]) -> str:
-    return f"{task[0]:05d}"
-
-
-def _numbered_of(name: str, task: tuple[int, Place]) -> str:
-    return f"{name}-{_numbered(task)}"
-
-
-def _shards(context: Context, name: str) -> list[Place]:
-    return _files(context, f"extract.{name}", ".parquet")
-
-
-def _files(context: Context, step: str, ending: str) -> list[Place]:
-    """The outputs of a step done before, by the end of their name, sorted."""
-    return [context.folder / file for file in sorted(context.records[step]["outputs"]) if file.endswith(ending)]

@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from puna import storage
+from puna.data import mask
 from puna.data.dedup import exact, exchange
 from puna.data.document import SCHEMA, read_table, write_table
+from puna.data.exclude import FIELDS, Exclusions
 from puna.storage import Place
 
 
@@ -32,28 +34,36 @@ class Verdict:
     overlaps: tuple[Place, ...]  # each shard's scores against held-out text
     max_overlap: float
     parts: int
+    excluded: Exclusions
+    mask: tuple[str, ...]
 
 
 def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     """Judge one shard: write what stays sorted by id, a row group for each range of ids, and what is held out apart."""
     index, shard = task
     table = read_table(shard)
+    asked = _excluded(rule.excluded, table)
+    gone = np.fromiter((entry is not None for entry in asked), bool, len(table))
     repeat = np.zeros(len(table), bool)
     repeat[exact.dropped_rows(rule.verdicts, index)] = True
+    repeat &= ~gone
     held = np.fromiter(map(rule.held, table["group"].to_pylist()), bool, len(table))
     overlap = np.frombuffer(storage.read(rule.overlaps[index]), "<f4") > rule.max_overlap
     size = pc.binary_length(table["text"]).to_numpy()
     fates = {
-        "heldout": held & ~repeat,
+        "excluded": gone,
+        "heldout": held & ~repeat & ~gone,
         "duplicate": repeat,
-        "overlap": overlap & ~held & ~repeat,
-        "training": ~(overlap | held | repeat),
+        "overlap": overlap & ~held & ~repeat & ~gone,
+        "training": ~(overlap | held | repeat | gone),
     }
+    table = _masked(table, rule.mask)
     _write_ranges(table.filter(pa.array(fates["training"])), _sent(scratch, index), rule.parts)
     write_table(_heldout(scratch, index), table.filter(pa.array(fates["heldout"])))
     counts = {name: {"documents": int(fate.sum()), "bytes": int(size[fate].sum())} for name, fate in fates.items()}
     files = (_sent(scratch, index), _heldout(scratch, index))
-    return counts | {"files": [storage.below(file, scratch.parents[2]) for file in files]}
+    named = sorted({entry for entry in asked if entry is not None})
+    return counts | {"named": named, "files": [storage.below(file, scratch.parents[2]) for file in files]}
 
 
 def gather(folder: Place, source: str, shards: int, part: int | None, scratch: Place) -> dict[str, Any]:
@@ -78,13 +88,29 @@ def tidy(scratch: Place, shards: int) -> None:
 
 def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Documents and bytes by fate, over all shards."""
-    names = ("training", "heldout", "duplicate", "overlap")
+    names = ("training", "heldout", "duplicate", "overlap", "excluded")
     count = {n: {k: sum(r[n][k] for r in results) for k in ("documents", "bytes")} for n in names}
     return {
         "training": count["training"],
         "heldout": count["heldout"],
-        "dropped": {"duplicate": count["duplicate"], "overlap": count["overlap"]},
+        "dropped": {name: count[name] for name in ("duplicate", "overlap", "excluded")},
+        "named": len(set().union(*(r["named"] for r in results))),
     }
+
+
+def _excluded(rule: Exclusions, table: pa.Table) -> list[str | None]:
+    """For each document the entry that leaves it out."""
+    if not rule.entries:
+        return [None] * len(table)
+    flat = table.flatten()
+    return list(map(rule.of, *(flat[name].to_pylist() for name in FIELDS)))
+
+
+def _masked(table: pa.Table, kinds: tuple[str, ...]) -> pa.Table:
+    if not kinds:
+        return table
+    texts = [mask.masked(text, kinds) for text in table["text"].to_pylist()]
+    return table.set_column(table.schema.get_field_index("text"), SCHEMA.field("text"), pa.array(texts, pa.string()))
 
 
 def _write_ranges(table: pa.Table, location: Place, parts: int) -> None:

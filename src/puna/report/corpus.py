@@ -110,9 +110,11 @@ def split(facts: Facts) -> Html:
     """What the global steps took out, and what was held out, by source."""
     rows: list[list[object]] = []
     for source, value in facts.per_source("documents"):
+        asked = at(value, "dropped", "excluded")
         parts = {
             "−\u00a0exact repeats": at(value, "dropped", "duplicate"),
             "−\u00a0overlap with held-out text": at(value, "dropped", "overlap"),
+            **({"−\u00a0left out on request": asked} if number(asked, "documents") else {}),
             "held out": at(value, "heldout"),
             element("strong", "training"): at(value, "training"),
         }

@@ -43,6 +43,18 @@ def permute(position: int, size: int, keys: Keys) -> int:
             return position
 
 
+def position_of(window: int, size: int, keys: Keys) -> int:
+    """The position at which `window` is read: the inverse of `permute`."""
+    side = isqrt(size - 1) + 1
+    while True:
+        left, right = divmod(window, side)
+        for key in reversed(keys):
+            left, right = (right - _mix((left + key) & _MASK)) % side, left
+        window = left * side + right
+        if window < size:
+            return window
+
+
 def permute_all(positions: npt.NDArray[np.int64], size: int, keys: Keys) -> npt.NDArray[np.int64]:
     """`permute` of each of `positions`, which are in range(size)."""
     side = np.uint64(isqrt(size - 1) + 1)

@@ -23,7 +23,7 @@ from puna.errors import InputError
 from puna.storage import Place
 from puna.tokens import manifest as manifests
 from puna.tokens import mixture as mixtures
-from puna.tokens.permutation import permute, permute_all, round_keys
+from puna.tokens.permutation import permute, permute_all, position_of, round_keys
 from puna.tokens.shards import Part, Shard
 
 OPEN_SHARDS = 4096  # maps kept at once; the kernel allows some 65,000 a process
@@ -105,6 +105,21 @@ class Windows:
             parts = self._shard(source, shard).parts(first, last)
             found += [Part(part.document, place + part.first, place + part.last) for part in parts]
         return found
+
+    def readings(self, source: str, first: int, last: int) -> list[int]:
+        """The windows that training reads and that hold one of the tokens `first` to `last` (not with it) of a source,
+        counted over its shards laid end to end; in order."""
+        number = self._names.index(source)
+        size = self._sizes[number]
+        # The last token of a window is the first of the next one, for it is a target only.
+        indices = range(max(0, (first - 1) // self.context), min(size, -(-last // self.context)))
+        found, epoch = [], 0
+        while self._turns.index(number, epoch * size) < len(self):
+            keys = self._keys(number, epoch)
+            ordinals = (epoch * size + position_of(index, size, keys) for index in indices)
+            found += [i for i in (self._turns.index(number, ordinal) for ordinal in ordinals) if i < len(self)]
+            epoch += 1
+        return sorted(found)
 
     def _locate(self, i: int) -> tuple[int, int, int]:
         """(source, epoch, index) of window `i`."""

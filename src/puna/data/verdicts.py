@@ -1,0 +1,56 @@
+"""The step `documents.SOURCE`: every verdict on a source's documents, and the shards that they end up in."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from puna import space, storage
+from puna.data import exclude, route
+from puna.data.outputs import files, held, kept, numbered, shards_of
+from puna.progress import say
+from puna.recipe import Recipe
+from puna.space import Need
+from puna.steps import Context
+
+
+def documents(recipe: Recipe, excluded: tuple[str, ...], name: str, context: Context) -> dict[str, Any]:
+    shards = shards_of(context, name)
+    parts = _parts(recipe, name, context)
+    rule = route.Verdict(
+        held=partial(held, recipe, name),
+        verdicts=tuple(files(context, f"duplicates.{name}", ".verdicts")),
+        overlaps=tuple(files(context, f"overlap.{name}", ".overlap")),
+        max_overlap=recipe.heldout.max_overlap,
+        parts=parts,
+        excluded=exclude.Exclusions(excluded),
+        mask=tuple(recipe.data.mask),
+    )
+    results = context.map(partial(route.send, rule), list(enumerate(shards)), label=f"  {name}: sorting", name=numbered)
+    gather = partial(route.gather, context.folder, name, len(shards))
+    context.map(gather, [None, *range(parts)], label=f"  {name}: writing", name=lambda part: f"part-{part}")
+    route.tidy(context.scratch, len(shards))
+    counts = route.total(results)
+    if excluded:
+        asked = counts["dropped"]["excluded"]["documents"]
+        named = f"{counts['named']:,} of {len(excluded):,} entries of data.exclude"
+        say(f"  {name}: {asked:,} documents left out, by {named}")
+    return counts
+
+
+def on_request(recipe: Recipe, excluded: tuple[str, ...]) -> dict[str, Any]:
+    """What is left out and masked on request; nothing when nothing is, so that these keys changed no earlier run."""
+    mask = {"mask": sorted(recipe.data.mask)} if recipe.data.mask else {}
+    digest = storage.digest_bytes("\n".join(excluded).encode())
+    return mask | ({"exclude": f"{len(excluded)} entries, {digest}"} if excluded else {})
+
+
+def documents_space(recipe: Recipe, name: str, context: Context) -> Need:
+    outputs = context.records[f"extract.{name}"]["outputs"].values()
+    shards, parts = len(shards_of(context, name)), _parts(recipe, name, context)
+    written = sum(output["size"] for output in outputs)
+    return space.routed(written, shards, parts, recipe.data.shard_size, context.workers)
+
+
+def _parts(recipe: Recipe, name: str, context: Context) -> int:
+    return max(1, -(-kept(context, name)["bytes"] // recipe.data.shard_size))

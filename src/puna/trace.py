@@ -1,0 +1,177 @@
+"""From a document to the training steps that read it, and from a step to its documents, with where each was published.
+
+Nothing is kept for this: windows are a pure function of their number (tokens/windows.py), so that which steps read a
+token follows from where it stands. What costs is to look for names: ids and origins of all documents are read, which is
+some hundredth of their bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from puna import recipe as recipes
+from puna import storage
+from puna.care.states import last_lines
+from puna.data.document import Document, read_documents
+from puna.data.exclude import Exclusions, entries
+from puna.errors import InputError
+from puna.run import read_recipe
+from puna.storage import Place
+from puna.tokens import manifest as manifests
+from puna.tokens.shards import Shard
+from puna.tokens.windows import Windows
+
+FORMAT = 1  # of the JSON
+SHOWN = 12  # steps of a document that are written out on the screen
+STEP = re.compile(r'"step": ?(\d+)')
+COLUMNS = ("id", "source", "group", "origin")
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One document. held_out: no step may read it. steps: those that read it, from 1 as metrics.jsonl counts them; of
+    the documents of one step, that step."""
+
+    document: Document
+    entry: str
+    """What was asked for that it answers to."""
+    held_out: bool
+    steps: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        document = self.document
+        known = {"id": document.id, "source": document.source, "group": document.group}
+        told = {"entry": self.entry, "held_out": self.held_out, "steps": list(self.steps)}
+        return known | told | {"origin": asdict(document.origin)}
+
+
+@dataclass(frozen=True)
+class Trace:
+    run: str
+    planned: int
+    """Steps that the run's mixture is planned for; 0 before there is one."""
+    trained: int
+    """Steps done so far."""
+    documents: tuple[Traced, ...]
+    missing: tuple[str, ...]
+    """What was asked for that no document answers to."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "run": self.run,
+            "steps": {"planned": self.planned, "trained": self.trained},
+            "documents": [found.as_json() for found in self.documents],
+            "missing": list(self.missing),
+        }
+
+    def as_text(self) -> str:
+        lines = [f"{len(self.documents):,} documents; {self.trained:,} of {self.planned:,} steps are trained"]
+        for found in self.documents:
+            origin = found.document.origin
+            lines += ["", f"{found.document.id}  {found.document.source}  {origin.title or origin.key}"]
+            lines += [f"  from   {origin.file or origin.dump}, {origin.key}"]
+            lines += [f"  at     {origin.url}"] if origin.url else []
+            lines += [f"  read   {_told(found, self.trained)}"]
+        if self.missing:
+            lines += ["", f"no document of this run is named {', '.join(self.missing[:SHOWN])}"]
+        return "\n".join(lines)
+
+
+def documents(run: str, names: Sequence[str]) -> Trace:
+    """The documents that entries name, in the form of `data.exclude`, and the steps that read each.
+
+    Raises InputError when the run has no documents yet, or a list cannot be read.
+    """
+    folder = storage.place(run)
+    chosen = Exclusions(entries(names))
+    steps, planned, trained = _Steps.of(folder)
+    found: list[Traced] = []
+    for held_out, path, document in _all(folder):
+        origin = document.origin
+        entry = chosen.of(document.id, document.group, origin.url, origin.title, origin.key, origin.dump)
+        if entry is not None:
+            read = steps.that_read(document.source, path.stem, document.id) if steps and not held_out else ()
+            found.append(Traced(document, entry, held_out, read))
+    answered = {one.entry for one in found}
+    return Trace(run, planned, trained, tuple(found), tuple(name for name in chosen.entries if name not in answered))
+
+
+def step(run: str, number: int) -> Trace:
+    """The documents that step `number` (from 1) reads. Raises InputError when the run has no such step."""
+    folder = storage.place(run)
+    steps, planned, trained = _Steps.of(folder)
+    if steps is None:
+        raise InputError("has no tokens yet", where=run, mend="puna tokens RECIPE makes them")
+    if not 1 <= number <= planned:
+        raise InputError(f"there is no step {number}: they go from 1 to {planned}", where=run, mend="take one of those")
+    wanted = steps.documents_of(number)
+    found = [
+        Traced(document, f"step {number}", False, (number,))
+        for held_out, _, document in _all(folder)
+        if not held_out and document.id in wanted
+    ]
+    return Trace(run, planned, trained, tuple(found), ())
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Which windows are read in which step."""
+
+    windows: Windows
+    per_step: int
+
+    @staticmethod
+    def of(folder: Place) -> tuple[_Steps | None, int, int]:
+        """(steps, planned, trained) of a run; no steps before it has a mixture."""
+        recipe = read_recipe(folder)
+        if not storage.exists(manifests.folder_of(folder) / "mixture.json"):
+            return None, 0, 0
+        windows, per_step = Windows(folder), recipes.batch_windows(recipe)
+        return _Steps(windows, per_step), -(-len(windows) // per_step), _trained(folder)
+
+    def that_read(self, source: str, shard: str, document: str) -> tuple[int, ...]:
+        before = 0
+        for entry in self.windows.manifest.sources[source].shards:
+            if entry.name == shard:
+                opened = Shard.open(manifests.stem(self.windows.folder, source, shard))
+                row = opened.ids.index(document)
+                first, last = (before + int(opened.offsets[row + more]) for more in (0, 1))
+                return tuple(sorted({i // self.per_step + 1 for i in self.windows.readings(source, first, last)}))
+            before += entry.tokens
+        return ()
+
+    def documents_of(self, number: int) -> set[str]:
+        first = (number - 1) * self.per_step
+        last = min(first + self.per_step, len(self.windows))
+        return {part.document for i in range(first, last) for part in self.windows.documents(i)}
+
+
+def _trained(folder: Place) -> int:
+    """The last step of metrics.jsonl; 0 before there is one."""
+    steps = [found[1] for line in last_lines(folder / "metrics.jsonl") if (found := STEP.search(line))]
+    return int(steps[-1]) if steps else 0
+
+
+def _told(found: Traced, trained: int) -> str:
+    if found.held_out:
+        return "never: it is held out"
+    if not found.steps:
+        return "in no step that is planned"
+    done = sum(step <= trained for step in found.steps)
+    listed = ", ".join(f"{step:,}" for step in found.steps[:SHOWN])
+    more = f" and {len(found.steps) - SHOWN:,} more" if len(found.steps) > SHOWN else ""
+    return f"in step {listed}{more}: {done:,} of these are trained"
+
+
+def _all(folder: Place) -> Iterator[tuple[bool, Place, Document]]:
+    """(held out, shard, document without its text) of every document of a run."""
+    if not storage.is_folder(folder / "documents"):
+        raise InputError("holds no documents yet", where=str(folder), mend="puna data RECIPE makes them")
+    for name in ("documents", "heldout"):
+        for path in storage.listing(folder / name, "*/*.parquet"):
+            for document in read_documents(path, COLUMNS):
+                yield name == "heldout", path, document
