@@ -125,7 +125,7 @@ def run_steps(
 
     def ready(step: Step) -> bool:
         """Have the files of what a step needs; False when steps that counted as done follow from what is no more."""
-        return not any([again(need) for need in step.needs if step.reads])
+        return not any(again(need) for need in step.needs if step.reads)
 
     def from_the_start() -> dict[str, Record]:
         return run_steps(folder, steps, workers=workers, verify=verify, targets=targets, still=still)
