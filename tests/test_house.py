@@ -20,6 +20,7 @@ ORDER = [
     "cli",
     "workflow",
     "last_screen",
+    "inspect",
     "trace",
     "care",
     "doctor",

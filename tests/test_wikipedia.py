@@ -252,7 +252,8 @@ def test_records_and_bytes_are_counted_as_they_are(tmp_path: Path) -> None:
         if isinstance(record, Dropped):
             sizes.setdefault(record.rule, []).append(record.size)
     assert counts["records"] == 6
-    assert counts["kept"] == {"documents": 2, "bytes": sum(len(one.text.encode()) for one in kept)}
+    assert (counts["kept"]["documents"], counts["kept"]["bytes"]) == (2, sum(len(one.text.encode()) for one in kept))
+    assert {(e["key"], e["title"]) for e in counts["kept"]["examples"]} == {("1", "Fluß"), ("5", "Elbe")}
     assert sizes["namespace"] == [len(PROSE), len((PROSE + "ß").encode())]
     counted = {rule: (dropped["documents"], dropped["bytes"]) for rule, dropped in counts["dropped"].items()}
     assert counted == {rule: (len(each), sum(each)) for rule, each in sizes.items()}

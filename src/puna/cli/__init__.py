@@ -24,7 +24,7 @@ from puna.progress import result
 
 GROUPS = {
     "From raw text to a model": tuple(road.ROAD),
-    "What came of it": ("generate", "report", "trace"),
+    "What came of it": ("generate", "report", "inspect", "trace"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "completion"),
 }

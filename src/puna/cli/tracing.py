@@ -1,4 +1,4 @@
-"""The command that leads from a document to the steps that read it, and back. What it tells is made in `puna.trace`."""
+"""The commands that lead from text to where it came from and to what read it: `inspect` and `trace`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from puna.errors import InputError
 
 
 def add_to(app: typer.Typer) -> None:
+    end = epilog("puna inspect runs/laptop github", "puna inspect runs/laptop --json", status="0 done, 2 wrong input.")
+    app.command("inspect", short_help="What each rule kept and dropped, with examples.", epilog=end)(inspect)
     end = epilog(
         "puna trace runs/laptop Anarchism",
         "puna trace runs/laptop --step 12",
@@ -18,6 +20,25 @@ def add_to(app: typer.Typer) -> None:
         status="0 done, 2 wrong input.",
     )
     app.command("trace", short_help="Which training steps read a document, and back.", epilog=end)(trace)
+
+
+def inspect(
+    run: RunFolder,
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="One source; else all of them.")] = None,
+    json: Json = False,
+) -> None:
+    """Show what became of every record of a source: which rule dropped how many, with examples kept and dropped.
+
+    Examples are a fair sample: the same five of each rule, however the work was split. Reads the records of the run.
+    Writes nothing.
+    """
+    from puna import inspect as inspection
+
+    found = inspection.funnels(run, source)
+    if json:
+        show_json({"format": inspection.FORMAT, "run": run, "sources": [one.as_json() for one in found]})
+    else:
+        show("\n\n\n".join(one.as_text() for one in found))
 
 
 def trace(

@@ -11,21 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import xxhash
 import zstandard
 
 from puna import storage
-from puna.data.document import Document, DocumentWriter
+from puna.data.document import Document, DocumentWriter, valid
 from puna.data.sources import Aside, Dropped, Input, Record, Task, read
+from puna.data.sources.records import EXAMPLE
 from puna.progress import say
 from puna.recipe import Source
 from puna.storage import Place
 
-EXAMPLES = 5  # of each kind, per task, that are kept for people to look at
+EXAMPLES = 5  # of each kind that are kept for people to look at
 
 
 def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task, scratch: Place) -> dict[str, Any]:
     """Read one task and write its documents to scratch/TASK-NNN.parquet; the result counts every record."""
-    counts = _Counts()
+    counts = _Counts(task)
     shards: list[str] = []
     with _Beside(scratch, task.name) as beside:
         documents = counts.kept(beside.passing(read(task, inputs, recipe)))
@@ -48,18 +50,20 @@ def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     kept: Counter[str] = Counter()
     dropped: dict[str, dict[str, Any]] = {}
     aside: list[Any] = []
+    examples: list[Any] = []
     for result in results:
-        kept.update(result["kept"])
+        kept.update({unit: result["kept"][unit] for unit in ("documents", "bytes")})
+        examples += result["kept"]["examples"]
         aside += result["set_aside"]["examples"]
         for rule, found in result["dropped"].items():
             into = dropped.setdefault(rule, {"documents": 0, "bytes": 0, "examples": []})
             into["documents"] += found["documents"]
             into["bytes"] += found["bytes"]
-            into["examples"] = (into["examples"] + found["examples"])[:EXAMPLES]
+            into["examples"] = smallest(into["examples"] + found["examples"])
     counts = {
         "records": sum(result["records"] for result in results),
         "input_bytes": sum(result["input_bytes"] for result in results),
-        "kept": {"documents": kept["documents"], "bytes": kept["bytes"]},
+        "kept": {"documents": kept["documents"], "bytes": kept["bytes"], "examples": smallest(examples)},
         "dropped": dropped,
         "set_aside": {
             "count": sum(result["set_aside"]["count"] for result in results),
@@ -131,11 +135,14 @@ class _Beside:
 
 
 class _Counts:
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
         self.records = self.aside = self.lost = 0
         self.size: Counter[str] = Counter()
+        self.examples = _Sample()
         self.dropped: dict[str, dict[str, Any]] = {}
-        self.examples: list[dict[str, str]] = []
+        self.unread: list[dict[str, str]] = []
+        declared = {part.declared for part in task.parts}
+        self.file = declared.pop() if len(declared) == 1 else ""
 
     def kept(self, records: Iterator[Record]) -> Iterator[Document]:
         """The documents among the records; everything is counted as it passes."""
@@ -143,23 +150,46 @@ class _Counts:
             self.records += 1
             if isinstance(record, Document):
                 self.size.update(documents=1, bytes=len(record.text.encode()))
+                origin = record.origin
+                self.examples.see(origin.file, origin.key, record.text, url=origin.url, title=origin.title)
                 yield record
             elif isinstance(record, Dropped):
-                rule = self.dropped.setdefault(record.rule, {"documents": 0, "bytes": 0, "examples": []})
+                rule = self.dropped.setdefault(record.rule, {"documents": 0, "bytes": 0, "examples": _Sample()})
                 rule["documents"] += 1
                 rule["bytes"] += record.size
-                if len(rule["examples"]) < EXAMPLES:
-                    rule["examples"].append({"key": record.key, "text": record.example})
+                rule["examples"].see(record.file or self.file, record.key, record.example)
             else:
                 self.aside += 1
                 self.lost += record.size
-                if len(self.examples) < EXAMPLES:
-                    self.examples.append({"file": record.file, "key": record.key, "reason": record.reason})
+                if len(self.unread) < EXAMPLES:
+                    self.unread.append({"file": record.file, "key": record.key, "reason": record.reason})
 
     def as_json(self) -> dict[str, Any]:
+        dropped = {name: rule | {"examples": rule["examples"].found} for name, rule in self.dropped.items()}
+        size = {"documents": self.size["documents"], "bytes": self.size["bytes"]}
         return {
             "records": self.records,
-            "kept": {"documents": self.size["documents"], "bytes": self.size["bytes"]},
-            "dropped": self.dropped,
-            "set_aside": {"count": self.aside, "bytes": self.lost, "examples": self.examples},
+            "kept": size | {"examples": self.examples.found},
+            "dropped": dropped,
+            "set_aside": {"count": self.aside, "bytes": self.lost, "examples": self.unread},
         }
+
+
+class _Sample:
+    """EXAMPLES records of all that are seen, each as likely as any other and the same however they are split into
+    tasks: those whose keys have the smallest hashes."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, Any]] = []
+
+    def see(self, file: str, key: str, text: str, **more: str) -> None:
+        rank = xxhash.xxh3_64_hexdigest(key.encode("utf-8", "surrogatepass"))
+        if len(self.found) < EXAMPLES or rank < self.found[-1]["rank"]:
+            named = {name: valid(value) for name, value in more.items() if value}
+            example = {"rank": rank, "file": valid(file), "key": valid(key), "text": valid(text[:EXAMPLE])} | named
+            self.found = smallest([*self.found, example])
+
+
+def smallest(examples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The EXAMPLES of lowest rank, in order. Examples of an earlier version have no rank, and come first."""
+    return sorted(examples, key=lambda example: example.get("rank", ""))[:EXAMPLES]

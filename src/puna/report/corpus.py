@@ -56,7 +56,7 @@ def _edition(one: dict[str, Any]) -> str:
 
 def _funnel(facts: Facts) -> Html:
     rows: list[list[object]] = []
-    missing, set_aside = [], []
+    missing, set_aside, examples = [], [], []
     counted = dict(facts.per_source("extract"))
     for source in facts.sources:
         counts = counted.get(source)
@@ -69,11 +69,28 @@ def _funnel(facts: Facts) -> Html:
         rows += [[source], _share("read", read, read)]
         rows += [_share(join(f"−\u00a0{rule}", _example(value)), value, read) for rule, value in dropped]
         rows.append(_share(element("strong", "kept"), kept, read))
+        examples.append(_examples(source, [*dropped, ("kept", kept)]))
         set_aside.append(_set_aside(at(counts, "set_aside"), source))
     if not rows:
         return join(*missing)
     said = note("Kept bytes are of clean text as UTF-8; a dropped record counts with the bytes that its rule saw.")
-    return join(table(["rule", *_UNITS, "of bytes", ""], rows, kind="shares"), said, *set_aside, *missing)
+    return join(table(["rule", *_UNITS, "of bytes", ""], rows, kind="shares"), said, *set_aside, *examples, *missing)
+
+
+def _examples(source: str, rules: list[tuple[str, Any]]) -> Html:
+    """Under a line to open: a fair sample of what each rule dropped and of what was kept, with where it was."""
+    parts: list[Html] = []
+    for rule, value in rules:
+        found = at(value, "examples")
+        shown = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        lines = [element("li", element("code", _place(one)), " ", str(at(one, "text") or "")) for one in shown]
+        what = rule if rule == "kept" else f"dropped by {rule}"
+        parts += [element("p", element("strong", what)), element("ul", *lines, class_="note")] if lines else []
+    return element("details", element("summary", f"Examples of {source}, by rule"), *parts) if parts else Html("")
+
+
+def _place(example: dict[str, Any]) -> str:
+    return " ".join(f"{at(example, 'file') or ''} {at(example, 'key') or ''}".split())
 
 
 def _example(value: Any) -> Html:

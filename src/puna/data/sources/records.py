@@ -73,6 +73,8 @@ class Dropped:
     """Bytes of the record's raw text."""
     example: str
     """Its beginning, at most EXAMPLE characters."""
+    file: str = ""
+    """The input that holds it, where a task reads several."""
 
 
 @dataclass(frozen=True, slots=True)
