@@ -20,7 +20,7 @@ __all__ = [
     "split",
 ]  # fmt: skip
 
-READERS = ("wikipedia", "github")
+READERS = ("commoncrawl", "c4", "github", "wikipedia")
 
 
 def locate(source: str, recipe: Source) -> list[Input]:
@@ -49,4 +49,4 @@ def _reader(source: str) -> Any:
 def _known(source: str) -> None:
     if source not in READERS:
         mend = f"take [sources.{source}] out of the recipe, or empty its inputs"
-        raise InputError(f"source {source}: this version reads {' and '.join(READERS)}", mend=mend)
+        raise InputError(f"source {source}: this version reads {', '.join(READERS[:-1])} and {READERS[-1]}", mend=mend)

@@ -1,0 +1,147 @@
+"""The main text of a page: what resiliparse takes for it, trimmed to its prose, and looked for again where that is next
+to nothing.
+
+resiliparse judges elements by their place and their names, and keeps nearly all main text, but also teasers, bylines
+and notices around it. So the lines that it gives are trimmed at both ends to the run of lines that holds the most prose
+(the subsequence of the largest sum: a line of prose counts its length, any other costs a little), and the title is put
+before it. What stands between prose stays: headings, lists, code. Measured against marks made by hand: docs/log.md.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import accumulate
+
+from resiliparse.extract.html2text import extract_plain_text
+from resiliparse.parse.html import HTMLTree
+
+MAX_TAGS = 300_000  # in a page: a tree takes about 300 bytes a tag
+MAX_OPEN = 1000  # elements within each other: the time that parser and extraction take grows with the square of it
+MAX_ATTRIBUTES = 10_000  # of one tag, for the same reason
+SMALL = 250_000  # characters; in fewer no tag has so many attributes that it takes a second
+
+BESIDE = ("newsletter", "cookie", "print", "footer", "banner", "popup", "modal")
+SKIPPED = [*(f'[class*="{name}" i]' for name in BESIDE), '[id*="sidebar" i]']  # beyond what resiliparse knows
+OPTIONS = {"list_bullets": False, "alt_texts": False, "comments": False}
+
+NAME = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]*)")
+TAG = re.compile(r"""<[a-zA-Z](?:[^>"']++|"[^"]*+"|'[^']*+'|["'])*+""")
+NEVER_DEEP = frozenset(
+    "a area base body br button col dd dt embed head hr html img input li link meta nobr noscript optgroup option p"
+    " param script select source style tbody td textarea tfoot th thead title tr track wbr".split()
+)  # those without content, and those that a next one of the same name closes
+END = tuple(".!?…:;。！？»”\"“')）")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
+BLANKS = re.compile(r"[ \t\xa0]+")
+
+
+class HostilePageError(Exception):
+    """A page that is built so that reading it would take too much time or memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """What makes a line prose, and when the main text is looked for again."""
+
+    characters: int
+    """A line of so many is prose; one of half as many, if it ends like a sentence."""
+    cost: int
+    """Characters of prose that must stand behind any other line to keep it."""
+    again: int
+    """A main text with fewer characters is looked for again among hidden elements, then in the whole page."""
+
+
+def parsed(html: str) -> HTMLTree:
+    """Raises HostilePageError. A body that is hidden until scripts have run is shown."""
+    _refuse_hostile(html)
+    tree = HTMLTree.parse(html)
+    if tree.body is not None:
+        for name in ("style", "hidden", "class"):
+            tree.body.delattr(name)
+    return tree
+
+
+def title(tree: HTMLTree) -> str:
+    return " ".join(CONTROL.sub("", tree.title or "").split())
+
+
+def whole_text(tree: HTMLTree) -> str:
+    """All text of a page, a line for each block of it."""
+    return plain(extract_plain_text(tree, main_content=False, **OPTIONS))
+
+
+def plain(text: str) -> str:
+    """Text without control characters and empty lines, and with single spaces."""
+    lines = (BLANKS.sub(" ", line).strip() for line in CONTROL.sub("", text).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def main_text(tree: HTMLTree, heading: str, prose: Prose) -> str:
+    """The main text of a page, a line for each block of it. `heading`: the page's title."""
+    text = extract_plain_text(tree, main_content=True, skip_elements=SKIPPED, **OPTIONS)
+    if len(text) < prose.again:
+        hidden = extract_plain_text(tree, main_content=True, hidden_elements=True, **OPTIONS)
+        text = hidden if len(hidden) > 1.5 * len(text) else text
+        if len(text) * 5 < prose.again:
+            text = extract_plain_text(tree, main_content=False, **OPTIONS)
+    return trimmed(plain(text), heading, prose)
+
+
+def trimmed(text: str, heading: str, prose: Prose) -> str:
+    """The run of lines with the most prose, behind the last line before it that is the title. All, if none is prose."""
+    lines = text.split("\n")
+    worth = [_worth(line, prose) for line in lines]
+    sums = [0, *accumulate(worth)]
+    start, end, best, low = 0, 0, 0, 0
+    for at in range(1, len(sums)):
+        if sums[at] - sums[low] > best:
+            start, end, best = low, at, sums[at] - sums[low]
+        if sums[at] <= sums[low]:
+            low = at
+    if best == 0:
+        return text
+    titles = (line for line in reversed(lines[:start]) if is_title(line, heading))
+    return "\n".join([*([line] if (line := next(titles, "")) else []), *lines[start:end]])
+
+
+def is_title(line: str, heading: str) -> bool:
+    """Whether a line is the title of the page, which often has the site's name behind it."""
+    return len(line) >= 8 and (line in heading or line.startswith(heading[:30] or line + "."))
+
+
+def _worth(line: str, prose: Prose) -> int:
+    size = len(line)
+    if size >= prose.characters or (size * 2 >= prose.characters and line.endswith(END)):
+        return size
+    return -prose.cost
+
+
+def _refuse_hostile(html: str) -> None:
+    tags = html.count("<")
+    if tags > MAX_TAGS:
+        raise HostilePageError(f"a page of over {MAX_TAGS} tags")
+    if tags - html.count("</") > MAX_OPEN and deepest(html) > MAX_OPEN:
+        raise HostilePageError(f"a page that nests over {MAX_OPEN} elements")
+    if len(html) > SMALL:
+        for tag in TAG.finditer(html):
+            if tag.end() - tag.start() > 2 * MAX_ATTRIBUTES and len(tag[0].split(None, MAX_ATTRIBUTES)) > MAX_ATTRIBUTES:
+                raise HostilePageError(f"a tag of over {MAX_ATTRIBUTES} attributes")
+
+
+def deepest(html: str) -> int:
+    """How many elements are open at once in a page, of those that can stand within themselves: at most so many."""
+    names = NAME.findall(html)
+    deep = {name for name in set(names) if name[0] != "/" and name.lower() not in NEVER_DEEP}
+    open_of = dict.fromkeys(deep, 0)
+    open_now = most = 0
+    for name in names:
+        if name in deep:
+            open_of[name] += 1
+            open_now += 1
+            if open_now > most:
+                most = open_now
+        elif open_of.get(name[1:]):
+            open_of[name[1:]] -= 1
+            open_now -= 1
+    return most
