@@ -82,10 +82,10 @@ class C4(WebPages):
     published: bool = True
     """JSON lines are C4 as published and taken as they are; false: C4's rules are applied to them too. Pages of WARC
     and WET files always go through the rules."""
-    min_words: Whole = 3
-    """Lines with fewer words are left out. C4 (Raffel et al. 2020, first version)."""
-    min_sentences: Whole = 5
-    """Pages with fewer sentences are dropped. C4 (first version)."""
+    min_words: Whole = 5
+    """Lines with fewer words are left out. C4 as it was published; the first version of its paper says 3."""
+    min_sentences: Whole = 3
+    """Pages with fewer sentences are dropped. C4 as it was published; the first version of its paper says 5."""
     end_marks: Texts = [".", "?", "!", '"', "'", "”", "’"]
     """Lines that end in none of these are left out. C4, and the curly quotation marks that its pages have as well."""
     ellipsis: Texts = ["...", "…"]

@@ -3,8 +3,8 @@
 This is the first step of what the paper does to them: pages out of files, and the main text out of pages. Lines that
 repeat, languages, and quality are judged by later steps.
 
-Rules, in order: those of a record (`web/pages.py`), then `empty` (no main text). A page that the crawl cut (Common Crawl
-cuts at 1 MiB) is kept with what there is of it, and noted in the lines `truncated` beside the documents.
+Rules, in order: those of a record (`web/pages.py`), then `empty` (no main text). A page that the crawl cut (Common
+Crawl cuts at 1 MiB) is kept with what there is of it, and noted in the lines `truncated` beside the documents.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 from resiliparse.extract.html2text import extract_plain_text
@@ -23,16 +24,55 @@ SMALL = 250_000  # characters; in fewer no tag has so many attributes that it ta
 
 BESIDE = ("newsletter", "cookie", "print", "footer", "banner", "popup", "modal")
 SKIPPED = [*(f'[class*="{name}" i]' for name in BESIDE), '[id*="sidebar" i]']  # beyond what resiliparse knows
-OPTIONS = {"list_bullets": False, "alt_texts": False, "comments": False}
+extract = partial(extract_plain_text, list_bullets=False, alt_texts=False, comments=False)
 
 NAME = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]*)")
 TAG = re.compile(r"""<[a-zA-Z](?:[^>"']++|"[^"]*+"|'[^']*+'|["'])*+""")
 NEVER_DEEP = frozenset(
-    "a area base body br button col dd dt embed head hr html img input li link meta nobr noscript optgroup option p"
-    " param script select source style tbody td textarea tfoot th thead title tr track wbr".split()
+    [
+        "a",
+        "area",
+        "base",
+        "body",
+        "br",
+        "button",
+        "col",
+        "dd",
+        "dt",
+        "embed",
+        "head",
+        "hr",
+        "html",
+        "img",
+        "input",
+        "li",
+        "link",
+        "meta",
+        "nobr",
+        "noscript",
+        "optgroup",
+        "option",
+        "p",
+        "param",
+        "script",
+        "select",
+        "source",
+        "style",
+        "tbody",
+        "td",
+        "textarea",
+        "tfoot",
+        "th",
+        "thead",
+        "title",
+        "tr",
+        "track",
+        "wbr",
+    ]
 )  # those without content, and those that a next one of the same name closes
 END = tuple(".!?…:;。！？»”\"“')）")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
+LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 BLANKS = re.compile(r"[ \t\xa0]+")
 
 
@@ -49,17 +89,13 @@ class Prose:
     cost: int
     """Characters of prose that must stand behind any other line to keep it."""
     again: int
-    """A main text with fewer characters is looked for again among hidden elements, then in the whole page."""
+    """A main text with fewer characters is looked for again: among what scripts show or replace, then in all."""
 
 
 def parsed(html: str) -> HTMLTree:
-    """Raises HostilePageError. A body that is hidden until scripts have run is shown."""
+    """Raises HostilePageError."""
     _refuse_hostile(html)
-    tree = HTMLTree.parse(html)
-    if tree.body is not None:
-        for name in ("style", "hidden", "class"):
-            tree.body.delattr(name)
-    return tree
+    return HTMLTree.parse(html)
 
 
 def title(tree: HTMLTree) -> str:
@@ -68,23 +104,23 @@ def title(tree: HTMLTree) -> str:
 
 def whole_text(tree: HTMLTree) -> str:
     """All text of a page, a line for each block of it."""
-    return plain(extract_plain_text(tree, main_content=False, **OPTIONS))
+    return plain(extract(tree, main_content=False))
 
 
 def plain(text: str) -> str:
     """Text without control characters and empty lines, and with single spaces."""
-    lines = (BLANKS.sub(" ", line).strip() for line in CONTROL.sub("", text).split("\n"))
+    lines = (BLANKS.sub(" ", line).strip() for line in CONTROL.sub("", LINE_END.sub("\n", text)).split("\n"))
     return "\n".join(line for line in lines if line)
 
 
 def main_text(tree: HTMLTree, heading: str, prose: Prose) -> str:
     """The main text of a page, a line for each block of it. `heading`: the page's title."""
-    text = extract_plain_text(tree, main_content=True, skip_elements=SKIPPED, **OPTIONS)
+    text = extract(tree, main_content=True, skip_elements=SKIPPED)
     if len(text) < prose.again:
-        hidden = extract_plain_text(tree, main_content=True, hidden_elements=True, **OPTIONS)
-        text = hidden if len(hidden) > 1.5 * len(text) else text
+        more = extract(tree, main_content=True, hidden_elements=True, noscript=True)
+        text = more if len(more) > 1.5 * len(text) else text
         if len(text) * 5 < prose.again:
-            text = extract_plain_text(tree, main_content=False, **OPTIONS)
+            text = extract(tree, main_content=False, noscript=True)
     return trimmed(plain(text), heading, prose)
 
 
@@ -124,9 +160,9 @@ def _refuse_hostile(html: str) -> None:
     if tags - html.count("</") > MAX_OPEN and deepest(html) > MAX_OPEN:
         raise HostilePageError(f"a page that nests over {MAX_OPEN} elements")
     if len(html) > SMALL:
-        for tag in TAG.finditer(html):
-            if tag.end() - tag.start() > 2 * MAX_ATTRIBUTES and len(tag[0].split(None, MAX_ATTRIBUTES)) > MAX_ATTRIBUTES:
-                raise HostilePageError(f"a tag of over {MAX_ATTRIBUTES} attributes")
+        large = (tag[0] for tag in TAG.finditer(html) if tag.end() - tag.start() > 2 * MAX_ATTRIBUTES)
+        if any(len(tag.split(None, MAX_ATTRIBUTES)) > MAX_ATTRIBUTES for tag in large):
+            raise HostilePageError(f"a tag of over {MAX_ATTRIBUTES} attributes")
 
 
 def deepest(html: str) -> int:

@@ -91,7 +91,11 @@ def _page(record: WarcRecord, recipe: WebPages) -> Page | Dropped:
         raise response.UnreadableError(f"a payload is larger than {recipe.max_payload} bytes")
     data = response.payload(found, recipe.max_payload, bool(truncated))
     html = _decoded(data, said, recipe.max_undecoded)
-    if recipe.respect_robots and (match := META_ROBOTS.search(html)) and ROBOTS.search(match[0].partition("content")[2]):
+    if (
+        recipe.respect_robots
+        and (match := META_ROBOTS.search(html))
+        and ROBOTS.search(match[0].partition("content")[2])
+    ):
         return Dropped("robots", _key(record), record.length, match[0][:EXAMPLE])
     return _made(record, truncated, len(data), main_text.parsed(html))
 

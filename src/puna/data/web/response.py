@@ -59,7 +59,8 @@ def payload(response: Response, limit: int, cut: bool) -> bytes:
 def _unchunked(body: bytes, cut: bool) -> bytes:
     if CHUNK.match(body) is None:
         return body
-    found, position = [], 0
+    found: list[bytes] = []
+    position = 0
     while chunk := CHUNK.match(body, position):
         size = int(chunk[1], 16)
         if size == 0:
@@ -102,7 +103,7 @@ def _inflated(body: bytes, window: int, limit: int, cut: bool) -> bytes:
 
 
 def _unbrotlied(body: bytes, limit: int, cut: bool) -> bytes:
-    import brotli  # type: ignore[import-not-found, unused-ignore]
+    import brotli
 
     decompressor = brotli.Decompressor()
     try:
