@@ -28,52 +28,16 @@ extract = partial(extract_plain_text, list_bullets=False, alt_texts=False, comme
 
 NAME = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]*)")
 TAG = re.compile(r"""<[a-zA-Z](?:[^>"']++|"[^"]*+"|'[^']*+'|["'])*+""")
-NEVER_DEEP = frozenset(
-    [
-        "a",
-        "area",
-        "base",
-        "body",
-        "br",
-        "button",
-        "col",
-        "dd",
-        "dt",
-        "embed",
-        "head",
-        "hr",
-        "html",
-        "img",
-        "input",
-        "li",
-        "link",
-        "meta",
-        "nobr",
-        "noscript",
-        "optgroup",
-        "option",
-        "p",
-        "param",
-        "script",
-        "select",
-        "source",
-        "style",
-        "tbody",
-        "td",
-        "textarea",
-        "tfoot",
-        "th",
-        "thead",
-        "title",
-        "tr",
-        "track",
-        "wbr",
-    ]
-)  # those without content, and those that a next one of the same name closes
+# Elements without content, and those that a next one of the same name closes.
+NEVER_WITHIN_THEMSELVES = (
+    "a area base body br button col dd dt embed head hr html img input li link meta nobr noscript optgroup option p"
+    " param script select source style tbody td textarea tfoot th thead title tr track wbr"
+)
+NEVER_DEEP = frozenset(NEVER_WITHIN_THEMSELVES.split())
 END = tuple(".!?…:;。！？»”\"“')）")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-BLANKS = re.compile(r"[ \t\xa0]+")
+BLANKS = re.compile(r"[ \t\xa0]{2,}|[\t\xa0]")
 
 
 class HostilePageError(Exception):
@@ -109,8 +73,8 @@ def whole_text(tree: HTMLTree) -> str:
 
 def plain(text: str) -> str:
     """Text without control characters and empty lines, and with single spaces."""
-    lines = (BLANKS.sub(" ", line).strip() for line in CONTROL.sub("", LINE_END.sub("\n", text)).split("\n"))
-    return "\n".join(line for line in lines if line)
+    text = BLANKS.sub(" ", CONTROL.sub("", LINE_END.sub("\n", text)))
+    return "\n".join(line for line in map(str.strip, text.split("\n")) if line)
 
 
 def main_text(tree: HTMLTree, heading: str, prose: Prose) -> str:

@@ -97,11 +97,11 @@ def _in_members(file: BinaryIO, position: int, end: int, hold: int) -> Iterator[
                 yield Damage(fault, _key_in(held), following - position)
             position = following
         elif member.end > position:
-            yield from _Cutter(iter((held,)), position, False, hold).cut(None)
+            yield from _Cutter(iter((held,)), position, None, hold).cut(None)
             position = member.end
         else:
             sound = position
-            cutter = _Cutter(member.pieces(), position, False, hold)
+            cutter = _Cutter(member.pieces(), position, None, hold)
             for record in cutter.cut(None):
                 yield record
                 sound = max(position, file.tell() - 2 * BLOCK)
@@ -127,16 +127,16 @@ def _held(member: Member, limit: int) -> tuple[bytes, str]:
 
 def _in_plain(file: BinaryIO, start: int, end: int, hold: int) -> Iterator[WarcRecord | Damage]:
     file.seek(start)
-    yield from _Cutter(iter(lambda: file.read(BLOCK), b""), start, True, hold).cut(end)
+    yield from _Cutter(iter(lambda: file.read(BLOCK), b""), start, file, hold).cut(end)
 
 
 class _Cutter:
     """Cuts records out of pieces of bytes, holding what has been read of the record under way."""
 
-    def __init__(self, pieces: Iterator[bytes], offset: int, exact: bool, hold: int) -> None:
-        self.pieces, self.hold = pieces, hold
+    def __init__(self, pieces: Iterator[bytes], offset: int, file: BinaryIO | None, hold: int) -> None:
+        self.pieces, self.file, self.hold = pieces, file, hold
         self.offset = offset  # in the file: of the first held byte, or of the gzip member that holds it
-        self.exact = exact  # whether bytes are bytes of the file
+        self.exact = file is not None  # whether bytes are bytes of that file
         self.data = bytearray()
         self.ended = False
         self.fault = ""  # why the pieces ended before their end
@@ -152,7 +152,7 @@ class _Cutter:
                 if record is not None:
                     yield record
             else:
-                self.key = ""
+                found, self.key = True, ""
                 gap = self._again("what follows a record is no record", IN_A_GAP)
                 if gap is not None:
                     yield gap
@@ -207,7 +207,10 @@ class _Cutter:
         return last if self.ended and not self.fault and last >= begin and abs(last - stop) <= SLACK else None
 
     def _large(self, headers: dict[str, str], begin: int, length: int, offset: int) -> WarcRecord | Damage | None:
-        """Read past a block that is too large to be held, but for its first HEAD bytes."""
+        """Read past a block that is too large to be held, but for its first HEAD bytes. In a plain file a look at its
+        end comes first, since a wrong length would cost whatever follows."""
+        if self.file is not None and not _ends(self.file, offset + begin + length):
+            return self._broken(f"a record is not the {length} bytes long that it says")
         self._has(begin + HEAD)
         block = bytes(self.data[begin : begin + HEAD])
         left = begin + length
@@ -316,14 +319,14 @@ def _next_record(file: BinaryIO, position: int, end: int) -> int:
         data = tail + block
         for match in AGAIN.finditer(data):
             found = position - len(tail) + match.end()
-            if _is_record(file, found, end):
+            if _is_record(file, found):
                 return found
         position += len(block)
         tail = data[-16:]
     return end
 
 
-def _is_record(file: BinaryIO, position: int, end: int) -> bool:
+def _is_record(file: BinaryIO, position: int) -> bool:
     file.seek(position)
     head = file.read(HEAD)
     ending = END_OF_HEADERS.search(head)
@@ -332,6 +335,13 @@ def _is_record(file: BinaryIO, position: int, end: int) -> bool:
     length = _length(parse_headers(head[: ending.start()]))
     if length is None:
         return False
-    after = position + ending.end() + length
-    file.seek(after)
-    return after + 4 <= end and file.read(4 + len(BEGIN)) in (b"\r\n\r\n" + BEGIN, b"\r\n\r\n")
+    return _ends(file, position + ending.end() + length)
+
+
+def _ends(file: BinaryIO, position: int) -> bool:
+    """Whether a record ends at byte `position` of a plain file; the file is left where it was."""
+    before = file.tell()
+    file.seek(position)
+    after = file.read(4 + len(BEGIN))
+    file.seek(before)
+    return after in (b"\r\n\r\n" + BEGIN, b"\r\n\r\n")
