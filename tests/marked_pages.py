@@ -61,7 +61,7 @@ def rendered(html: str) -> str:
 
 def f1(found: str, wanted: str) -> float:
     """Harmonic mean of precision and recall over the words of two texts, as multisets."""
-    a, b = (Counter(re.findall(r"\w+", text.lower())) for text in (found, wanted))
+    a, b = (Counter(re.findall(r"\w+", text.replace("\xad", "").lower())) for text in (found, wanted))
     common = (a & b).total()
     return 2 * common / max(1, a.total() + b.total()) if common or a or b else 1.0
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from made_web import PROSE, aside, html, http, kept, page, record, records, rules, write, zipped
 from marked_pages import f1, marked, mean_f1, rendered
-
 from puna import storage
 from puna.data.document import document_id
 from puna.data.sources import Aside, Dropped, SetAside, locate, split
@@ -98,7 +98,7 @@ def test_a_large_file_is_cut_where_records_begin(tmp_path: Path) -> None:
 @pytest.mark.promise("twins")
 @given(
     st.lists(st.tuples(st.binary(max_size=400), st.booleans()), max_size=6),
-    st.sampled_from("members one plain".split()),
+    st.sampled_from(["members", "one", "plain"]),
 )
 @settings(deadline=None, max_examples=60)
 def test_records_are_those_that_fastwarc_reads_in_a_sound_file(
@@ -429,6 +429,7 @@ def test_real_files_give_pages_and_no_loss(samples: Path, proved: Callable[[str]
 
 
 @pytest.mark.prove
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read as Linux tells it")
 def test_a_record_of_300_mb_and_a_line_of_200_mb_cost_bounded_memory(
     tmp_path: Path, proved: Callable[[str], None]
 ) -> None:
@@ -438,9 +439,10 @@ def test_a_record_of_300_mb_and_a_line_of_200_mb_cost_bounded_memory(
     file = write(tmp_path, "a.warc.gz", zipped(record(1, http(body)), page(2), record(3, line), page(4), tags))
     plain = write(tmp_path, "b.warc", b"".join([record(1, http(body)), page(2)]))
     code = (
-        "import resource, sys; from made_web import records, kept, aside\n"
+        "import re, sys; from made_web import records, kept, aside\n"
         "found = records(*sys.argv[1:])\n"
-        "print(len(kept(found)), len(aside(found)), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "peak = re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]\n"
+        "print(len(kept(found)), len(aside(found)), int(peak) // 1024)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(file), str(plain)],

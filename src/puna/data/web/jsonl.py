@@ -47,22 +47,19 @@ def lines(location: Location, start: int, end: int, limit: int) -> Iterator[Line
     """The lines that begin in bytes start..end of a file, in order; a compressed file is one range."""
     with storage.open_read(location) as file:
         compressed = is_compressed(location)
-        offset = 0 if compressed or not start else start - 1
-        pieces = _decompressed(file) if compressed else _plain(file, offset)
-        if offset:
-            yield from _lines(pieces, offset, start, end, limit)
-            return
+        pieces = _decompressed(file) if compressed else _plain(file, max(0, start - 1))
         try:
-            yield from _lines(pieces, 0, 0, None if compressed else end, limit)
+            yield from _lines(pieces, 0 if compressed else start, None if compressed else end, limit)
         except DamagedError as error:
-            yield Break(str(error), max(1, storage.size(location) - max(0, file.tell() - BLOCK)))
+            yield Break(str(error), storage.size(location) - max(0, file.tell() - BLOCK))
 
 
-def _lines(pieces: Iterator[bytes], offset: int, start: int, end: int | None, limit: int) -> Iterator[Line]:
-    """`offset`: of the first byte of the pieces, one before `start` unless that is 0, so that a line which ends right
-    before the range is told from one that goes on in it. `end`: none for what is compressed."""
+def _lines(pieces: Iterator[bytes], start: int, end: int | None, limit: int) -> Iterator[Line]:
+    """The pieces begin one byte before `start`, unless that is 0, so that a line which ends right before the range is
+    told from one that goes on in it. `end`: none for what is compressed."""
     held, size, number = bytearray(), 0, 0
-    skipping = offset < start
+    offset = max(0, start - 1)
+    skipping = start > 0
     for piece in pieces:
         for part in _parts(piece):
             size += len(part)

@@ -10,6 +10,7 @@ before it. What stands between prose stays: headings, lists, code. Measured agai
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -35,9 +36,7 @@ NEVER_WITHIN_THEMSELVES = (
 )
 NEVER_DEEP = frozenset(NEVER_WITHIN_THEMSELVES.split())
 END = tuple(".!?…:;。！？»”\"“')）")
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
-LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-BLANKS = re.compile(r"[ \t\xa0]{2,}|[\t\xa0]")
+UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\ufeff\ufffe\uffff]")  # soft hyphens among them
 
 
 class HostilePageError(Exception):
@@ -63,7 +62,7 @@ def parsed(html: str) -> HTMLTree:
 
 
 def title(tree: HTMLTree) -> str:
-    return " ".join(CONTROL.sub("", tree.title or "").split())
+    return " ".join(UNSEEN.sub("", tree.title or "").split())
 
 
 def whole_text(tree: HTMLTree) -> str:
@@ -72,9 +71,9 @@ def whole_text(tree: HTMLTree) -> str:
 
 
 def plain(text: str) -> str:
-    """Text without control characters and empty lines, and with single spaces."""
-    text = BLANKS.sub(" ", CONTROL.sub("", LINE_END.sub("\n", text)))
-    return "\n".join(line for line in map(str.strip, text.split("\n")) if line)
+    """Text without control characters, soft hyphens and empty lines, and with single spaces."""
+    lines = (" ".join(line.split()) for line in UNSEEN.sub("", text).splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 def main_text(tree: HTMLTree, heading: str, prose: Prose) -> str:
@@ -130,9 +129,13 @@ def _refuse_hostile(html: str) -> None:
 
 
 def deepest(html: str) -> int:
-    """How many elements are open at once in a page, of those that can stand within themselves: at most so many."""
+    """How many elements are open at once in a page at most, of those that can stand within themselves; their number,
+    where that alone is no more than MAX_OPEN."""
     names = NAME.findall(html)
-    deep = {name for name in set(names) if name[0] != "/" and name.lower() not in NEVER_DEEP}
+    times = Counter(names)
+    deep = {name for name in times if name[0] != "/" and name.lower() not in NEVER_DEEP}
+    if (most := sum(times[name] for name in deep)) <= MAX_OPEN:
+        return most
     open_of = dict.fromkeys(deep, 0)
     open_now = most = 0
     for name in names:
