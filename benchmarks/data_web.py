@@ -26,7 +26,7 @@ def warc_to_text(samples: Path, quick: bool) -> dict[str, Any]:
         peer = _datatrove(files, folder)
         peers = {"datatrove with trafilatura": peer} if peer else {}
         _ours(files[-1:], folder)  # what is loaded at first use is no part of the speed
-        return speeds(size, lambda: _ours(files, folder), peers, 2 if quick else 5, TIMES)
+        return speeds(size, lambda: _ours(files, folder), peers, 2 if quick else 3, TIMES)
 
 
 def main_text_f1(samples: Path, quick: bool) -> dict[str, Any]:

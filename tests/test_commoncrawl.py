@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from made_web import PROSE, aside, html, http, kept, page, record, records, rules, write, zipped
 from marked_pages import f1, marked, mean_f1, rendered
 from puna.data.document import document_id
-from puna.data.sources import Aside
+from puna.data.extract import extract
+from puna.data.sources import Aside, locate, split
 from puna.data.web import charset, main_text, warc
 from puna.data.web.main_text import HostilePageError, Prose, deepest, parsed, trimmed
+from puna.recipe import CommonCrawl
 
 FLOOR = 0.952  # of the main text's mean F1 on the marked pages; docs/log.md has trafilatura's
 PLAIN = Prose(60, 40, 500)
@@ -119,6 +121,12 @@ def test_pages_that_the_crawl_cut_are_kept_noted_and_dropped_when_asked(tmp_path
     ]
     assert len(kept(found)) == 2
     assert rules(records(file, drop_truncated=True)) == {"truncated": 1}
+    recipe = CommonCrawl.model_validate({"inputs": [str(file)], "share": 1})
+    inputs = locate("commoncrawl", recipe)
+    (task,) = split("commoncrawl", inputs, recipe, 1 << 30)
+    counts = extract(inputs, recipe, 1 << 20, task, tmp_path / "run" / "work" / "extract")
+    assert counts["kept"]["documents"] == counts["records"] == 2
+    assert [name.rpartition("/")[2] for name in counts["files"]] == ["00000-000.parquet", "00000.truncated.jsonl.zst"]
 
 
 def test_payloads_over_the_limit_are_set_aside_but_for_what_a_rule_drops(tmp_path: Path) -> None:
