@@ -50,14 +50,59 @@ class Source(Section):
     """Groups held out by name (a page id, a package). When empty, `heldout.share` of the groups is chosen by hash."""
 
 
-class CommonCrawl(Source):
+class WebPages(Source):
+    """What is asked of web pages in WARC and WET files, whichever source they are for."""
+
     max_payload: PositiveBytes = 5_000_000
-    """Larger pages are set aside."""
+    """Larger pages are set aside. Common Crawl itself cuts pages at 1 MiB. Ours."""
+    statuses: Texts = ["200"]
+    """HTTP statuses of pages that are kept. Common Crawl keeps others apart from its WARC files of pages."""
+    mime_types: Texts = ["text/html", "application/xhtml+xml"]
+    """Content types of pages that are kept, in lower case."""
+    max_undecoded: Fraction = 0.01
+    """Pages with a larger share of characters that their charset does not have are set aside. Ours."""
+    drop_truncated: bool = False
+    """Drop pages that the crawl cut off. The paper does not say, CCNet does not ask."""
+    respect_robots: bool = False
+    """Drop pages whose robots rules, in HTTP or `meta`, say noindex or noarchive. CCNet does not ask."""
 
 
-class C4(Source):
+class CommonCrawl(WebPages):
+    prose_characters: Positive = 60
+    """Lines with so many characters are prose, and those of half as many that end like a sentence: the main text is
+    trimmed to where prose stands. Measured on pages marked by hand (docs/log.md)."""
+    other_line_cost: Whole = 40
+    """Characters of prose that must stand beyond a line of another kind to keep it. Measured likewise."""
+    look_again_below: Whole = 500
+    """A main text with fewer characters is looked for again among hidden elements, and with a fifth of them in the
+    whole page. Measured likewise."""
+
+
+class C4(WebPages):
+    published: bool = True
+    """JSON lines are C4 as published and taken as they are; false: C4's rules are applied to them too. Pages of WARC
+    and WET files always go through the rules."""
+    min_words: Whole = 5
+    """Lines with fewer words are left out. C4 as it was published; the first version of its paper says 3."""
+    min_sentences: Whole = 3
+    """Pages with fewer sentences are dropped. C4 as it was published; the first version of its paper says 5."""
+    end_marks: Texts = [".", "?", "!", '"', "'", "”", "’"]
+    """Lines that end in none of these are left out. C4, and the curly quotation marks that its pages have as well."""
+    ellipsis: Texts = ["...", "…"]
+    """Lines that end in one of these are left out all the same. C4."""
+    drop_lines: Texts = [
+        "javascript", "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies",
+        "use cookies",
+    ]  # fmt: skip
+    """Lines with one of these, in any case, are left out. C4."""
+    drop_pages: Texts = ["lorem ipsum", "{"]
+    """Pages with one of these, in any case, are dropped. C4."""
+    bad_words: Texts = []
+    """Files of words, one a line; pages with one of them are dropped. C4 used a public list, which is yours to name."""
     min_characters: Whole = 1
     """Pages with fewer characters are dropped."""
+    max_line: PositiveBytes = 8_000_000
+    """Longer JSON lines are set aside. Ours."""
 
 
 class GitHub(Source):

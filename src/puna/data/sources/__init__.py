@@ -20,7 +20,7 @@ __all__ = [
     "split",
 ]  # fmt: skip
 
-READERS = ("wikipedia", "github", "books")
+READERS = ("commoncrawl", "c4", "github", "wikipedia", "books")
 
 
 def locate(source: str, recipe: Source) -> list[Input]:

@@ -23,7 +23,7 @@ PYTHON = "python"  # the name under which the standard library is asked for
 SAMPLE = {"gensim", "networkx", "sympy"}  # packages of the extra `sample`
 DUMPS = {  # what is read out of a folder, by source
     "commoncrawl": re.compile(r"\.(warc|wet)(\.gz)?$"),
-    "c4": re.compile(r"\.jsonl?(\.gz|\.zst)?$"),
+    "c4": re.compile(r"\.(jsonl?(\.gz|\.zst)?|(warc|wet)(\.gz)?)$"),
     "wikipedia": re.compile(r"(?<!-index\.txt)(?<!-index\.xml)\.(xml|bz2)$"),
     "books": re.compile(r"\.txt(\.utf-?8)?$"),
     "arxiv": re.compile(r"\.tar$"),
