@@ -20,7 +20,7 @@ __all__ = [
     "split",
 ]  # fmt: skip
 
-READERS = ("wikipedia", "github")
+READERS = ("wikipedia", "github", "stackexchange")
 
 
 def locate(source: str, recipe: Source) -> list[Input]:

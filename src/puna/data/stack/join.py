@@ -15,7 +15,6 @@ import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from itertools import groupby
 from typing import IO, Any
 
 import zstandard
@@ -27,68 +26,83 @@ FAN_IN = 64  # runs that are merged at once, each with an open file and about 30
 ROW = 250  # bytes that Python takes for a row beside the row's own
 ENTRY = struct.Struct("<QQQI")  # question and kind, id, place in the dump, length of the row
 LEVEL = 1  # of zstd: 400 MB/s
+MAX_QUESTION = 32_000_000  # bytes of rows that come as one question; the most answered ones have 2 MB
 
 Key = tuple[int, int, int]
 """2 * question (+ 1 for an answer), the post's id, its place in the dump."""
 Keyed = tuple[Key, bytes]
 
 
-def by_question(rows: Iterable[tuple[int, int, int, bytes]], buffer: int | None = None) -> Iterator[list[Keyed]]:
-    """Rows given as (question, 0 or 1 for an answer, id, row), question by question in order of their ids: questions
-    first, then answers, each by id, and what has one id twice in the order of the dump.
+class Join:
+    """Takes rows in any order and gives them back question by question. PunaError, one line, when the temporary folder
+    is full. To be used as a context: its end removes what lies on disk.
 
-    PunaError, one line, when the temporary folder is full.
+    buffer: bytes of rows that are held in memory; BUFFER when not given.
     """
-    with ExitStack() as opened:
-        runs = _Runs(opened)
-        held: list[Keyed] = []
-        size, limit = 0, BUFFER if buffer is None else buffer
-        for place, (question, kind, number, row) in enumerate(rows):
-            held.append(((2 * question + kind, number, place), row))
-            size += len(row) + ROW
-            if size >= limit:
-                held.sort()
-                runs.add(held)
-                held, size = [], 0
-        held.sort()
-        ordered: Iterable[Keyed] = runs.merged(held) if runs else held
-        for _, group in groupby(ordered, key=lambda keyed: keyed[0][0] // 2):
-            yield list(group)
 
+    def __init__(self, buffer: int | None = None) -> None:
+        self.limit = BUFFER if buffer is None else buffer
+        self.held: list[Keyed] = []
+        self.size = self.place = 0
+        self.opened = ExitStack()
+        self.levels: list[list[IO[bytes]]] = []  # sorted runs; those of level n are merged from FAN_IN of level n - 1
 
-class _Runs:
-    """Sorted runs on disk. Those of level n are merged from FAN_IN of level n - 1."""
+    def __enter__(self) -> Join:
+        return self
 
-    def __init__(self, opened: ExitStack) -> None:
-        self.opened = opened
-        self.levels: list[list[IO[bytes]]] = []
+    def __exit__(self, *error: object) -> None:
+        self.opened.close()
 
-    def __bool__(self) -> bool:
-        return bool(self.levels)
+    def add(self, question: int, kind: int, number: int, row: bytes) -> None:
+        """Take a row. kind: 0 for a question, 1 for an answer; number: the post's own id. Ids are below 2**63."""
+        self.held.append(((2 * question + kind, number, self.place), row))
+        self.place += 1
+        self.size += len(row) + ROW
+        if self.size >= self.limit:
+            self.held.sort()
+            self._add_run(self.held, 0)
+            self.held, self.size = [], 0
 
-    def add(self, rows: Iterable[Keyed], level: int = 0) -> None:
+    def questions(self) -> Iterator[list[Keyed]]:
+        """The rows of each question, in order of the questions' ids: the question first, then answers by id, and what
+        has one id twice in the order of the dump. A question of more than MAX_QUESTION bytes comes in several lists."""
+        self.held.sort()
+        files = [file for level in self.levels for file in level]
+        yield from _grouped(heapq.merge(*map(_read, files), self.held) if files else self.held)
+
+    def _add_run(self, rows: Iterable[Keyed], level: int) -> None:
         if len(self.levels) == level:
             self.levels.append([])
         self.levels[level].append(self._written(rows))
         if len(self.levels[level]) == FAN_IN:
             files, self.levels[level] = self.levels[level], []
-            self.add(heapq.merge(*map(_read, files)), level + 1)
+            self._add_run(heapq.merge(*map(_read, files)), level + 1)
             for file in files:
                 file.close()
 
-    def merged(self, held: list[Keyed]) -> Iterator[Keyed]:
-        """All runs, and what was never written, in one order."""
-        files = [file for level in self.levels for file in level]
-        return heapq.merge(*map(_read, files), held)
-
     def _written(self, rows: Iterable[Keyed]) -> IO[bytes]:
         with telling_full_disk(tempfile.gettempdir()):
-            file = self.opened.enter_context(tempfile.TemporaryFile(prefix="puna-"))
+            file = tempfile.TemporaryFile(prefix="puna-")  # noqa: SIM115 - the context closes it
+            self.opened.enter_context(file)
             with zstandard.ZstdCompressor(LEVEL).stream_writer(file, closefd=False) as packed:
                 for (order, number, place), row in rows:
                     packed.write(ENTRY.pack(order, number, place, len(row)) + row)
             file.flush()
         return file
+
+
+def _grouped(rows: Iterable[Keyed]) -> Iterator[list[Keyed]]:
+    group: list[Keyed] = []
+    question, size = -1, 0
+    for keyed in rows:
+        if keyed[0][0] >> 1 != question or size > MAX_QUESTION:
+            if group:
+                yield group
+            group, question, size = [], keyed[0][0] >> 1, 0
+        group.append(keyed)
+        size += len(keyed[1])
+    if group:
+        yield group
 
 
 def _read(file: IO[bytes]) -> Iterator[Keyed]:

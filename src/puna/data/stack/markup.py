@@ -323,12 +323,29 @@ def _image(page: _Page, tag: str) -> None:
 
 
 ACTS: dict[str, Act] = dict.fromkeys(
-    ["a", "/a", "em", "/em", "strong", "/strong", "code", "/code", "b", "/b", "i", "/i", "span", "/span", "kbd", "/kbd"],
+    [
+        "a",
+        "/a",
+        "em",
+        "/em",
+        "strong",
+        "/strong",
+        "code",
+        "/code",
+        "b",
+        "/b",
+        "i",
+        "/i",
+        "span",
+        "/span",
+        "kbd",
+        "/kbd",
+    ],
     _inline,
 )
 ACTS |= {end + name: _within_line(_block) for name in BLOCKS for end in ("", "/")}
 ACTS |= {end + name: _within_line(_line) for name in LINES for end in ("", "/")}
-ACTS |= {name: _break for name in ("br", "br/", "br /")} | dict.fromkeys(("hr", "hr/", "hr /"), _within_line(_rule))
+ACTS |= dict.fromkeys(("br", "br/", "br /"), _break) | dict.fromkeys(("hr", "hr/", "hr /"), _within_line(_rule))
 ACTS |= {"blockquote": _within_line(_quote), "/blockquote": _within_line(_end_quote)}
 ACTS |= dict.fromkeys(("ul", "ol"), _within_line(_list)) | dict.fromkeys(("/ul", "/ol"), _within_line(_end_list))
 ACTS |= {"li": _within_line(_item), "/li": _within_line(_end_item)}

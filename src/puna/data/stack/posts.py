@@ -35,6 +35,7 @@ LANGUAGES = {
 LICENCES = (("2018-05-02", "CC-BY-SA-4.0"), ("2011-04-08", "CC-BY-SA-3.0"), ("", "CC-BY-SA-2.5"))
 NUMBER = re.compile(r"[0-9]{1,18}")
 SCORE = re.compile(r"-?[0-9]{1,18}")
+KEY = re.compile(rb' Id="([0-9]{1,18})" PostTypeId="(?:1"|2" ParentId="([0-9]{1,18})")')
 HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 
 
@@ -49,6 +50,7 @@ class Post:
     id: int
     question: int
     """Its own id when it is one."""
+    answer: bool
     score: int
     title: str
     body: str
@@ -63,6 +65,15 @@ class Post:
     """The owner's id on the site, or ""."""
     name: str
     """The owner's name; the table of posts has it only where there is no account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A post of another type: the wiki of a tag, or what a moderator needs."""
+
+    id: int
+    kind: str
+    body: str
 
 
 def site(entry: Input) -> str:
@@ -106,8 +117,17 @@ def rows(entry: Input) -> Iterator[bytes | BadRow]:
         raise ArchiveError(end.problem)
 
 
-def post(row: bytes) -> Post | str:
-    """The question or answer in a row, or the number of its other type. PostError, RowError for what is neither."""
+def key(row: bytes) -> tuple[int, int, int] | None:
+    """(question, 1 for an answer, id) of a row in the publisher's form, which need not be valid; None for others."""
+    found = KEY.match(row)
+    if found is None:
+        return None
+    own, parent = int(found[1]), found[2]
+    return (own, 0, own) if parent is None else (int(parent), 1, own)
+
+
+def post(row: bytes) -> Post | Other:
+    """The post in a row. PostError, RowError for what is none."""
     values = fields(row)
     kind, number = values.get("PostTypeId", ""), values.get("Id", "")
     if not NUMBER.fullmatch(number):
@@ -115,17 +135,20 @@ def post(row: bytes) -> Post | str:
     if not NUMBER.fullmatch(kind):
         raise PostError("a row without PostTypeId")
     if kind not in (QUESTION, ANSWER):
-        return kind
+        return Other(int(number), kind, values.get("Body", ""))
     score, parent = values.get("Score", "0"), values.get("ParentId", "")
     accepted = values.get("AcceptedAnswerId", "")
     if not SCORE.fullmatch(score):
         raise PostError("a post whose Score is no number")
     if kind == ANSWER and not NUMBER.fullmatch(parent):
         raise PostError("an answer without ParentId")
+    if kind == QUESTION and not values.get("Title"):
+        raise PostError("a question without title")
     created = values.get("CreationDate", "")
     return Post(
         int(number),
         int(parent if kind == ANSWER else number),
+        kind == ANSWER,
         int(score),
         " ".join(unescaped(values.get("Title", "")).split()),
         values.get("Body", ""),
@@ -195,5 +218,3 @@ def _in_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield decoder.decode(b"", True).encode()
     except UnicodeError as error:
         raise ArchiveError(f"not valid {encoding} ({type(error).__name__})") from None
-
-

@@ -25,8 +25,8 @@ HEAD = 4096  # bytes of a row that is too large, kept to tell which one it was
 NAMES = {
     f" {name}=": name
     for name in (
-        "Id", "PostTypeId", "AcceptedAnswerId", "ParentId", "CreationDate", "DeletionDate", "Score", "ViewCount", "Body",
-        "OwnerUserId", "OwnerDisplayName", "LastEditorUserId", "LastEditorDisplayName", "LastEditDate",
+        "Id", "PostTypeId", "AcceptedAnswerId", "ParentId", "CreationDate", "DeletionDate", "Score", "ViewCount",
+        "Body", "OwnerUserId", "OwnerDisplayName", "LastEditorUserId", "LastEditorDisplayName", "LastEditDate",
         "LastActivityDate", "Title", "Tags", "AnswerCount", "CommentCount", "FavoriteCount", "ClosedDate",
         "CommunityOwnedDate", "ContentLicense",
     )
@@ -167,4 +167,3 @@ def _piece(piece: bytes, closing: bytes, end: End) -> tuple[bytes, bytes | BadRo
     elif not piece.startswith((b"?", b"/row")):
         return b"", BadRow("is no row of posts", piece[:HEAD])
     return b"", None
-

@@ -323,8 +323,9 @@ def _joined(
         if nothing:
             made.append(Member(name, 0, None, link, None, 0))
             continue
-        size, crc, folder, skip = next(found, (0, None, None, 0))
-        if folder is None:
+        each = next(found, None)
+        if each is None:
             raise ArchiveError("the archive's list of files is damaged")
+        size, crc, folder, skip = each
         made.append(Member(name, size, crc, link, folder, skip))
     return made
