@@ -79,7 +79,7 @@ def _largest(known: dict[str, int | None], wanted: int) -> set[str]:
     """The names of the largest sites; of equal ones the first by name."""
     sizes = {name: size for name, size in known.items() if size is not None and size != _BROKEN}
     if len(sizes) <= wanted:
-        say(f"  stackexchange: {len(sizes)} sites, all of which are read (sites is {wanted})")
+        say(f"  stackexchange: all sites are read; there are {len(sizes)}, and sites is {wanted}")
     return set(sorted(sizes, key=lambda name: (-sizes[name], name))[:wanted])
 
 

@@ -22,14 +22,16 @@ LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋�
 SAYS_NOTHING = {"enter image description here", "alt text", "image", "image description", "img"}
 RULE = "---"
 CELLS = " | "
-MAX_DEPTH = 30  # lists and quotes within each other; what is deeper stands at that depth
+MAX_DEPTH = 20  # lists, items and quotes within each other; what is deeper stands at that depth
+MAX_TAG = 4_000  # characters of a tag in which attributes are looked for
 SKIPPED = ("script", "style", "iframe", "object", "svg", "noscript", "template")
 BLOCKS = ("p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "table", "details", "summary", "dl", "section", "article")
 LINES = ("dt", "dd", "thead", "tbody", "tfoot", "caption")
 NAME = re.compile(r"/?[A-Za-z][A-Za-z0-9]*")
 ALT = re.compile(r"""\balt\s*=\s*(?:&quot;(.*?)&quot;|'([^']*)')""", re.DOTALL)
 START = re.compile(r"""\bstart\s*=\s*(?:&quot;|'|)(\d{1,9})""")
-NOTHING = ("", "&#xA;", "&#xA;&#xA;", "&#xD;&#xA;", "&#xD;&#xA;&#xD;&#xA;", "&#xA;&#xA;&#xA;", " ")
+COMMENT = "--&gt;"
+NOTHING = {"", "&#xA;", "&#xA;&#xA;", "&#xD;&#xA;", "&#xD;&#xA;&#xD;&#xA;", "&#xA;&#xA;&#xA;", " "}
 INVISIBLE = str.maketrans("", "", "\u200b\ufeff\u00ad")
 
 
@@ -39,42 +41,21 @@ def text(body: str) -> str:
         return _words(body)
     first, *pieces = body.split("&lt;")
     page = _Page()
-    held = page.held
+    held, flush = page.held, page.flush
     if first:
         held.append(first)
-    waiting = ""  # what ends the comment, or the element without text, that is open
     for piece in pieces:
-        if waiting:
-            if waiting == "--&gt;":
-                _, found, words = piece.partition(waiting)
-                waiting = "" if found else waiting
-                held.append(words)
-            elif piece.startswith(waiting):
-                waiting = ""
-                held.append(piece.partition("&gt;")[2])
-            continue
-        tag, closed, words = piece.partition("&gt;")
-        act = ACTS.get(tag)
+        tag, _, words = piece.partition("&gt;")
+        act = None if page.waiting else ACTS.get(tag)
         if act is None:
-            if not tag[:1].isalpha() and tag[:1] not in ("/", "!", "?"):
-                held.append("&lt;" + piece)  # a < that begins nothing
-                continue
-            if tag.startswith("!--"):
-                _, found, words = piece.partition("--&gt;")
-                waiting = "" if found else "--&gt;"
-            else:
-                while tag.count("&quot;") % 2 and closed:  # a > within an attribute
-                    more, closed, words = words.partition("&gt;")
-                    tag += "&gt;" + more
-                name = NAME.match(tag)
-                plain = name[0].lower() if name else ""
-                if plain in SKIPPED and not tag.endswith("/"):
-                    waiting = f"/{plain}"
-                    continue
-                act = ACTS.get(plain, _inline)
-        if act is not None and act is not _inline:
+            words = page.unusual(piece)
+        elif act is _paragraph and not page.within_line:  # two of three tags: no call for them
+            if held:
+                flush()
+            page.blank = True
+        elif act is not _inline:
             act(page, tag)
-        if words not in NOTHING or (words and held):
+        if words and (held or words not in NOTHING):
             held.append(words)
     page.close(0)
     return "\n".join(page.lines)
@@ -93,29 +74,62 @@ class _Page:
         self.open: list[tuple[str, str, int]] = []  # lists, items and quotes: name, indent outside, next number or -1
         self.code = False
         self.row = 0  # 1 within a row of a table, 2 behind its first cell
+        self.within_line = False  # whether in code or in a row, which are no place for blocks
+        self.waiting = ""  # what ends the comment, or the element without text, that is open
         self.marks: list[int] = []  # where open sub and sup begin in `held`
 
     def flush(self) -> None:
         """End the line under way, if there is one."""
-        if self.held:
-            line = _words("".join(self.held))
-            self.held.clear()
+        held = self.held
+        if held:
+            line = _words("".join(held) if len(held) > 1 else held[0])
+            held.clear()
             self.marks.clear()
             if line:
                 self.line(line)
 
     def line(self, line: str) -> None:
-        if self.blank and self.lines:
-            self.lines.append(self.shortest.rstrip())
-        self.lines.append((self.bullet or self.indent) + line)
+        lines = self.lines
+        if self.blank and lines:
+            lines.append(self.shortest.rstrip())
+        lines.append((self.bullet or self.indent) + line)
         self.blank, self.bullet, self.shortest = False, "", self.indent
 
-    def enter(self, name: str, number: int = -1) -> None:
-        self.open.append((name, self.indent, number))
+    def unusual(self, piece: str) -> str:
+        """Act on a tag with attributes, or of a rare name; the words behind it."""
+        if self.waiting == COMMENT:
+            _, found, words = piece.partition(COMMENT)
+            self.waiting = "" if found else COMMENT
+            return words
+        tag, closed, words = piece.partition("&gt;")
+        if self.waiting:
+            if not tag.lower().startswith(self.waiting):
+                return ""
+            self.waiting = ""
+            return words
+        if tag.startswith("!--"):
+            _, found, words = piece.partition(COMMENT)
+            self.waiting = "" if found else COMMENT
+            return words
+        if not (tag[:1].isalpha() or tag[:1] in ("/", "!", "?")):
+            return "&lt;" + piece  # a < that begins nothing
+        while tag.count("&quot;") % 2 and closed and len(tag) < MAX_TAG:  # a > within an attribute
+            more, closed, words = words.partition("&gt;")
+            tag += "&gt;" + more
+        name = NAME.match(tag)
+        plain = name[0].lower() if name else ""
+        if plain in SKIPPED and not tag.endswith("/"):
+            self.waiting = f"/{plain}"
+            return ""
+        ACTS.get(plain, _inline)(self, tag)
+        return words
 
-    def mark(self, mark: str) -> None:
-        """Begin lines with a mark: the first of an item, or with `> ` all."""
-        if len(self.open) > MAX_DEPTH:
+    def enter(self, name: str, number: int = -1, mark: str = "") -> None:
+        """Open a list, an item or a quote; with a mark, lines begin with it: the first of an item, all of a quote."""
+        if len(self.open) == MAX_DEPTH:
+            return
+        self.open.append((name, self.indent, number))
+        if not mark:
             return
         self.bullet = (self.bullet or self.indent) + mark
         self.indent += mark if mark == "> " else " " * len(mark)
@@ -146,6 +160,8 @@ def _words(piece: str) -> str:
     """The text of a piece between tags, runs of white space as one space."""
     if "&" in piece:
         piece = _resolved(piece)
+    elif piece.isascii() and "  " not in piece and "\t" not in piece:
+        return piece.strip()  # XML holds no other white space unescaped
     if not piece.isascii():
         piece = piece.translate(INVISIBLE)
     return " ".join(piece.split())
@@ -173,10 +189,10 @@ def _within_line(act: Act) -> Act:
     """What an act is in code and in rows of tables, which are lines of their own: at most a space."""
 
     def acting(page: _Page, tag: str) -> None:
-        if page.row:
-            page.held.append(" ")
-        elif not page.code:
+        if not page.within_line:
             act(page, tag)
+        elif page.row:
+            page.held.append(" ")
 
     return acting
 
@@ -188,6 +204,9 @@ def _block(page: _Page, tag: str) -> None:
 
 def _line(page: _Page, tag: str) -> None:
     page.flush()
+
+
+_paragraph = _within_line(_block)
 
 
 def _break(page: _Page, tag: str) -> None:
@@ -207,8 +226,7 @@ def _rule(page: _Page, tag: str) -> None:
 
 def _quote(page: _Page, tag: str) -> None:
     _block(page, tag)
-    page.enter("quote")
-    page.mark("> ")
+    page.enter("quote", mark="> ")
 
 
 def _end_quote(page: _Page, tag: str) -> None:
@@ -220,7 +238,7 @@ def _end_quote(page: _Page, tag: str) -> None:
 def _list(page: _Page, tag: str) -> None:
     page.flush()
     page.blank = page.blank or not page.in_list()
-    start = START.search(tag)
+    start = START.search(tag, 0, MAX_TAG)
     page.enter("list", (int(start[1]) if start else 1) if tag[:2].lower() == "ol" else -1)
 
 
@@ -238,13 +256,11 @@ def _item(page: _Page, tag: str) -> None:
             page.close(depth)
         if name == "list":
             page.open[depth] = (name, indent, number + 1 if number >= 0 else -1)
-            page.enter("item")
-            page.mark(f"{number}. " if number >= 0 else "- ")
+            page.enter("item", mark=f"{number}. " if number >= 0 else "- ")
             return
         if name == "quote":
             break
-    page.enter("item")
-    page.mark("- ")
+    page.enter("item", mark="- ")
 
 
 def _end_item(page: _Page, tag: str) -> None:
@@ -254,14 +270,14 @@ def _end_item(page: _Page, tag: str) -> None:
 
 def _code(page: _Page, tag: str) -> None:
     _block(page, tag)
-    page.code = True
+    page.code = page.within_line = True
 
 
 def _end_code(page: _Page, tag: str) -> None:
     """The lines of a block of code, without empty ones around it."""
     if not page.code:
         return
-    page.code = False
+    page.code = page.within_line = False
     code = _resolved("".join(page.held)).replace("\r\n", "\n").replace("\r", "\n").expandtabs(4)
     page.held.clear()
     lines = [line.rstrip() for line in code.split("\n")]
@@ -278,12 +294,12 @@ def _end_code(page: _Page, tag: str) -> None:
 def _row(page: _Page, tag: str) -> None:
     if not page.code:
         page.flush()
-        page.row = 1
+        page.row, page.within_line = 1, True
 
 
 def _end_row(page: _Page, tag: str) -> None:
     if page.row:
-        page.row = 0
+        page.row, page.within_line = 0, False
         page.flush()
 
 
@@ -310,13 +326,15 @@ def _end_script(page: _Page, tag: str) -> None:
         return
     mark = page.marks.pop()
     forms = RAISED if "p" in tag else LOWERED
+    if len(page.held) - mark > 3:
+        return
     inner = _resolved("".join(page.held[mark:])).strip()
     if inner and all(character in forms for character in inner):
         page.held[mark:] = ["".join(forms[character] for character in inner)]
 
 
 def _image(page: _Page, tag: str) -> None:
-    said = ALT.search(tag)
+    said = ALT.search(tag, 0, MAX_TAG)
     words = ((said[1] or said[2] or "") if said else "").strip()
     if words.lower() not in SAYS_NOTHING:
         page.held.append(words)
@@ -343,7 +361,7 @@ ACTS: dict[str, Act] = dict.fromkeys(
     ],
     _inline,
 )
-ACTS |= {end + name: _within_line(_block) for name in BLOCKS for end in ("", "/")}
+ACTS |= {end + name: _paragraph for name in BLOCKS for end in ("", "/")}
 ACTS |= {end + name: _within_line(_line) for name in LINES for end in ("", "/")}
 ACTS |= dict.fromkeys(("br", "br/", "br /"), _break) | dict.fromkeys(("hr", "hr/", "hr /"), _within_line(_rule))
 ACTS |= {"blockquote": _within_line(_quote), "/blockquote": _within_line(_end_quote)}

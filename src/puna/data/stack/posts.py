@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from puna import storage
 from puna.data.sources.records import Input
@@ -43,8 +43,7 @@ class PostError(Exception):
     """A row that is no post; `str()` is the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(NamedTuple):
     """A question or an answer. `title` is text, `body` HTML escaped as in the XML (see markup.py)."""
 
     id: int
@@ -67,8 +66,7 @@ class Post:
     """The owner's name; the table of posts has it only where there is no account."""
 
 
-@dataclass(frozen=True, slots=True)
-class Other:
+class Other(NamedTuple):
     """A post of another type: the wiki of a tag, or what a moderator needs."""
 
     id: int
@@ -201,7 +199,7 @@ def _in_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
     if not encoding and declared:
         encoding = declared[1].decode()
     try:
-        b"<".decode(encoding or "utf-8")  # refuses codecs that are not of text
+        "<".encode(encoding or "utf-8")  # refuses codecs that are not of text
         codec = codecs.lookup(encoding or "utf-8")
     except (LookupError, UnicodeError):
         raise ArchiveError(f"unknown encoding {encoding!r}") from None

@@ -84,8 +84,8 @@ def cut(blocks: Iterable[bytes], end: End) -> Iterator[bytes | BadRow]:
             held, skipping = b"", True
     if held.startswith(b"<"):
         _, found_row = _piece(held[1:], closing, end)
-        if found_row is not None:
-            yield found_row
+        if found_row is not None and not end.problem:
+            yield found_row  # else the file breaks off within it
     if empty:
         end.problem = "the file is empty"
 

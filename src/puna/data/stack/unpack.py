@@ -52,14 +52,14 @@ def unpacked(file: BinaryIO, folder: Folder) -> Iterator[bytes]:
     file.seek(folder.start)
     left, wanted, data = folder.packed, folder.size, b""
     try:
-        while wanted:
+        while wanted and not decoder.eof:
             if decoder.needs_input and left:
                 data = file.read(min(BLOCK, left))
                 left -= len(data)
                 if not data:
                     raise ArchiveError("the archive breaks off")
             out = decoder.decompress(data, min(BLOCK, wanted))
-            if not out and not data and (not left or decoder.eof):
+            if not out and not data and not left:
                 return
             data = b""
             wanted -= len(out)
