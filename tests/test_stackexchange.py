@@ -322,7 +322,7 @@ def peak(folder: Path, megabytes: int) -> int:
 @pytest.mark.prove
 def test_memory_does_not_grow_with_a_site(tmp_path: Path, proved: Callable[[str], None]) -> None:
     assert unpack.MAX_DICTIONARY <= 1 << 28
-    peaks = {size: peak(tmp_path, size) for size in (150, 300)}
-    assert peaks[300] < 500
-    assert peaks[300] < peaks[150] + 40
-    proved(f"a site of 300 MB takes {peaks[300]} MB of memory, one of 150 MB {peaks[150]} MB")
+    peaks = {size: peak(tmp_path, size) for size in (110, 220)}
+    assert peaks[220] < 500
+    assert peaks[220] < peaks[110] + 40
+    proved(f"a site of 220 MB takes {peaks[220]} MB of memory, one of 110 MB {peaks[110]} MB")

@@ -71,7 +71,8 @@ class _Page:
         self.bullet = ""  # before the next line, in place of `indent`
         self.blank = False  # whether a blank line must come before the next one
         self.shortest = ""  # the shortest indent since the last line: what a blank line before the next one has
-        self.open: list[tuple[str, str, int]] = []  # lists, items and quotes: name, indent outside, next number or -1
+        # Lists, items and quotes: name, next number or -1, and what indent and bullet were outside.
+        self.open: list[tuple[str, int, str, str]] = []
         self.code = False
         self.row = 0  # 1 within a row of a table, 2 behind its first cell
         self.within_line = False  # whether in code or in a row, which are no place for blocks
@@ -128,7 +129,7 @@ class _Page:
         """Open a list, an item or a quote; with a mark, lines begin with it: the first of an item, all of a quote."""
         if len(self.open) == MAX_DEPTH:
             return
-        self.open.append((name, self.indent, number))
+        self.open.append((name, number, self.indent, self.bullet))
         if not mark:
             return
         self.bullet = (self.bullet or self.indent) + mark
@@ -147,13 +148,14 @@ class _Page:
             _end_code(self, "")
         self.flush()
         if len(self.open) > depth:
-            self.indent, self.bullet = self.open[depth][1], ""
+            _, _, self.indent, bullet = self.open[depth]
+            self.bullet = bullet if self.bullet else ""  # still to come, when no line has been made since
             if len(self.indent) < len(self.shortest):
                 self.shortest = self.indent
             del self.open[depth:]
 
     def in_list(self) -> bool:
-        return any(name != "quote" for name, _, _ in self.open)
+        return any(name != "quote" for name, *_ in self.open)
 
 
 def _words(piece: str) -> str:
@@ -251,11 +253,11 @@ def _end_list(page: _Page, tag: str) -> None:
 def _item(page: _Page, tag: str) -> None:
     page.flush()
     for depth in range(len(page.open) - 1, -1, -1):
-        name, indent, number = page.open[depth]
+        name, number, indent, bullet = page.open[depth]
         if name == "item":
             page.close(depth)
         if name == "list":
-            page.open[depth] = (name, indent, number + 1 if number >= 0 else -1)
+            page.open[depth] = (name, number + 1 if number >= 0 else -1, indent, bullet)
             page.enter("item", mark=f"{number}. " if number >= 0 else "- ")
             return
         if name == "quote":

@@ -60,7 +60,7 @@ def _block(element: Any, in_list: bool, number: int | None) -> Lines:
         return [BLANK, *lines, BLANK]
     if element.tag == "tr":
         cells = [_line(_inline(cell)) for cell in element if cell.tag in ("td", "th")]
-        return [_line(markup.CELLS.join(cells))]
+        return _wrapped(markup.CELLS.join(cells))
     inner = _lines(element, in_list or element.tag == "li")
     if element.tag in ("ul", "ol"):
         return inner if in_list else [BLANK, *inner, BLANK]

@@ -102,17 +102,21 @@ def size(entry: Input) -> int | None:
 def rows(entry: Input) -> Iterator[bytes | BadRow]:
     """The rows of the site's Posts.xml in order. ArchiveError when the file turns out to be damaged or cut short."""
     end = End()
-    with storage.open_read(entry.location) as file:
-        if _packed(entry):
-            member = _member(sevenzip.members(file, entry.size))
-            if member is None:
-                return
-            blocks = sevenzip.stream(file, member)
-        else:
-            blocks = iter(lambda: file.read(BLOCK), b"")
-        yield from cut(_in_utf8(blocks), end)
+    yield from cut(blocks(entry), end)
     if end.problem:
         raise ArchiveError(end.problem)
+
+
+def blocks(entry: Input) -> Iterator[bytes]:
+    """The site's Posts.xml in UTF-8, in blocks; ArchiveError as `rows`."""
+    with storage.open_read(entry.location) as file:
+        if not _packed(entry):
+            yield from _in_utf8(iter(lambda: file.read(BLOCK), b""))
+            return
+        member = _member(sevenzip.members(file, entry.size))
+        if member is None:
+            raise ArchiveError(f"holds no {POSTS}")
+        yield from _in_utf8(sevenzip.stream(file, member))
 
 
 def key(row: bytes) -> tuple[int, int, int] | None:
