@@ -22,9 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from form import metric
 from lxml import etree
 
+from form import metric
 from puna.data.extract import extract
 from puna.data.sources import Input, locate, split
 from puna.data.stack import posts

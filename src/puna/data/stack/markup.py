@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
 LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
@@ -29,36 +29,54 @@ BLOCKS = ("p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "table", "details", "s
 LINES = ("dt", "dd", "thead", "tbody", "tfoot", "caption")
 NAME = re.compile(r"/?[A-Za-z][A-Za-z0-9]*")
 ALT = re.compile(r"""\balt\s*=\s*(?:&quot;(.*?)&quot;|'([^']*)')""", re.DOTALL)
+# Tags that part no lines; bounded, so that one without an end costs little.
+INLINE = re.compile(r"&lt;/?(?:a|em|strong|code|b|i|span|kbd)(?: [^&]{0,300}(?:&(?!gt;)[^&]{0,300}){0,12})?(?<!--)&gt;")
+PARAGRAPH, END_PARAGRAPH = "&lt;p&gt;", "&lt;/p&gt;&#xA;"
 START = re.compile(r"""\bstart\s*=\s*(?:&quot;|'|)(\d{1,9})""")
 COMMENT = "--&gt;"
 NOTHING = {"", "&#xA;", "&#xA;&#xA;", "&#xD;&#xA;", "&#xD;&#xA;&#xD;&#xA;", "&#xA;&#xA;&#xA;", " "}
-INVISIBLE = str.maketrans("", "", "\u200b\ufeff\u00ad")
+INVISIBLE = "\u200b\ufeff\u00ad"
 
 
 def text(body: str) -> str:
     """The text of a post's body, escaped as in the XML; "" when it says nothing."""
     if "&lt;" not in body:
         return _words(body)
-    first, *pieces = body.split("&lt;")
     page = _Page()
-    held, flush = page.held, page.flush
-    if first:
-        held.append(first)
+    held = page.held
+    # Most of a body is paragraphs with nothing in them but what parts no lines: these need no look at their tags.
+    for number, chunk in enumerate(INLINE.sub("", body).split(END_PARAGRAPH)):
+        if page.within_line or page.waiting:
+            chunk = END_PARAGRAPH + chunk
+        else:
+            if number or chunk.startswith(PARAGRAPH):
+                if held:
+                    page.flush()
+                page.blank = True
+            chunk = (chunk.removeprefix("&#xA;") if number else chunk).removeprefix(PARAGRAPH)
+        if "&lt;" in chunk:
+            chunk, *pieces = chunk.split("&lt;")
+            if chunk:
+                held.append(chunk)
+            _act(page, pieces)
+        elif chunk:
+            held.append(chunk)
+    page.close(0)
+    return "\n".join(page.lines)
+
+
+def _act(page: _Page, pieces: Sequence[str]) -> None:
+    """Do what tags ask for; each piece is what stands from behind one &lt; to the next."""
+    held = page.held
     for piece in pieces:
         tag, _, words = piece.partition("&gt;")
         act = None if page.waiting else ACTS.get(tag)
         if act is None:
             words = page.unusual(piece)
-        elif act is _paragraph and not page.within_line:  # two of three tags: no call for them
-            if held:
-                flush()
-            page.blank = True
         elif act is not _inline:
             act(page, tag)
         if words and (held or words not in NOTHING):
             held.append(words)
-    page.close(0)
-    return "\n".join(page.lines)
 
 
 class _Page:
@@ -161,11 +179,20 @@ class _Page:
 def _words(piece: str) -> str:
     """The text of a piece between tags, runs of white space as one space."""
     if "&" in piece:
-        piece = _resolved(piece)
-    elif piece.isascii() and "  " not in piece and "\t" not in piece:
-        return piece.strip()  # XML holds no other white space unescaped
-    if not piece.isascii():
-        piece = piece.translate(INVISIBLE)
+        piece = piece.replace("&#xA;", " ").replace("&quot;", '"')
+        if "&" in piece:
+            return visible(_resolved(piece))
+    if not piece.isascii() or "\t" in piece:
+        return visible(piece)
+    while "  " in piece:
+        piece = piece.replace("  ", " ")
+    return piece.strip()
+
+
+def visible(piece: str) -> str:
+    """Text without characters that have no width, runs of white space as one space."""
+    for character in INVISIBLE:
+        piece = piece.replace(character, "")
     return " ".join(piece.split())
 
 

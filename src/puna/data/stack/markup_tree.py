@@ -13,6 +13,7 @@ from typing import Any
 from lxml import html as lxml_html
 
 from puna.data.stack import markup
+from puna.data.stack.markup import visible
 from puna.data.stack.rows import unescaped
 
 BLANK = None
@@ -25,7 +26,7 @@ def text(body: str) -> str:
     """What `markup.text` gives for the same body."""
     source = unescaped(body)
     if "<" not in source:
-        return _line(html.unescape(source))
+        return visible(html.unescape(source))
     root = lxml_html.fragment_fromstring(source, create_parent="div")
     return "\n".join(line or "" for line in _trimmed(_lines(root, in_list=False)))
 
@@ -59,7 +60,7 @@ def _block(element: Any, in_list: bool, number: int | None) -> Lines:
             lines.pop()
         return [BLANK, *lines, BLANK]
     if element.tag == "tr":
-        cells = [_line(_inline(cell)) for cell in element if cell.tag in ("td", "th")]
+        cells = [visible(_inline(cell)) for cell in element if cell.tag in ("td", "th")]
         return _wrapped(markup.CELLS.join(cells))
     inner = _lines(element, in_list or element.tag == "li")
     if element.tag in ("ul", "ol"):
@@ -128,8 +129,4 @@ def _spaced(words: str) -> str:
 
 
 def _wrapped(words: str) -> Lines:
-    return [line for part in words.split(BREAK) if (line := _line(part))]
-
-
-def _line(words: str) -> str:
-    return " ".join(words.translate(markup.INVISIBLE).split())
+    return [line for part in words.split(BREAK) if (line := visible(part))]
