@@ -13,7 +13,7 @@ from typing import Any
 from lxml import html as lxml_html
 
 from puna.data.stack import markup
-from puna.data.stack.markup import visible
+from puna.data.stack.layout import visible
 from puna.data.stack.rows import unescaped
 
 BLANK = None
