@@ -305,7 +305,7 @@ def peak(folder: Path, megabytes: int) -> int:
     """Megabytes of memory that reading a site of so many takes, its answers far from their questions."""
     path = folder / f"{megabytes}.stackexchange.com" / "Posts.xml"
     path.parent.mkdir()
-    body = "<p>What is said here is said again.</p>\n" * 60
+    body = f"<p>{'What is said here is said again. ' * 70}</p>"
     count = megabytes * 1_000_000 // (2 * len(row(1_000_000, Body=body)))
     with path.open("w", encoding="utf-8") as written:
         written.write(BEGIN)
