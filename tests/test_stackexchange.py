@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from puna.data import pipeline
 from puna.data.document import Document, document_id
 from puna.data.sources import Aside, Dropped, Input, SetAside, locate, read, split
 from puna.data.stack import join, posts, unpack
-from puna.errors import PunaError
+from puna.errors import InputError, PunaError
 from puna.recipe import StackExchange
 
 NAME = "ai.stackexchange.com.7z"
@@ -93,7 +94,7 @@ def fates(*files: Path, **values: object) -> dict[str, list[str]]:
         if isinstance(record, Document):
             found.setdefault("kept", []).append(record.origin.key)
         elif isinstance(record, Dropped):
-            found.setdefault(record.rule, []).append(record.key)
+            found.setdefault(record.rule, []).append(record.key.removeprefix("ai.stackexchange.com/"))
         else:
             found.setdefault(record.reason, []).append(record.key)
     return found
@@ -173,6 +174,18 @@ def test_the_largest_sites_are_read_and_the_others_are_said(tmp_path: Path, caps
     assert len([one for one in records(tmp_path, sites=29) if isinstance(one, Document)]) == 29
     assert len([one for one in records(tmp_path, sites=40) if isinstance(one, Document)]) == 30
     assert "all sites are read; there are 30, and sites is 40" in capsys.readouterr().err
+
+
+@pytest.mark.promise("errors")
+def test_a_site_in_two_inputs_is_refused_by_name(tmp_path: Path) -> None:
+    site(tmp_path / "2022", NAME, row(1))
+    site(tmp_path / "2023", NAME, row(1))
+    file(tmp_path / "2023", "ai.stackexchange.com-Users.7z", seven([("Users.xml", b"")]))
+    said = (
+        f"sources.stackexchange.inputs: 2022/{NAME} and 2023/{NAME} both hold the posts of ai.stackexchange.com; take"
+    )
+    with pytest.raises(InputError, match=re.escape(said)):
+        records(tmp_path)
 
 
 def test_another_number_of_sites_cuts_the_tasks_anew(tmp_path: Path) -> None:

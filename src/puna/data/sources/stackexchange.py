@@ -21,7 +21,7 @@ and its licence. Memory is join.BUFFER, one question, and what unpacks the archi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 from puna.data.document import Document, Origin, document_id
@@ -30,6 +30,7 @@ from puna.data.stack import join, markup, posts
 from puna.data.stack.posts import Post, PostError
 from puna.data.stack.rows import BadRow, RowError, head_key
 from puna.data.stack.unpack import ArchiveError
+from puna.errors import InputError
 from puna.progress import say
 from puna.recipe import Source, StackExchange
 
@@ -38,8 +39,9 @@ Found = Iterator[Record | Aside]
 
 def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]:
     """A part a site, since an archive can be read from its beginning only; small ones share a task. Sites that are not
-    read are parts without bytes, so that `read` can say so."""
+    read are parts without bytes, so that `read` can say so. InputError where two inputs hold one site."""
     known = {entry.declared: _size(entry) for entry in inputs}
+    _refuse_repeats(entry for entry in inputs if known[entry.declared] not in (None, _BROKEN))
     chosen = _largest(known, cast(StackExchange, recipe).sites)
     parts = []
     for entry in inputs:
@@ -83,6 +85,17 @@ def _largest(known: dict[str, int | None], wanted: int) -> set[str]:
     return set(sorted(sizes, key=lambda name: (-sizes[name], name))[:wanted])
 
 
+def _refuse_repeats(inputs: Iterable[Input]) -> None:
+    """A site that is read twice would count as two of the largest."""
+    seen: dict[str, str] = {}
+    for entry in inputs:
+        host = posts.site(entry)
+        first = seen.setdefault(host, entry.declared)
+        if host and first != entry.declared:
+            what = f"{first} and {entry.declared} both hold the posts of {host}"
+            raise InputError(what, where="sources.stackexchange.inputs", mend="take one of them out")
+
+
 def _unread(entry: Input, rules: StackExchange) -> Dropped:
     size = posts.size(entry)
     if size is None:
@@ -112,7 +125,7 @@ class _Site:
                     what = f"its question has more than {join.MAX_QUESTION} bytes"
                     yield from (self._aside(what, f"post {number}") for (_, number, _), _ in group)
                 else:
-                    yield from self._question(question, group)
+                    yield from self._question(group)
                 last = question
 
     def _take(self, row: bytes | BadRow, joined: join.Join) -> Record | None:
@@ -127,12 +140,12 @@ class _Site:
                 return self._aside(str(error), head_key(row))
             if isinstance(found, posts.Other):
                 example = f"type {found.kind}: {markup.text(found.body)}"[:EXAMPLE]
-                return Dropped("post type", str(found.id), len(row), example)
+                return Dropped("post type", self._key(found.id), len(row), example)
             key = found.question, int(found.answer), found.id
         joined.add(*key, row)
         return None
 
-    def _question(self, number: int, group: list[join.Keyed]) -> Found:
+    def _question(self, group: list[join.Keyed]) -> Found:
         """What becomes of the rows of one question."""
         question: Post | None = None
         answers: list[tuple[Post, int]] = []
@@ -156,16 +169,16 @@ class _Site:
                 question = post
         if question is None:
             for answer, length in answers:
-                yield _dropped("answer without question", answer, length)
+                yield self._dropped("answer without question", answer, length)
             return
         if rule := self._rule(question):
-            yield _dropped(rule, question, size)
+            yield self._dropped(rule, question, size)
             return
         kept: list[tuple[Post, str]] = []
         for answer, length in answers:
             text = markup.text(answer.body)
             if rule := self._answer_rule(answer, text):
-                yield _dropped(rule, answer, length)
+                yield self._dropped(rule, answer, length)
                 size -= length
             else:
                 kept.append((answer, text))
@@ -189,12 +202,12 @@ class _Site:
 
     def _document(self, question: Post, answers: list[tuple[Post, str]], size: int) -> Found:
         if not answers and not self.rules.keep_unanswered:
-            yield _dropped("unanswered", question, size)
+            yield self._dropped("unanswered", question, size)
             return
         answers = sorted(answers, key=lambda answer: (-answer[0].score, answer[0].id))
         text = laid_out(question, markup.text(question.body), answers)
         if len(text) < self.rules.min_characters:
-            yield _dropped("short", question, size)
+            yield self._dropped("short", question, size)
             return
         entry, key = self.entry, str(question.id)
         written = [question, *(answer for answer, _ in answers)]
@@ -202,9 +215,17 @@ class _Site:
         licence = " AND ".join(sorted({post.licence for post in written}))
         origin = Origin(entry.dump, key, entry.declared, 0, url, question.title, question.created, licence)
         name = document_id("stackexchange", entry.dump, key)
-        yield Document(name, "stackexchange", f"{self.site or entry.dump}/{key}", self.language, text, origin)
+        yield Document(name, "stackexchange", self._key(question.id), self.language, text, origin)
         owners = [{"post": post.id, "user": post.user, "name": post.name, "licence": post.licence} for post in written]
         yield Aside("attribution", {"document": name, "site": self.site, "question": question.id, "posts": owners})
+
+    def _dropped(self, rule: str, post: Post, size: int) -> Dropped:
+        example = f"{post.title} {markup.text(post.body[: 8 * EXAMPLE])}".strip()
+        return Dropped(rule, self._key(post.id), size, example[:EXAMPLE])
+
+    def _key(self, number: int) -> str:
+        """A post's name among those of all sites."""
+        return f"{self.site or self.entry.dump}/{number}"
 
     def _aside(self, reason: str, key: str) -> SetAside:
         return SetAside(reason, self.entry.declared, key)
@@ -220,8 +241,3 @@ def laid_out(question: Post, body: str, answers: Sequence[tuple[Post, str]]) -> 
 
 def _below(score: int, least: int | None) -> bool:
     return least is not None and score < least
-
-
-def _dropped(rule: str, post: Post, size: int) -> Dropped:
-    example = f"{post.title} {markup.text(post.body[: 8 * EXAMPLE])}".strip()
-    return Dropped(rule, str(post.id), size, example[:EXAMPLE])

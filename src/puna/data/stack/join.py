@@ -3,7 +3,8 @@
 Rows come in the order of a dump, in which an answer may stand anywhere behind its question. They are gathered up to
 BUFFER bytes, sorted, and written as a run to a file without a name in the local temporary folder, which the system
 removes with the process, however that ends. Runs are merged FAN_IN at a time, so that files and memory stay few for any
-number of rows. Runs are packed: on disk lies about a third of the XML, twice that while runs are merged.
+number of rows. Runs are packed: on disk lies about 35 % of the XML, and what FAN_IN runs take once more while
+they are merged.
 
 The order is that of (question, kind, id, place in the dump): the same for any BUFFER, and for a site in memory.
 """
