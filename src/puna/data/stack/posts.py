@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from puna import storage
@@ -33,8 +34,6 @@ LANGUAGES = {
 }
 # When what is published came under each licence (stackexchange.com/help/licensing), for rows that do not say.
 LICENCES = (("2018-05-02", "CC-BY-SA-4.0"), ("2011-04-08", "CC-BY-SA-3.0"), ("", "CC-BY-SA-2.5"))
-NUMBER = re.compile(r"[0-9]{1,18}")
-SCORE = re.compile(r"-?[0-9]{1,18}")
 KEY = re.compile(rb' Id="([0-9]{1,18})" PostTypeId="(?:1"|2" ParentId="([0-9]{1,18})")')
 HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 
@@ -131,44 +130,56 @@ def key(row: bytes) -> tuple[int, int, int] | None:
 def post(row: bytes) -> Post | Other:
     """The post in a row. PostError, RowError for what is none."""
     values = fields(row)
-    kind, number = values.get("PostTypeId", ""), values.get("Id", "")
-    if not NUMBER.fullmatch(number):
+    get = values.get
+    kind, number = get("PostTypeId", ""), get("Id", "")
+    if not _is_number(number):
         raise PostError("a row without Id" if not number else "a row whose Id is no number")
-    if not NUMBER.fullmatch(kind):
+    if not _is_number(kind):
         raise PostError("a row without PostTypeId")
     if kind not in (QUESTION, ANSWER):
-        return Other(int(number), kind, values.get("Body", ""))
-    score, parent = values.get("Score", "0"), values.get("ParentId", "")
-    accepted = values.get("AcceptedAnswerId", "")
-    if not SCORE.fullmatch(score):
+        return Other(int(number), kind, get("Body", ""))
+    answer = kind == ANSWER
+    score, parent, title, accepted = (
+        get("Score", "0"),
+        get("ParentId", ""),
+        get("Title", ""),
+        get("AcceptedAnswerId", ""),
+    )
+    if not _is_number(score.removeprefix("-")):
         raise PostError("a post whose Score is no number")
-    if kind == ANSWER and not NUMBER.fullmatch(parent):
+    if answer and not _is_number(parent):
         raise PostError("an answer without ParentId")
-    if kind == QUESTION and not values.get("Title"):
+    if not answer and not title:
         raise PostError("a question without title")
-    created = values.get("CreationDate", "")
+    created = get("CreationDate", "")
     return Post(
         int(number),
-        int(parent if kind == ANSWER else number),
-        kind == ANSWER,
+        int(parent if answer else number),
+        answer,
         int(score),
-        " ".join(unescaped(values.get("Title", "")).split()),
-        values.get("Body", ""),
+        " ".join(unescaped(title).split()),
+        get("Body", ""),
         created,
-        licence(values.get("ContentLicense", ""), created),
-        int(accepted) if NUMBER.fullmatch(accepted) else 0,
-        bool(values.get("ClosedDate")),
-        bool(values.get("DeletionDate")),
-        values.get("OwnerUserId", ""),
-        unescaped(values.get("OwnerDisplayName", "")),
+        licence(get("ContentLicense", "")[:40], created[:10]),
+        int(accepted) if _is_number(accepted) else 0,
+        bool(get("ClosedDate")),
+        bool(get("DeletionDate")),
+        get("OwnerUserId", ""),
+        unescaped(get("OwnerDisplayName", "")),
     )
 
 
+@lru_cache(maxsize=10_000)
 def licence(said: str, created: str) -> str:
-    """The SPDX name of what a row says, else of what its date says."""
+    """The SPDX name of what a row says, else of what the day of its creation says."""
     if said:
         return re.sub(r"\s+", "-", said.strip())
     return next(name for since, name in LICENCES if created >= since)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a whole number that a run's files can hold."""
+    return text.isdigit() and text.isascii() and len(text) <= 18
 
 
 def _packed(entry: Input) -> bool:

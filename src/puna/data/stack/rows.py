@@ -104,13 +104,13 @@ def fields(row: bytes) -> dict[str, str]:
         or STRANGE.search(row)
         or len(parts) % 2 == 0
         or parts[-1].strip(" ")
-        or len(set(names)) < len(names)
     ):
         return parsed(row)
     try:
-        return {NAMES[name]: value for name, value in zip(names, parts[1::2], strict=True)}
+        values = {NAMES[name]: value for name, value in zip(names, parts[1::2], strict=True)}
     except KeyError:
         return parsed(row)
+    return values if len(values) == len(names) else parsed(row)  # else a name stands twice
 
 
 def parsed(row: bytes) -> dict[str, str]:
