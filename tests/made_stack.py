@@ -80,18 +80,20 @@ def file(folder: Path, name: str, data: bytes) -> Path:
     return folder / name
 
 
-def everything(*files: Path, task_size: int = 1 << 30, **values: object) -> list[Document | Dropped | SetAside | Aside]:
+def everything(
+    *files: Path | str, task_size: int = 1 << 30, **values: object
+) -> list[Document | Dropped | SetAside | Aside]:
     recipe = StackExchange.model_validate({"inputs": [str(file) for file in files], "share": 1, **values})
     inputs = locate("stackexchange", recipe)
     tasks = split("stackexchange", inputs, recipe, task_size)
     return [record for task in tasks for record in read(task, inputs, recipe)]
 
 
-def records(*files: Path, **values: object) -> list[Document | Dropped | SetAside]:
+def records(*files: Path | str, **values: object) -> list[Document | Dropped | SetAside]:
     return [record for record in everything(*files, **values) if not isinstance(record, Aside)]  # type: ignore[arg-type]
 
 
-def documents(*files: Path, **values: object) -> list[Document]:
+def documents(*files: Path | str, **values: object) -> list[Document]:
     return [record for record in records(*files, **values) if isinstance(record, Document)]
 
 

@@ -98,7 +98,7 @@ def blocks(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 @given(st.lists(st.recursive(st.builds("<p>{}</p>".format, LINE), blocks, max_leaves=8), max_size=4).map("\n\n".join))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_html_in_one_pass_and_by_a_tree_are_the_same_text(html: str) -> None:
     assert markup.text(escaped(html)) == markup_tree.text(escaped(html))
 
@@ -109,7 +109,7 @@ TOKENS = st.sampled_from([*(f"<{end}{name}>" for name in TAGS.split() for end in
 
 
 @given(st.lists(TOKENS, max_size=60).map("".join))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_any_soup_of_tags_is_some_text(html: str) -> None:
     found = text(html)
     assert "\r" not in found
@@ -174,7 +174,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(st.tuples(st.sampled_from(["Id", "Body", "Title", "Odd"]), st.lists(PIECES | VALUES, max_size=4))))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_rows_cut_at_quotes_are_what_a_parser_of_xml_reads(values: list[tuple[str, list[str]]]) -> None:
     made = "".join(f' {name}="{"".join(parts).replace("<", "&lt;")}"' for name, parts in values).encode() + b" "
     outcomes = []

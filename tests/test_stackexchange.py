@@ -270,6 +270,13 @@ def test_a_full_temporary_folder_is_one_line(tmp_path: Path, monkeypatch: pytest
         records(path)
 
 
+def test_an_archive_on_an_object_store_is_read_like_a_file(tmp_path: Path) -> None:
+    (here,) = documents(site(tmp_path, NAME, row(1), row(2, parent=1)))
+    storage.write(f"memory://stack/{NAME}", (tmp_path / NAME).read_bytes())
+    (there,) = documents(f"memory://stack/{NAME}")
+    assert there == here
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8", "utf-16", "utf-16-be", "iso-8859-1"])
 def test_other_encodings_of_xml_give_the_same_text(tmp_path: Path, encoding: str) -> None:
     text = dump(row(1, Title="Fluß äöü")).decode("utf-8-sig").replace("utf-8", encoding.removesuffix("-sig"))
