@@ -49,10 +49,10 @@ PROMISES = {
 HELD_BY = {
     "resume": "checkpoint faults proofs remote steps storage train whole_run",
     "order": "compiler dedup engine permutation windows",
-    "twins": "generate loss",
+    "twins": "generate loss stack",
     "alone": "outside",
     "numbers": "docs examples readme",
-    "origin": "books c4 commoncrawl exclude github inputs inspect warc wikipedia",
+    "origin": "books c4 commoncrawl exclude github inputs inspect stack_damage stackexchange warc wikipedia",
     "honest": "bits compression heldout ngram report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",

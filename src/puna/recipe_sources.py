@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from puna.recipe_values import (
     Fraction,
+    Integer,
     Maybe,
     Number,
     Patterns,
@@ -167,7 +168,19 @@ class ArXiv(Source):
 
 class StackExchange(Source):
     sites: Positive = 28
-    """Sites that are read: the largest ones; all when there are fewer."""
+    """Sites that are read: the largest ones by bytes of their Posts.xml; all when there are fewer (section 2.1)."""
+    keep_closed: bool = True
+    """Keep questions that were closed, as RedPajama does."""
+    keep_deleted: bool = False
+    """Keep posts that are marked as deleted. Published dumps hold none."""
+    keep_unanswered: bool = True
+    """Keep questions without an answer, as RedPajama does."""
+    min_question_score: Maybe[Integer] = None
+    """Questions with a lower score are dropped with their answers; "none" keeps all, as RedPajama does."""
+    min_answer_score: Maybe[Integer] = None
+    """Answers with a lower score are dropped; "none" keeps all, as RedPajama does."""
+    min_characters: Whole = 1
+    """Questions that make fewer characters, answers included, are dropped. RedPajama drops none."""
 
 
 class Sources(Section):

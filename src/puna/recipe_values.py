@@ -120,6 +120,7 @@ Patterns = Annotated[
     list[Annotated[str, BeforeValidator(_pattern)]], Takes("a list of regular expressions, such as ['(^|/)vendor/']")
 ]
 Whole = Annotated[int, Field(ge=0, le=LARGEST), Takes("a whole number, 0 or more")]
+Integer = Annotated[int, Field(ge=-LARGEST, le=LARGEST), Takes("a whole number, such as -3")]
 Positive = Annotated[int, Field(gt=0, le=LARGEST), Takes("a whole number above 0")]
 Number = Annotated[float, BeforeValidator(_real), Field(ge=0, allow_inf_nan=False), Takes("a number, 0 or more")]
 PositiveNumber = Annotated[float, BeforeValidator(_real), Field(gt=0, allow_inf_nan=False), Takes("a number above 0")]

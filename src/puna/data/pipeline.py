@@ -37,6 +37,7 @@ from puna.space import Need
 from puna.steps import Context, Step
 from puna.storage import Place
 
+CHOOSING = {"sites"}  # values of a source by which inputs are chosen: split sees them
 NOT_CLEANING = {"inputs", "share", "max_epochs", "heldout_groups"}  # values of a source that extraction never sees
 
 
@@ -95,7 +96,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 partial(_split, recipe, name, entries),
                 ("{work}/tasks.json",),
                 (f"inputs.{name}",),
-                {"task_size": recipe.data.task_size},
+                {"task_size": recipe.data.task_size} | recipe.sources[name].model_dump(mode="json", include=CHOOSING),
                 space=partial(_inputs_space, entries),
             ),
             Step(

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from puna import storage
 from puna.data.sources.records import Input
@@ -27,7 +27,7 @@ DUMPS = {  # what is read out of a folder, by source
     "wikipedia": re.compile(r"(?<!-index\.txt)(?<!-index\.xml)\.(xml|bz2)$"),
     "books": re.compile(r"\.txt(\.utf-?8)?$"),
     "arxiv": re.compile(r"\.tar$"),
-    "stackexchange": re.compile(r"\.7z$"),
+    "stackexchange": re.compile(r"\.7z$|(^|[/_.-])Posts\.xml$"),
 }
 
 
@@ -147,8 +147,8 @@ def _installed(name: str) -> bool:
 def _files(source: str, declared: str) -> Iterator[Input]:
     if storage.is_remote(declared):
         for location in _remote(source, declared):
-            name = PurePosixPath(location.partition("://")[2]).name
-            yield Input(name, location, name, storage.size(location))
+            path = PurePosixPath(location.partition("://")[2])
+            yield Input(path.name, location, _dump(path.name, path), storage.size(location))
         return
     root, names = _local(source, declared)
     if not names:
@@ -156,7 +156,12 @@ def _files(source: str, declared: str) -> Iterator[Input]:
         raise InputError("no such input", where=declared, mend=mend)
     for name in names:
         file = (root / name).absolute()
-        yield Input(name, str(file), name, file.stat().st_size)
+        yield Input(name, str(file), _dump(name, file), file.stat().st_size)
+
+
+def _dump(name: str, file: PurePath) -> str:
+    """A dump's own name. That of unpacked posts is the same for every site: the folder tells whose they are."""
+    return f"{file.parent.name}/{name}" if name == "Posts.xml" else name
 
 
 def _local(source: str, declared: str) -> tuple[Path, list[str]]:
