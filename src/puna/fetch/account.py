@@ -48,7 +48,7 @@ class Account:
         self.files: list[File] = []
         self.done: dict[str, Done] = {}
         self._appender: Appender | None = None
-        self._read()
+        self.read()
 
     def plan(self, asked: Mapping[str, Any], files: Sequence[File]) -> None:
         """Take these files for what is to be there. What is done stays."""
@@ -82,7 +82,9 @@ class Account:
             self._appender.close()
             self._appender = None
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take what is written down, of another command meanwhile too."""
+        self.asked, self.files, self.done = None, [], {}
         data = storage.find(self.path)
         if data is None:
             return

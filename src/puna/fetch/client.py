@@ -142,8 +142,10 @@ class Client:
         raise PunaError(f"sends on more than {REDIRECTS} times", where=asked)
 
     def _once(self, url: str, headers: Mapping[str, str]) -> HttpAnswer:
-        request = urllib.request.Request(url, headers=dict(headers), method="GET")
+        if not url.startswith(("http://", "https://")):
+            raise PunaError("is no web address", where=url)
         try:
+            request = urllib.request.Request(url, headers=dict(headers), method="GET")
             response = self._opener.open(request, timeout=TIMEOUT)
         except (OSError, http.client.HTTPException) as error:
             raise _of_network(error, url) from error
@@ -238,7 +240,8 @@ def _of_network(error: Exception, url: str) -> PunaError:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
         mend = "check this machine's clock and certificates; they are never left unchecked"
-        return InputError(f"its certificate is not valid ({reason.verify_message})", where=url, mend=mend)
+        what = getattr(reason, "verify_message", str(reason))
+        return InputError(f"its certificate is not valid ({what})", where=url, mend=mend)
     if isinstance(reason, http.client.IncompleteRead):
         return Passing("the connection ended in the middle", where=url)
     if isinstance(reason, TimeoutError):

@@ -69,16 +69,15 @@ def download(
     if file.limit is not None and part.length > file.limit:
         part.cut(file.limit)
     on_bytes(part.length)
-    ranges, joined = True, part.length > 0
+    ranges = True
     try:
         while True:
             ranges = _filled(file, part, door, on_bytes, ranges)
-            joined = joined or part.first > 0
             try:
                 fetched = _checked(file, part)
                 break
             except Wrong as error:
-                if not joined:
+                if not part.joined:
                     aside = part.set_aside()
                     raise Wrong(f"{error.what}; it lies in {aside}", where=error.where, mend=error.mend) from None
                 say(
@@ -86,7 +85,7 @@ def download(
                 )
                 on_bytes(-part.length)
                 part.restart()
-                joined, ranges = False, False
+                ranges = False
         part.sync()
         record(fetched)
         part.become()
@@ -171,6 +170,7 @@ def _begun(file: File, part: Partial, answer: Answer, on_bytes: Callable[[int], 
             raise Misstated("sent another range than was asked for", where=file.url)
         if part.length and (not _still(part.validator, headers) or (part.total or total) != (total or part.total)):
             raise Misstated("changed while it was fetched", where=file.url)
+        part.joined = part.length > 0
     else:
         if part.length:  # the file has changed, or ranges are not known there
             on_bytes(-part.length)

@@ -58,9 +58,9 @@ class Partial:
         with telling_denial(self.path):
             storage.make_folder(target.parent)
             self._file: BinaryIO = self.path.open("r+b" if storage.is_file(self.path) else "w+b")
-        self.length = self._resumed()
-        self.first = self.length
-        self._marked = self.length
+        self.length = self._marked = self._resumed()
+        self.joined = self.length > 0
+        """Whether its bytes came by more than one request."""
 
     def add(self, data: bytes) -> None:
         with telling_denial(self.path):
@@ -83,7 +83,8 @@ class Partial:
             storage.remove(self._state)
             self._file.seek(0)
             self._file.truncate(0)
-        self.length = self.first = self._marked = 0
+        self.length = self._marked = 0
+        self.joined = False
         self.validator, self.total = "", None
 
     def cut(self, length: int) -> None:

@@ -94,6 +94,7 @@ class Plan:
     to: Path
     sources: list[Planned]
     clock: Clock
+    verify: bool = False
 
     @property
     def left(self) -> int:
@@ -147,7 +148,7 @@ def plan(recipe: Recipe, names: Sequence[str], options: Options) -> Plan:
             files = places.files(place, _Reader(place, door, gates).read)
         missing = [file for file in files if not account.is_done(file, verify=options.verify)]
         sources.append(Planned(source, place, door, account, values, files, missing))
-    return Plan(to, sources, options.clock)
+    return Plan(to, sources, options.clock, options.verify)
 
 
 class _Reader:

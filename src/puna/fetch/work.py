@@ -30,10 +30,13 @@ def fetch(plan: Plan) -> str:
         raise PunaError(what, where=str(plan.to), mend="free some space, or give another folder with --to")
     with ExitStack() as folders:
         for planned in plan.sources:
-            folders.enter_context(held(planned.account.folder))
-            if planned.account.asked != planned.asked or planned.account.files != planned.files:
-                planned.account.plan(planned.asked, planned.files)
-            folders.callback(planned.account.close)
+            account = planned.account
+            folders.enter_context(held(account.folder))
+            account.read()  # another command may have fetched some of it since this one looked
+            if account.asked != planned.asked or account.files != planned.files:
+                account.plan(planned.asked, planned.files)
+            folders.callback(account.close)
+            planned.missing = [file for file in planned.missing if not account.is_done(file, verify=plan.verify)]
         work = _Work(plan)
         work.run()
     return work.summary()
