@@ -265,8 +265,8 @@ def fill(server: Server) -> None:
     files = server.files
     paths = [
         f"crawl-data/{SNAPSHOT}/segments/{segment}/warc/CC-MAIN-20190215183319-20190215205319-{number:05}.warc.gz"
-        for segment in SEGMENTS
-        for number in range(2)
+        for first, segment in enumerate(SEGMENTS)
+        for number in (10 * first, 10 * first + 1)
     ]
     files[f"/crawl-data/{SNAPSHOT}/warc.paths.gz"] = gzip.compress("".join(f"{path}\n" for path in paths).encode())
     files |= {f"/{path}": warc(30, seed) for seed, path in enumerate(paths)}
@@ -281,11 +281,12 @@ def fill(server: Server) -> None:
 
     dump, about = b"BZh9 simple " * 300, {}
     for number, part in enumerate(("p1p5", "p6p10", "p11p20"), start=1):
-        wiki = f"simplewiki-20261101-pages-articles{number}.xml-{part}.bz2"
+        wiki = f"simplewiki-20261101-pages-articles-multistream{number}.xml-{part}.bz2"
         data = dump + part.encode()
         files[f"/simplewiki/20261101/{wiki}"] = data
         about[wiki] = {"size": len(data), "sha1": hashlib.sha1(data).hexdigest(), "md5": "0" * 32, "url": "/elsewhere"}
-    status = {"jobs": {"articlesdump": {"status": "done", "files": about}}}
+    about["simplewiki-20261101-pages-articles-multistream-index1.txt-p1p5.bz2"] = {"size": 9, "sha1": "0" * 40}
+    status = {"jobs": {"articlesmultistreamdump": {"status": "done", "files": about}}}
     files["/simplewiki/20261101/dumpstatus.json"] = json.dumps(status).encode()
     sums = "".join(f"{told['sha1']}  {wiki}\n" for wiki, told in about.items())
     files["/simplewiki/latest/simplewiki-latest-sha1sums.txt"] = sums.encode()

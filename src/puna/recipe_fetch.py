@@ -131,6 +131,8 @@ class FetchWikipedia(Place):
     """Day of the dump. Wikimedia keeps the last few; latest: the newest one when it is first asked."""
     files: Maybe[Positive] = None
     """Large editions come in several files: how many of them, from the first; unset: all."""
+    bytes: Maybe[PositiveBytes] = None
+    """Of each file only so much from its beginning, cut where a hundred pages end; unset: all."""
 
 
 class FetchBooks(Place):

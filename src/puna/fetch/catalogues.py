@@ -18,7 +18,7 @@ from puna.errors import InputError
 from puna.fetch.file import checked_name, checked_size, checked_sum
 
 LARGEST = 64_000_000  # bytes of a catalogue; the largest, Project Gutenberg's and arXiv's, have some 20 and 5 MB
-UNPACKED = 256_000_000  # bytes that a packed one may unpack to; a crawl's list of 90,000 paths has 13 MB
+UNPACKED = 64_000_000  # bytes that a packed one may unpack to; a crawl's list of 90,000 paths has 13 MB
 
 
 def unpacked(data: bytes, where: str) -> bytes:
@@ -48,12 +48,12 @@ def crawl_paths(data: bytes, where: str, snapshot: str, kind: str) -> Iterator[t
 def dump_files(data: bytes, where: str, wiki: str, date: str) -> list[tuple[str, int | None, str]]:
     """(name, bytes, checksum) of the articles of a Wikipedia dump, from its dumpstatus.json."""
     jobs = _table(_json(data, where).get("jobs"), where)
-    # Large editions are cut into several files by the first job, which the second puts together again.
-    job = _table(jobs.get("articlesdump"), where)
+    # Of the two packings of the same pages this one is made of many streams, and can be read from the middle.
+    job = _table(jobs.get("articlesmultistreamdump"), where)
     if job.get("status") != "done":
         what = f"says that the articles of {date} are not there yet ({str(job.get('status'))[:40]})"
         raise InputError(what, where=where, mend="name another date")
-    pattern = re.compile(rf"{wiki}-{date}-pages-articles[0-9]*\.xml(-p[0-9]+p[0-9]+)?\.bz2")
+    pattern = re.compile(rf"{wiki}-{date}-pages-articles-multistream[0-9]*\.xml(-p[0-9]+p[0-9]+)?\.bz2")
     found = []
     for name, told in _table(job.get("files"), where).items():
         checked_name(str(name), where)
@@ -63,15 +63,15 @@ def dump_files(data: bytes, where: str, wiki: str, date: str) -> list[tuple[str,
             found.append((str(name), checked_size(about.get("size"), where), checksum))
     if not found:
         raise InputError("names no file of articles", where=where, mend="name another date")
-    return sorted(
-        found, key=lambda entry: [int(n) for n in re.findall(r"\d+", entry[0].partition("pages-articles")[2])]
-    )
+    return sorted(found, key=lambda entry: [int(n) for n in re.findall(r"\d+", entry[0].partition("multistream")[2])])
 
 
 def newest_date(data: bytes, where: str, wiki: str) -> str:
     """The day of the dump that `latest` stands for, from the names in its list of checksums."""
     found = re.findall(
-        rf"\b{wiki}-([0-9]{{8}})-pages-articles[0-9]*\.xml[-p0-9]*\.bz2\s*$", _text(data, where), re.MULTILINE
+        rf"\b{wiki}-([0-9]{{8}})-pages-articles-multistream[0-9]*\.xml[-p0-9]*\.bz2\s*$",
+        _text(data, where),
+        re.MULTILINE,
     )
     if not found:
         raise InputError("names no dump of articles", where=where, mend="name a date")
@@ -153,6 +153,8 @@ def _table(value: object, where: str) -> Mapping[str, Any]:
 def _xml(data: bytes, where: str) -> Any:
     from lxml import etree
 
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise InputError("declares entities", where=where, mend="is this its catalogue?")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         return etree.fromstring(data, parser)

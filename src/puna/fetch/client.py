@@ -147,10 +147,10 @@ class Client:
         try:
             request = urllib.request.Request(url, headers=dict(headers), method="GET")
             response = self._opener.open(request, timeout=TIMEOUT)
+        except (ValueError, http.client.InvalidURL) as error:  # what cannot stand in a request
+            raise PunaError(f"cannot be asked for ({error})", where=url) from None
         except (OSError, http.client.HTTPException) as error:
             raise _of_network(error, url) from error
-        except ValueError as error:  # what cannot stand in a request
-            raise PunaError(f"cannot be asked for ({error})", where=url) from None
         return HttpAnswer(response, url)
 
     def _followed(self, url: str, location: str, asked: str) -> str:

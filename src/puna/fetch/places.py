@@ -95,7 +95,7 @@ def _wikipedia(place: FetchWikipedia, read: Read) -> Iterator[File]:
         folder = f"{place.base}/{wiki}/{date}"
         where = f"{folder}/dumpstatus.json"
         for name, size, checksum in catalogues.dump_files(read(where), where, wiki, date)[: place.files]:
-            yield File(name, f"{folder}/{name}", size=size, checksum=checksum)
+            yield File(name, f"{folder}/{name}", size=size, checksum=checksum, limit=place.bytes)
 
 
 def _books(place: FetchBooks, read: Read) -> Iterator[File]:

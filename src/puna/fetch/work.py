@@ -15,7 +15,7 @@ from puna.fetch.client import Missing
 from puna.fetch.download import Fetched, download
 from puna.fetch.file import File
 from puna.fetch.partial import forget, held
-from puna.fetch.plan import Plan, Planned
+from puna.fetch.planned import Plan, Planned
 from puna.progress import Bar, progress, say, size
 
 GIVES_UP = 3  # files of one place that fail in a row; the rest is left for the next time
@@ -38,7 +38,11 @@ def fetch(plan: Plan) -> str:
             folders.callback(account.close)
             planned.missing = [file for file in planned.missing if not account.is_done(file, verify=plan.verify)]
         work = _Work(plan)
-        work.run()
+        try:
+            work.run()
+        finally:
+            for planned in plan.sources:
+                planned.missing = [file for file in planned.missing if not planned.account.is_done(file)]
     return work.summary()
 
 
@@ -46,7 +50,7 @@ class _Work:
     """The threads of one command: `connections` for each place, which take its missing files one after the other."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self._plan, self._missing = plan, plan.missing
         self._queues = {planned.source: deque(planned.missing) for planned in plan.sources}
         self._lock = threading.Lock()
         self._failed: list[PunaError] = []
@@ -79,7 +83,7 @@ class _Work:
             left = sum(map(len, self._queues.values()))
             if count + left == 1:
                 raise first
-            what = f"{count + left} of {self._plan.missing} files could not be fetched; the first: {first.what}"
+            what = f"{count + left} of {self._missing} files could not be fetched; the first: {first.what}"
             raise PunaError(what, where=first.where, mend="give the same command again: it goes on from there")
 
     def summary(self) -> str:
