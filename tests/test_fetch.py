@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import io
+import itertools
+import random
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import fetch_server as fakes
 from fetch_server import Server
@@ -20,8 +27,26 @@ from made_fetch import written as written
 from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
 from puna.fetch import client, partial
+from puna.fetch.border import border
 from puna.fetch.client import Passing
 from puna.fetch.download import Wrong
+
+
+def _ends(parts: list[bytes]) -> tuple[bytes, list[int]]:
+    return b"".join(parts), [0, *itertools.accumulate(map(len, parts))]
+
+
+def _members(archive: bytes) -> list[bytes]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        ends = [0, *(member.offset_data + -(-member.size // 512) * 512 for member in tar)]
+    return [archive[first:end] for first, end in itertools.pairwise(ends)]
+
+
+RECORDS = {
+    "a.warc.gz": _ends([fakes.warc(1, seed) for seed in range(80)]),
+    "a.tar": _ends(_members(fakes.tar(12))),
+    "a.xml.bz2": _ends([bz2.compress(random.Random(seed).randbytes(400)) for seed in range(12)]),
+}
 
 
 def test_a_file_is_fetched_with_a_name_and_version_and_no_credentials(server: Server, one: Get) -> None:
@@ -112,6 +137,48 @@ def test_pieces_that_give_a_wrong_sum_are_fetched_once_more_from_the_beginning(s
     server.faults["/a.bin"] += [fakes.drops(40_000), another]
     assert one(checksum=SHA1) == DATA
     assert server.ranges("/a.bin") == ["", "bytes=40000-", ""]
+
+
+def test_a_page_in_the_place_of_an_archive_is_set_aside(server: Server, one: Get, tmp_path: Path) -> None:
+    for name in ("/a.warc.gz", "/a.7z", "/a.xml.bz2"):
+        server.files[name] = b"<html>Please log in to this network.</html>"
+        with pytest.raises(Wrong, match="does not begin as a"):
+            one(name)
+        assert not (tmp_path / name[1:]).exists()
+
+
+TROUBLE = st.one_of(
+    st.integers(0, 120_000).map(fakes.drops),
+    st.sampled_from([fakes.busy(503), fakes.busy(429, "2"), fakes.ignores_ranges, fakes.misstates_the_range]),
+    st.sampled_from([fakes.cuts_chunks, fakes.without_length, fakes.packs, fakes.ignores_if_range('"other"')]),
+)
+
+
+@given(faults=st.lists(TROUBLE, max_size=5), known=st.booleans())
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_goes_wrong_in_whatever_order_the_bytes_are_those_published(
+    faults: list[fakes.Fault], known: bool, server: Server, one: Get, tmp_path: Path
+) -> None:
+    for left in tmp_path.iterdir():
+        left.unlink()
+    server.faults["/a.bin"].clear()
+    server.faults["/a.bin"] += faults
+    assert one(**({"checksum": SHA1} if known else {})) == DATA
+
+
+@given(length=st.integers(0, 8000), kind=st.sampled_from(["a.warc.gz", "a.tar", "a.xml.bz2"]))
+@settings(deadline=None, max_examples=60)
+def test_wherever_a_file_ends_it_is_cut_to_whole_records(length: int, kind: str) -> None:
+    whole, records = RECORDS[kind]
+    data = whole[:length]
+    try:
+        end = border(io.BytesIO(data), kind, len(data))
+    except ValueError:
+        assert length < 600
+        return
+    assert end <= len(data)
+    assert end in records
+    assert len(data) - end < max(later - earlier for earlier, later in itertools.pairwise(records)) * 2
 
 
 def test_a_wrong_sum_is_set_aside_and_has_no_final_name(server: Server, one: Get, tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from made_fetch import clock as clock
 from made_fetch import one as one
 from made_fetch import server as server
 from made_fetch import written as written
+from puna import recipe
 from puna.errors import InputError, PunaError
-from puna.fetch import download
+from puna.fetch import client, download, partial, work
 from puna.fetch.client import Client, Gate, retry_after
 from puna.fetch.download import Door
 from puna.fetch.file import File
+from puna.formats import FETCHED
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,25 @@ def test_redirects_lead_to_web_addresses_only(to: str, what: str, server: Server
     server.faults["/old"].append(fakes.redirects(to))
     with pytest.raises(PunaError, match=what):
         one("/old")
+
+
+def test_the_limits_that_the_page_names_are_those_of_the_code() -> None:
+    page = " ".join((Path(__file__).parents[1] / "docs" / "fetch.md").read_text("utf-8").split())
+    assert (download.ATTEMPTS, work.GIVES_UP, client.LONGEST_WAIT) == (6, 3, 15 * 60)
+    assert "Six requests in a row without a byte, or a wish to be left alone for more than 15 minutes" in page
+    assert "three failed files in a row leave the rest" in page
+    assert (client.FIRST_WAIT, client.LONGEST_OWN_WAIT) == (1, 60)
+    assert f"(every {partial.MARK_EVERY // 10**6} MB)" in page
+    assert "(format 1)" in page
+    assert FETCHED.version == 1
+    web = recipe.load("web").fetch
+    assert web is not None
+    assert web.arxiv is not None
+    assert f"about {web.arxiv.price} dollars for a GB" in page
+    for name, place in web.items():
+        assert f"| `{name}` | `{place.base}`" in page
+    sizes = [file for _, place in web.items() if (file := getattr(place, "bytes", None))]
+    assert sum(sizes) == 25_000_000 + 2 * 60_000_000
 
 
 def test_redirects_end(server: Server, one: Get) -> None:

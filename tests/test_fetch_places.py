@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,7 @@ from puna import fetch, recipe, storage
 from puna.data.sources.inputs import DUMPS, locate
 from puna.errors import InputError, PunaError
 from puna.fetch import Options, partial
-from puna.fetch.account import Account
+from puna.fetch.account import Account, Done
 from puna.fetch.file import File
 from puna.recipe import Recipe
 from puna.recipe_fetch import Fetch, FetchArXiv, Place
@@ -83,6 +86,8 @@ def test_a_plan_holds_until_the_recipe_asks_for_something_else(server: Server, w
     assert server.count("/cache/epub/feeds/pg_catalog.csv") == 2
     assert (tmp_path / "dumps/books/pg3.txt").exists()
     assert server.count("/cache/epub/1/pg1.txt") == 1
+    said = get(written, "books", overrides=('fetch.books.languages=["de"]',))
+    assert "2 files of earlier plans in" in said  # they are read too, and that is said
     get(written, "books", overrides=('fetch.books.languages=["de"]', "fetch.books.pause=1"), anew=True)
     assert server.count("/cache/epub/feeds/pg_catalog.csv") == 3
     assert server.count("/cache/epub/3/pg3.txt") == 1
@@ -241,12 +246,61 @@ def test_a_fetch_that_was_killed_goes_on_with_the_same_command(server: Server, w
     assert server.ranges(path) == ["", f"bytes={synced}-"]
 
 
+DYING = """
+import os, sys
+from puna import cli, storage
+left = int(sys.argv[1])
+def border(event, location):
+    global left
+    left -= 1
+    if left < 0:
+        os._exit(9)
+storage.border = border
+sys.argv = ["puna", "fetch", *sys.argv[2:]]
+cli.main()
+"""
+
+
+@pytest.mark.prove
+def test_killed_at_any_border_all_seven_places_are_gone_on_with_and_nothing_finished_is_asked_again(
+    server: Server, written: Path, tmp_path: Path, proved: Callable[[str], None]
+) -> None:
+    to, kills = tmp_path / "dumps", 0
+    get(written)
+    undisturbed = there(to)
+    for lives in itertools.count(1, 17):
+        shutil.rmtree(to)
+        command = [sys.executable, "-c", DYING, str(lives), str(written), "--yes"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == 9, done.stderr
+        kills += 1
+        assert there(to).items() <= undisturbed.items()
+        finished = {each.file.url for name in SOURCES for each in _done(to, name)}
+        server.asked.clear()
+        get(written)
+        assert there(to) == undisturbed
+        assert not finished & {server.address + path for path, _ in server.asked}
+        left = [path.name for path in to.rglob(".*") if path.is_file()]
+        assert set(left) <= {".fetch-lock"}
+    proved(f"puna fetch of all seven places killed {kills} times")
+
+
+def _done(to: Path, name: str) -> list[Done]:
+    """What the account says is done and stands there."""
+    account = Account(to, name)
+    return [done for done in account.done.values() if account.is_done(done.file)]
+
+
 def test_the_recipe_web_asks_for_all_seven_and_reads_what_it_asks_for() -> None:
     web = recipe.load("web")
     assert web.fetch is not None
     assert [name for name, _ in web.fetch.items()] == SOURCES
     for name, source in web.sources.items():
         assert source.inputs == [f"dumps/{name}"]
+    without = recipe.load("web", ["sources.arxiv=none"])
+    assert "arxiv" not in without.sources
     moved = recipe.load("web", ["fetch.to=/big/dumps/", 'sources.c4.inputs=["mine"]'])
     assert moved.sources["books"].inputs == ["/big/dumps/books"]
     assert moved.sources["c4"].inputs == ["mine"]

@@ -77,6 +77,19 @@ class Account:
         seen = storage.look(path)
         return seen is not None and seen.size == done.size and not (verify and storage.digest(path) != done.digest)
 
+    def sweep(self) -> None:
+        """Remove what killed commands left half-written; only who holds the source's folder may call this."""
+        storage.sweep(self.folder)
+        for name in storage.names(self.path.parent):
+            if name.startswith(f"{storage.TEMPORARY}{self.path.name}-"):
+                storage.remove(self.path.with_name(name))
+
+    def others(self) -> list[str]:
+        """Files that stand here and were fetched, but that the plan does not name any more: readers take them too."""
+        planned = {file.name for file in self.files}
+        names = (name for name, done in self.done.items() if name not in planned and done.digest)
+        return sorted(name for name in names if storage.is_file(self.folder / name))
+
     def close(self) -> None:
         if self._appender is not None:
             self._appender.close()

@@ -24,6 +24,7 @@ from puna.fetch.partial import Partial
 from puna.progress import say, seconds
 
 ATTEMPTS = 6  # requests in a row that may bring no byte
+MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".7z": b"7z\xbc\xaf"}  # looked for where no checksum is published
 
 
 class Asks(Protocol):
@@ -224,6 +225,10 @@ def _checked(file: File, part: Partial) -> Fetched:
     if file.size is not None and part.length != file.size:
         raise Wrong(f"has {part.length} bytes where {file.size} are published", where=file.url)
     algorithm, _, published = file.checksum.partition(":")
+    if not algorithm and (kind := next((end for end in MAGIC if file.name.endswith(end)), "")):
+        with part.reader() as reader:
+            if not reader.read(8).startswith(MAGIC[kind]):
+                raise Wrong(f"does not begin as a {kind} file does", where=file.url)
     found = part.digests({algorithm} if algorithm else set())
     if algorithm and found[algorithm] != published:
         what = f"its {algorithm} is {found[algorithm]} where {published} is published"

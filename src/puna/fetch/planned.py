@@ -22,7 +22,7 @@ from puna.fetch.client import LONGEST_WAIT, Client, Clock, Gate, Passing, wait_f
 from puna.fetch.coding import Coding
 from puna.fetch.download import ATTEMPTS, Asks, Door
 from puna.fetch.file import File
-from puna.progress import say, size
+from puna.progress import say, seconds, size
 from puna.recipe import Recipe
 from puna.recipe_fetch import FetchArXiv, Place
 
@@ -136,7 +136,7 @@ def plan(recipe: Recipe, names: Sequence[str], options: Options) -> Plan:
         what = "puna fetch writes to folders of this machine"
         raise InputError(what, where=recipe.fetch.to, mend="fetch to one, and copy it with the store's own tools")
     _refuse_unpaid(asked, options)
-    to = Path(recipe.fetch.to)
+    to = Path(recipe.fetch.to).expanduser()
     gates: dict[str, Gate] = {}
     sources = []
     for source, place in asked.items():
@@ -173,7 +173,9 @@ class _Reader:
                 failures += 1
                 if failures == ATTEMPTS or (error.after or 0.0) > LONGEST_WAIT:
                     raise
-                door.clock.sleep(max(wait_for(failures), error.after or 0.0))
+                wait = max(wait_for(failures), error.after or 0.0)
+                say(f"  {error.what}; again in {seconds(wait)}")
+                door.clock.sleep(wait)
 
 
 def _once(client: Asks, url: str, clock: Clock) -> bytes:

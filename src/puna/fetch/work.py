@@ -18,6 +18,7 @@ from puna.fetch.partial import forget, held
 from puna.fetch.planned import Plan, Planned
 from puna.progress import Bar, progress, say, size
 
+PATIENCE = 2.0  # seconds in which threads may put away what they have when all is to end; a mark is kept in any case
 GIVES_UP = 3  # files of one place that fail in a row; the rest is left for the next time
 
 
@@ -32,6 +33,7 @@ def fetch(plan: Plan) -> str:
         for planned in plan.sources:
             account = planned.account
             folders.enter_context(held(account.folder))
+            account.sweep()
             account.read()  # another command may have fetched some of it since this one looked
             if account.asked != planned.asked or account.files != planned.files:
                 account.plan(planned.asked, planned.files)
@@ -73,9 +75,10 @@ class _Work:
                         thread.join(0.05)
             finally:
                 self._plan.clock.stopped.set()
+                end = time.monotonic() + PATIENCE
                 for thread in threads:
                     if thread.ident is not None:
-                        thread.join(2.0)
+                        thread.join(max(0.0, end - time.monotonic()))
         if self._defect is not None:
             raise self._defect
         if self._failed:
@@ -94,6 +97,10 @@ class _Work:
             lines.append(f"       {self._checked:,} of these were compared with published checksums")
         if self._lacked:
             lines.append(f"       {self._lacked:,} that a catalogue names are not at their place")
+        for planned in self._plan.sources:
+            if others := planned.account.others():
+                many = f"{len(others):,} file{'s' if len(others) != 1 else ''} of earlier plans"
+                lines.append(f"       {many} in {planned.account.folder} will be read too; the first is {others[0]}")
         return "\n".join(lines)
 
     def _take(self, planned: Planned, bar: Bar) -> None:
