@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import fetch_server as fakes
 from fetch_server import Server
-from made_fetch import Waits, get
+from made_fetch import Waits, get, there
 from made_fetch import clock as clock
 from made_fetch import one as one
 from made_fetch import server as server
@@ -168,6 +168,17 @@ def test_a_catalogue_is_asked_for_with_patience(server: Server, written: Path) -
     server.faults[path] += [fakes.busy(500)] * 9
     with pytest.raises(PunaError, match="is busy"):
         fetch.plan(recipe.load(written), ["books"], Options(clock=Waits(), anew=True))
+
+
+def test_a_place_that_does_not_answer_keeps_no_other_from_being_fetched(
+    server: Server, written: Path, tmp_path: Path
+) -> None:
+    server.faults["/cache/epub/feeds/pg_catalog.csv"] += [fakes.busy(500)] * 6
+    with pytest.raises(PunaError, match=r"pg_catalog\.csv: is busy \(status 500\)"):
+        get(written, "books", "c4")
+    assert {name.split("/")[0] for name in there(tmp_path / "dumps")} == {"c4"}
+    get(written, "books", "c4")
+    assert {name.split("/")[0] for name in there(tmp_path / "dumps")} == {"c4", "books"}
 
 
 def test_two_files_of_one_name_are_refused() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from puna.cli.words import Json, Quiet, RecipeName, epilog, not_empty, show, show_json
+from puna.cli.words import Json, RecipeName, epilog, not_empty, show, show_json
 from puna.errors import InputError
 from puna.progress import tell
 
@@ -40,7 +40,7 @@ def fetch(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read what is there and compare digests; fetch what was changed.")
     ] = False,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show results and errors only.")] = False,
     json: Json = False,
 ) -> None:
     """Get the raw dumps that a recipe's [fetch] tables name, from the places that publish them.
@@ -62,6 +62,7 @@ def fetch(
     plan = fetching.plan(recipes.load(recipe, overrides), names, fetching.Options(pay=pay, anew=anew, verify=verify))
     if dry_run:
         show_json(plan.as_json()) if json else show(plan.as_text(every=True))
+        plan.complain()
         return
     for line in plan.as_text().splitlines():
         say(line)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from puna import storage
-from puna.errors import InputError
+from puna.errors import InputError, Interrupted, PunaError
 from puna.fetch import places
 from puna.fetch.account import Account
 from puna.fetch.bucket import Bucket
@@ -95,6 +95,13 @@ class Plan:
     sources: list[Planned]
     clock: Clock
     verify: bool = False
+    failed: list[PunaError] = field(default_factory=list)
+    """What was said of places whose catalogues could not be had."""
+
+    def complain(self) -> None:
+        """Raise what was wrong with the first place that could not be asked, if any."""
+        if self.failed:
+            raise self.failed[0]
 
     @property
     def left(self) -> int:
@@ -129,7 +136,7 @@ class Plan:
 
 def plan(recipe: Recipe, names: Sequence[str], options: Options) -> Plan:
     """What the recipe asks of these sources (none: all) and what of it is there. Asks places for their catalogues where
-    no plan is written down; writes nothing."""
+    no plan is written down; writes nothing. A place that does not answer holds up no other one: see `Plan.failed`."""
     asked = _chosen(recipe, names)
     assert recipe.fetch is not None
     if storage.is_remote(recipe.fetch.to):
@@ -138,17 +145,27 @@ def plan(recipe: Recipe, names: Sequence[str], options: Options) -> Plan:
     _refuse_unpaid(asked, options)
     to = Path(recipe.fetch.to).expanduser()
     gates: dict[str, Gate] = {}
-    sources = []
+    sources, failed = [], []
     for source, place in asked.items():
         door = Door(_client(recipe, place), _gate(gates, place, asked.values(), options.clock), options.clock)
         account = Account(to, source)
         values = place.model_dump(mode="json", exclude=NOT_THE_FILES)
         files = account.files
         if options.anew or account.asked != values:
-            files = places.files(place, _Reader(place, door, gates).read)
+            try:
+                files = places.files(place, _Reader(place, door, gates).read)
+            except (InputError, Interrupted):
+                raise
+            except PunaError as error:
+                say(f"{source}: {error}")
+                failed.append(error)
+                continue
         missing = [file for file in files if not account.is_done(file, verify=options.verify)]
         sources.append(Planned(source, place, door, account, values, files, missing))
-    return Plan(to, sources, options.clock, options.verify)
+    planned = Plan(to, sources, options.clock, options.verify, failed)
+    if not sources:
+        planned.complain()
+    return planned
 
 
 class _Reader:

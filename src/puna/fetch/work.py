@@ -45,6 +45,9 @@ def fetch(plan: Plan) -> str:
         finally:
             for planned in plan.sources:
                 planned.missing = [file for file in planned.missing if not planned.account.is_done(file)]
+    if plan.failed:
+        say(work.summary())
+        plan.complain()
     return work.summary()
 
 
@@ -84,6 +87,7 @@ class _Work:
         if self._failed:
             first, count = self._failed[0], len(self._failed)
             left = sum(map(len, self._queues.values()))
+            say(self.summary())
             if count + left == 1:
                 raise first
             what = f"{count + left} of {self._missing} files could not be fetched; the first: {first.what}"
@@ -136,7 +140,6 @@ class _Work:
 
         def came(count: int) -> None:
             with self._lock:
-                self._bytes += max(0, count)
                 bar.advance(count, file.name)
 
         try:
@@ -151,6 +154,7 @@ class _Work:
             return
         with self._lock:
             self._done += 1
+            self._bytes += fetched.size
             self._checked += fetched.checked
 
     def _fail(self, planned: Planned, error: PunaError) -> None:
