@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import itertools
 import json
 import shutil
@@ -19,13 +20,14 @@ import pytest
 import fetch_server as fakes
 import object_store
 import puna
+import tiny
 from fetch_server import Server
 from made_fetch import HERE, KILLED, SOURCES, Waits, get, there
 from made_fetch import clock as clock
 from made_fetch import one as one
 from made_fetch import server as server
 from made_fetch import written as written
-from puna import fetch, recipe, storage
+from puna import fetch, recipe, storage, workflow
 from puna.data.sources.inputs import DUMPS, locate
 from puna.errors import InputError, PunaError
 from puna.fetch import Options, partial
@@ -50,6 +52,24 @@ def test_every_place_is_fetched_to_where_its_source_reads(server: Server, writte
         places_read = (Path(entry.location) for entry in locate(name, loaded.sources[name]))
         read = {place.relative_to(tmp_path / "dumps").as_posix() for place in places_read}
         assert read == {each for each in found if each.startswith(f"{name}/")}
+
+
+def test_what_was_fetched_is_what_a_run_of_the_same_recipe_reads(server: Server, tmp_path: Path) -> None:
+    tiny.write(tmp_path / "made", dumps=1, pages=30)
+    (made,) = (tmp_path / "made/dumps").iterdir()
+    name = "enwiki-20261101-pages-articles-multistream.xml.bz2"
+    server.files[f"/enwiki/20261101/{name}"] = data = made.read_bytes()
+    files = {name: {"size": len(data), "sha1": hashlib.sha1(data).hexdigest()}}
+    status = {"jobs": {"articlesmultistreamdump": {"status": "done", "files": files}}}
+    server.files["/enwiki/20261101/dumpstatus.json"] = json.dumps(status).encode()
+    place = f'[fetch]\nto = "{tmp_path}/dumps"\n[fetch.wikipedia]\nbase = "{server.address}"\nlanguages = ["en"]\n'
+    written = tmp_path / "mine.toml"
+    written.write_text(tiny.RECIPE.replace('inputs = ["dumps/*.xml.bz2"]\n', "") + place + "date = 20261101\n")
+    assert "1 of them fetched now" in get(written)
+    workflow.work(str(written), [], str(tmp_path / "run"), "documents", workflow.Options(workers=1))
+    documents = list(puna.documents(tmp_path / "run", "wikipedia"))
+    assert len(documents) > 10
+    assert {document.origin.file for document in documents} == {name}
 
 
 def test_what_is_there_is_not_asked_for_again_and_nobody_is_asked_at_all(

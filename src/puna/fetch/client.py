@@ -21,6 +21,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from puna import __version__
@@ -116,11 +117,10 @@ class Client:
         self._redirects = redirects
         self._opener = urllib.request.OpenerDirector()
         self._opener.addheaders = []
-        context = ssl.create_default_context()
         for each in (
             urllib.request.ProxyHandler(),
             urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(context=context),
+            urllib.request.HTTPSHandler(context=_context()),
         ):
             self._opener.add_handler(each)
 
@@ -174,6 +174,12 @@ class Client:
             what = f"sends on to another host, {host}"
             raise PunaError(what, where=asked, mend="name it in that source's `redirects` if you trust it")
         return urllib.parse.urlunsplit(new._replace(fragment=""))
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    """Certificates and host names are checked, against what this system trusts; read once."""
+    return ssl.create_default_context()
 
 
 class HttpAnswer:
