@@ -26,10 +26,11 @@ from made_fetch import server as server
 from made_fetch import written as written
 from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
-from puna.fetch import client, partial
+from puna.fetch import client, download, partial
 from puna.fetch.border import border
-from puna.fetch.client import Passing
-from puna.fetch.download import Wrong
+from puna.fetch.client import Client, Gate, Passing
+from puna.fetch.download import Door, Wrong
+from puna.fetch.file import File
 
 
 def _ends(parts: list[bytes]) -> tuple[bytes, list[int]]:
@@ -137,6 +138,30 @@ def test_pieces_that_give_a_wrong_sum_are_fetched_once_more_from_the_beginning(s
     server.faults["/a.bin"] += [fakes.drops(40_000), another]
     assert one(checksum=SHA1) == DATA
     assert server.ranges("/a.bin") == ["", "bytes=40000-", ""]
+
+
+def test_a_connection_that_hardly_moves_is_left_for_another(server: Server, clock: Waits, tmp_path: Path) -> None:
+    def trickles(request: object, data: bytes) -> None:
+        request.head(200, {"Content-Length": str(len(data)), "ETag": '"1"'})  # type: ignore[attr-defined]
+        for at in range(0, 3000, 1000):
+            request.wfile.write(data[at : at + 1000])  # type: ignore[attr-defined]
+            request.wfile.flush()  # type: ignore[attr-defined]
+            passed.wait(5)
+            passed.clear()
+
+    def came(count: int) -> None:
+        if clock.slept == []:
+            clock.time += 31
+        passed.set()
+
+    passed = threading.Event()
+    server.faults["/a.bin"].append(trickles)
+    door = Door(Client("", ()), Gate(clock, 1, 0.0), clock)
+    file = File("a.bin", f"{server.address}/a.bin", checksum=SHA1)
+    download.download(file, tmp_path / "a.bin", door, came, lambda fetched: None)
+    assert (tmp_path / "a.bin").read_bytes() == DATA
+    assert server.count("/a.bin") == 2
+    assert clock.slept == [1.0]
 
 
 def test_a_page_in_the_place_of_an_archive_is_set_aside(server: Server, one: Get, tmp_path: Path) -> None:

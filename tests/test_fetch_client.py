@@ -71,12 +71,15 @@ def test_requests_to_one_place_begin_as_far_apart_as_it_wants(clock: Waits) -> N
 
 
 @pytest.mark.parametrize("status", [404, 410, 403, 401, 400, 418])
-def test_a_refusal_is_one_line_and_not_asked_again(status: int, server: Server, clock: Waits, one: Get) -> None:
+def test_a_refusal_is_one_line_and_not_asked_again(
+    status: int, server: Server, clock: Waits, one: Get, tmp_path: Path
+) -> None:
     server.faults["/a.bin"].append(fakes.refuses(status))
     with pytest.raises(PunaError, match=rf"/a\.bin: .*status {status}") as error:
         one()
     assert "\n" not in str(error.value)
     assert (server.count("/a.bin"), clock.slept) == (1, [])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_redirects_are_followed_on_the_same_host_and_to_hosts_that_are_named(server: Server, one: Get) -> None:
@@ -113,6 +116,8 @@ def test_the_limits_that_the_page_names_are_those_of_the_code() -> None:
     page = " ".join((Path(__file__).parents[1] / "docs" / "fetch.md").read_text("utf-8").split())
     assert (download.ATTEMPTS, work.GIVES_UP, client.LONGEST_WAIT) == (6, 3, 15 * 60)
     assert "Six requests in a row without a byte, or a wish to be left alone for more than 15 minutes" in page
+    assert (download.SLOWEST, client.TIMEOUT) == (10_000, 60)
+    assert "less than 10 kB in a minute" in page
     assert "three failed files in a row leave the rest" in page
     assert (client.FIRST_WAIT, client.LONGEST_OWN_WAIT) == (1, 60)
     assert f"(every {partial.MARK_EVERY // 10**6} MB)" in page

@@ -51,7 +51,7 @@ def dump_files(data: bytes, where: str, wiki: str, date: str) -> list[tuple[str,
     # Of the two packings of the same pages this one is made of many streams, and can be read from the middle.
     job = _table(jobs.get("articlesmultistreamdump"), where)
     if job.get("status") != "done":
-        what = f"says that the articles of {date} are not there yet ({str(job.get('status'))[:40]})"
+        what = f"says that the articles of {date} are not there yet ({str(job.get('status'))[:40]!a})"
         raise InputError(what, where=where, mend="name another date")
     pattern = re.compile(rf"{wiki}-{date}-pages-articles-multistream[0-9]*\.xml(-p[0-9]+p[0-9]+)?\.bz2")
     found = []

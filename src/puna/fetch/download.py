@@ -17,12 +17,13 @@ from typing import Protocol
 
 from puna.errors import InputError, PunaError
 from puna.fetch.border import border
-from puna.fetch.client import LONGEST_WAIT, Answer, Clock, Gate, Passing, wait_for
+from puna.fetch.client import LONGEST_WAIT, TIMEOUT, Answer, Clock, Gate, Passing, wait_for
 from puna.fetch.coding import Coding, Misstated
 from puna.fetch.file import File
 from puna.fetch.partial import Partial
 from puna.progress import say, seconds
 
+SLOWEST = 10_000  # bytes that a connection must bring in TIMEOUT seconds; else another one is tried
 ATTEMPTS = 6  # requests in a row that may bring no byte
 MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".7z": b"7z\xbc\xaf"}  # looked for where no checksum is published
 
@@ -142,11 +143,16 @@ def _stream(file: File, part: Partial, door: Door, on_bytes: Callable[[int], Non
     answer = door.client.ask(file.url, start=part.length, end=end, validator=part.validator)
     try:
         coding = _begun(file, part, answer, on_bytes)
-        came = 0
+        came = before = 0
+        since = door.clock.now()
         while file.limit is None or part.length < file.limit:
             door.clock.check()
             data = answer.read()
             came += len(data)
+            if door.clock.now() - since > TIMEOUT:
+                if came - before < SLOWEST:
+                    raise Passing(f"sent {came - before} bytes in {seconds(door.clock.now() - since)}", where=file.url)
+                since, before = door.clock.now(), came
             for piece in coding.undone(data) if data else coding.rest():
                 taken = piece if file.limit is None else piece[: file.limit - part.length]
                 part.add(taken)

@@ -138,6 +138,8 @@ class Partial:
                 if self.length > self._marked:
                     self.mark()
             self._file.close()
+            if not self.length:
+                forget(self.target)
 
     def _resumed(self) -> int:
         """Bytes to go on from, after what stands behind the last mark was cut off."""
