@@ -46,7 +46,7 @@ class Server:
         return [headers.get("range", "") for asked, headers in self.asked if asked == path]
 
 
-class _Request(BaseHTTPRequestHandler):
+class Request(BaseHTTPRequestHandler):
     server: Any
     protocol_version = "HTTP/1.1"
 
@@ -125,12 +125,12 @@ def certificate(folder: Path) -> Path:
     return path
 
 
-Fault = Callable[[_Request, bytes], None]
+Fault = Callable[[Request, bytes], None]
 
 
 @contextmanager
 def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    server = _Quiet(("127.0.0.1", 0), _Request)
+    server = _Quiet(("127.0.0.1", 0), Request)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     served = Server(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}")
@@ -160,7 +160,7 @@ def redirects(to: str, status: int = 302) -> Fault:
 def drops(count: int) -> Fault:
     """Ends the connection behind so many bytes of what was asked for."""
 
-    def fault(request: _Request, data: bytes) -> None:
+    def fault(request: Request, data: bytes) -> None:
         whole = io.BytesIO()
         real, request.wfile = request.wfile, whole
         request.file(data)
@@ -172,11 +172,11 @@ def drops(count: int) -> Fault:
     return fault
 
 
-def ignores_ranges(request: _Request, data: bytes) -> None:
+def ignores_ranges(request: Request, data: bytes) -> None:
     request.answer(200, data, {"ETag": '"same"'})
 
 
-def misstates_the_range(request: _Request, data: bytes) -> None:
+def misstates_the_range(request: Request, data: bytes) -> None:
     request.answer(
         206, data[:5], {"Content-Range": f"bytes 0-4/{len(data)}", "ETag": f'"{hashlib.md5(data).hexdigest()}"'}
     )
@@ -185,26 +185,26 @@ def misstates_the_range(request: _Request, data: bytes) -> None:
 def ignores_if_range(tag: str) -> Fault:
     """Sends the range that was asked for, of what is now another file."""
 
-    def fault(request: _Request, data: bytes) -> None:
+    def fault(request: Request, data: bytes) -> None:
         del request.headers["If-Range"]
         request.file(data, tag=tag)
 
     return fault
 
 
-def without_length(request: _Request, data: bytes) -> None:
+def without_length(request: Request, data: bytes) -> None:
     request.head(200, {"Transfer-Encoding": "chunked"})
     for at in range(0, len(data), 1000):
         request.chunk(data[at : at + 1000])
     request.chunk(b"")
 
 
-def cuts_chunks(request: _Request, data: bytes) -> None:
+def cuts_chunks(request: Request, data: bytes) -> None:
     request.head(200, {"Transfer-Encoding": "chunked"})
     request.chunk(data[: len(data) // 2])
 
 
-def without_end(request: _Request, data: bytes) -> None:
+def without_end(request: Request, data: bytes) -> None:
     """Neither a length nor chunks: the connection's end is the file's."""
     request.head(200, {})
     request.wfile.write(data)
@@ -213,7 +213,7 @@ def without_end(request: _Request, data: bytes) -> None:
 def slowly(event: threading.Event) -> Fault:
     """Sends half, and the rest when the event is set."""
 
-    def fault(request: _Request, data: bytes) -> None:
+    def fault(request: Request, data: bytes) -> None:
         request.head(200, {"Content-Length": str(len(data)), "ETag": f'"{hashlib.md5(data).hexdigest()}"'})
         request.wfile.write(data[: len(data) // 2])
         request.wfile.flush()
@@ -223,17 +223,17 @@ def slowly(event: threading.Event) -> Fault:
     return fault
 
 
-def names_its_packing(request: _Request, data: bytes) -> None:
+def names_its_packing(request: Request, data: bytes) -> None:
     """A .gz file as it is, under `Content-Encoding: gzip`."""
     request.answer(200, data, {"Content-Encoding": "gzip"})
 
 
-def packs(request: _Request, data: bytes) -> None:
+def packs(request: Request, data: bytes) -> None:
     """Any file packed once more, though nobody asked for that."""
     request.answer(200, gzip.compress(data), {"Content-Encoding": "gzip"})
 
 
-def packs_unknown(request: _Request, data: bytes) -> None:
+def packs_unknown(request: Request, data: bytes) -> None:
     request.answer(200, data, {"Content-Encoding": "br"})
 
 

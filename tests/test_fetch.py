@@ -5,11 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import http.client
 import io
 import itertools
 import random
 import tarfile
 import threading
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,9 +83,9 @@ def test_a_place_that_never_sends_anything_is_given_up_after_growing_waits(
 
 
 def test_a_server_that_forgets_what_it_sent_is_not_asked_without_end(server: Server, one: Get) -> None:
-    def cut(request: object, data: bytes) -> None:
-        request.head(200, {"Content-Length": str(len(data))})  # type: ignore[attr-defined]
-        request.wfile.write(data[: 50_000 - 100 * server.count("/a.bin") % 3])  # type: ignore[attr-defined]
+    def cut(request: fakes.Request, data: bytes) -> None:
+        request.head(200, {"Content-Length": str(len(data))})
+        request.wfile.write(data[: 50_000 - 100 * server.count("/a.bin") % 3])
 
     server.faults["/a.bin"] += [cut] * 50
     with pytest.raises(Passing):
@@ -105,8 +107,8 @@ def test_a_range_that_is_misstated_is_not_joined(server: Server, one: Get) -> No
 def test_a_file_that_changes_under_way_is_fetched_anew(server: Server, one: Get) -> None:
     other = DATA[::-1]
 
-    def changes(request: object, data: bytes) -> None:
-        fakes.drops(40_000)(request, data)  # type: ignore[arg-type]
+    def changes(request: fakes.Request, data: bytes) -> None:
+        fakes.drops(40_000)(request, data)
         server.files["/a.bin"] = other
 
     server.faults["/a.bin"].append(changes)
@@ -118,9 +120,9 @@ def test_a_file_that_changes_under_way_is_fetched_anew(server: Server, one: Get)
 
 
 def test_pieces_are_only_joined_where_something_tells_that_they_belong_together(server: Server, one: Get) -> None:
-    def weak(request: object, data: bytes) -> None:
-        request.head(200, {"Content-Length": str(len(data)), "ETag": 'W/"1"'})  # type: ignore[attr-defined]
-        request.wfile.write(data[:40_000])  # type: ignore[attr-defined]
+    def weak(request: fakes.Request, data: bytes) -> None:
+        request.head(200, {"Content-Length": str(len(data)), "ETag": 'W/"1"'})
+        request.wfile.write(data[:40_000])
 
     server.faults["/a.bin"] += [weak]
     assert one() == DATA
@@ -132,8 +134,8 @@ def test_pieces_are_only_joined_where_something_tells_that_they_belong_together(
 
 
 def test_pieces_that_give_a_wrong_sum_are_fetched_once_more_from_the_beginning(server: Server, one: Get) -> None:
-    def another(request: object, data: bytes) -> None:
-        request.file(data[::-1], tag=f'"{hashlib.md5(data).hexdigest()}"')  # type: ignore[attr-defined]
+    def another(request: fakes.Request, data: bytes) -> None:
+        request.file(data[::-1], tag=f'"{hashlib.md5(data).hexdigest()}"')
 
     server.faults["/a.bin"] += [fakes.drops(40_000), another]
     assert one(checksum=SHA1) == DATA
@@ -141,11 +143,11 @@ def test_pieces_that_give_a_wrong_sum_are_fetched_once_more_from_the_beginning(s
 
 
 def test_a_connection_that_hardly_moves_is_left_for_another(server: Server, clock: Waits, tmp_path: Path) -> None:
-    def trickles(request: object, data: bytes) -> None:
-        request.head(200, {"Content-Length": str(len(data)), "ETag": '"1"'})  # type: ignore[attr-defined]
+    def trickles(request: fakes.Request, data: bytes) -> None:
+        request.head(200, {"Content-Length": str(len(data)), "ETag": '"1"'})
         for at in range(0, 3000, 1000):
-            request.wfile.write(data[at : at + 1000])  # type: ignore[attr-defined]
-            request.wfile.flush()  # type: ignore[attr-defined]
+            request.wfile.write(data[at : at + 1000])
+            request.wfile.flush()
             passed.wait(5)
             passed.clear()
 
@@ -258,11 +260,24 @@ def test_a_packing_that_nobody_asked_for_is_refused(server: Server, one: Get) ->
 def test_a_server_that_falls_silent_is_asked_again(
     server: Server, clock: Waits, one: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "TIMEOUT", 0.05)
-    server.faults["/a.bin"].append(fakes.slowly(end := threading.Event()))
+    real, reads, waits = http.client.HTTPResponse.read1, itertools.count(), []
+
+    def read1(response: http.client.HTTPResponse, count: int = -1) -> bytes:
+        if next(reads) == 1:
+            raise TimeoutError("timed out")
+        return real(response, count)
+
+    def opened(opener: urllib.request.OpenerDirector, request: urllib.request.Request, timeout: float) -> object:
+        waits.append(timeout)
+        return open_(opener, request, timeout=timeout)
+
+    open_ = urllib.request.OpenerDirector.open
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", read1)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", opened)
     assert one() == DATA
-    end.set()
-    assert server.ranges("/a.bin") == ["", "bytes=50000-"]
+    assert waits == [client.TIMEOUT, client.TIMEOUT]
+    first, second = server.ranges("/a.bin")
+    assert (first, second[:6]) == ("", "bytes=")
     assert clock.slept == [1.0]
 
 
@@ -353,8 +368,8 @@ def test_two_commands_do_not_fetch_into_one_folder(tmp_path: Path) -> None:
 
 
 def test_a_stopped_fetch_keeps_what_came(server: Server, one: Get, clock: Waits, tmp_path: Path) -> None:
-    def stops(request: object, data: bytes) -> None:
-        fakes.drops(60_000)(request, data)  # type: ignore[arg-type]
+    def stops(request: fakes.Request, data: bytes) -> None:
+        fakes.drops(60_000)(request, data)
         clock.stopped.set()
 
     server.faults["/a.bin"].append(stops)

@@ -99,6 +99,7 @@ READS: dict[str, Callable[[bytes], object]] = {
     "paths": lambda data: list(catalogues.crawl_paths(catalogues.unpacked(data, "c"), "c", "CC-MAIN-2019-09", "warc")),
     "dump": lambda data: catalogues.dump_files(data, "c", "simplewiki", "20261101"),
     "date": lambda data: catalogues.newest_date(data, "c", "simplewiki"),
+    "sums": lambda data: catalogues.sums(data, "c"),
     "books": lambda data: list(catalogues.books(data, "c", ["en"])),
     "papers": lambda data: list(catalogues.papers(data, "c")),
     "archives": lambda data: catalogues.archives(data, "c"),

@@ -22,7 +22,7 @@ import object_store
 import puna
 import tiny
 from fetch_server import Server
-from made_fetch import HERE, KILLED, SOURCES, Waits, get, there
+from made_fetch import HERE, KILLED, SOURCES, WARC, Waits, get, there
 from made_fetch import clock as clock
 from made_fetch import one as one
 from made_fetch import server as server
@@ -140,6 +140,36 @@ def test_a_place_that_fails_again_and_again_is_left_for_the_next_time(server: Se
     with pytest.raises(PunaError, match="10 of 13 files could not be fetched"):
         get(written, "books")
     assert sum("/cache/epub/1" in path and "pg1" in path for path, _ in server.asked) == 1 + 3
+
+
+def test_a_mirror_without_checksums_is_checked_by_the_list_beside_its_files(server: Server, written: Path) -> None:
+    path, name = "/simplewiki/20261101/dumpstatus.json", "simplewiki-20261101-pages-articles-multistream1.xml-p1p5.bz2"
+    status = json.loads(server.files[path])
+    for told in status["jobs"]["articlesmultistreamdump"]["files"].values():
+        told.pop("sha1", None)
+        told.pop("md5", None)
+    server.files[path] = json.dumps(status).encode()
+    dumps = recipe.load(written, ["fetch.wikipedia.files=1"])
+    (plain,) = fetch.plan(dumps, ["wikipedia"], Options(clock=Waits())).sources
+    assert [file.checksum for file in plain.files] == [""]
+    server.files["/simplewiki/20261101/simplewiki-20261101-sha1sums.txt"] = f"{'a' * 40}  {name}\n".encode()
+    (listed,) = fetch.plan(dumps, ["wikipedia"], Options(clock=Waits())).sources
+    assert [file.checksum for file in listed.files] == [f"sha1:{'a' * 40}"]
+
+
+def test_files_of_one_place_are_fetched_at_the_same_time(server: Server, written: Path) -> None:
+    together = threading.Barrier(2)
+
+    def waits(request: fakes.Request, data: bytes) -> None:
+        together.wait(20)
+        request.file(data)
+
+    for number in range(2):
+        name = WARC.format(number).rpartition("/")[2]
+        path = f"/crawl-data/CC-MAIN-2019-09/segments/{fakes.SEGMENTS[0]}/warc/{name}"
+        server.faults[path].append(waits)
+    get(written, "commoncrawl")
+    assert server.most == 2
 
 
 def test_no_place_is_asked_by_more_connections_than_the_recipe_says(server: Server, written: Path) -> None:

@@ -78,6 +78,12 @@ def newest_date(data: bytes, where: str, wiki: str) -> str:
     return str(max(found))
 
 
+def sums(data: bytes, where: str) -> Mapping[str, str]:
+    """Name -> checksum from a list of sha1 sums, as `sha1sum` writes it."""
+    lines = (line.split() for line in _text(data, where).splitlines())
+    return {name: checked_sum("sha1", told, where) for told, name in (line for line in lines if len(line) == 2)}
+
+
 def books(data: bytes, where: str, languages: Sequence[str]) -> Iterator[int]:
     """Numbers of the texts in those languages, from Project Gutenberg's catalogue, in its order."""
     rows = csv.DictReader(io.StringIO(_text(data, where)))

@@ -7,10 +7,11 @@ expects of those who ask are told in docs/fetch.md.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from puna.errors import InputError
 from puna.fetch import catalogues
+from puna.fetch.client import Missing
 from puna.fetch.file import File, checked_name
 from puna.recipe_fetch import (
     FetchArXiv,
@@ -94,8 +95,20 @@ def _wikipedia(place: FetchWikipedia, read: Read) -> Iterator[File]:
             date = catalogues.newest_date(read(where), where, wiki)
         folder = f"{place.base}/{wiki}/{date}"
         where = f"{folder}/dumpstatus.json"
-        for name, size, checksum in catalogues.dump_files(read(where), where, wiki, date)[: place.files]:
+        found = catalogues.dump_files(read(where), where, wiki, date)[: place.files]
+        sums = {} if all(checksum for _, _, checksum in found) else _sums(folder, f"{wiki}-{date}-sha1sums.txt", read)
+        for name, size, published in found:
+            checksum = published or sums.get(name, "")
             yield File(name, f"{folder}/{name}", size=size, checksum=checksum, limit=place.bytes)
+
+
+def _sums(folder: str, name: str, read: Read) -> Mapping[str, str]:
+    """The list of sums beside the files, for mirrors whose dumpstatus.json holds none; empty where there is no list."""
+    where = f"{folder}/{name}"
+    try:
+        return catalogues.sums(read(where), where)
+    except Missing:
+        return {}
 
 
 def _books(place: FetchBooks, read: Read) -> Iterator[File]:
