@@ -283,7 +283,7 @@ def test_a_fetch_that_was_killed_goes_on_with_the_same_command(server: Server, w
     mark = tmp_path / "dumps/stackexchange/.fetch-ai.stackexchange.com.7z.json"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         for _ in range(1000):
-            if mark.exists() and json.loads(mark.read_bytes())["synced"] > 40_000:
+            if mark.exists() and json.loads(mark.read_bytes())["synced"] > 0:
                 break
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
