@@ -47,16 +47,16 @@ PROMISES = {
 
 # Promise -> its test files, test_NAME.py each.
 HELD_BY = {
-    "resume": "checkpoint faults proofs remote steps storage train whole_run",
+    "resume": "checkpoint faults fetch fetch_places proofs remote steps storage train whole_run",
     "order": "compiler dedup engine permutation windows",
     "twins": "generate loss stack",
-    "alone": "outside",
+    "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme",
     "origin": "books c4 commoncrawl exclude github inputs inspect stack_damage stackexchange warc wikipedia",
     "honest": "bits compression heldout ngram report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
-    "errors": "cli",
+    "errors": "cli fetch_command",
     "care": "care clean completion doctor doctor_machine progress run space",
     "house": "house promises",
 }

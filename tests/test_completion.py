@@ -43,11 +43,14 @@ WORDS = {
     "puna run laptop train.dtype=b": ["train.dtype=bfloat16"],
     "puna run laptop --th": ["--threads"],
     "puna run laptop --workers ": [],
+    "puna fetch web wi": ["wikipedia"],
+    "puna fetch web c4 books fetch.books.fi": ["fetch.books.files="],
     "puna completion z": ["zsh"],
     "puna nonsense ": [],
 }
 NAMES_OF_FILES = {
     "puna recipe show llama-1": ["llama-13b"],
+    "puna fetch we": ["web"],
     "puna run lap": ["laptop", "laptop-plain"],
     "puna run --workers 2 laptop-": ["laptop-plain"],
     "puna run mi": ["mine.toml"],

@@ -71,6 +71,7 @@ SAMPLES = Format("gallery of samples", ("evaluations/samples.json",))
 RECORD = Format("record", ("records/*.json", "superseded/*/*.json"))
 LOCK = Format("lock", ("run.lock",))
 PROGRESS = Format("account of progress", ("progress.json",))
+FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder: docs/fetch.md
 
 FORMATS = (
     RECIPE, INPUTS, DOCUMENTS, SHARD, MANIFEST, MIXTURE, CHECKPOINT, CONFIG, STATE, METRICS, MACHINE, BASELINES,

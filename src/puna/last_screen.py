@@ -114,14 +114,14 @@ def _quality(bits: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) 
 
 def _end(what: str, where: Place, command: str) -> list[str]:
     width = max(len(what), len("Next")) + 2
-    return [f"{what:{width}}{where}", f"{'Next':{width}}{_puna()} {command}"]
+    return [f"{what:{width}}{where}", f"{'Next':{width}}{called()} {command}"]
 
 
 def _again(folder: Place) -> str:
     return f"{shlex.quote(str(folder / 'recipe.toml'))} --out {shlex.quote(str(folder))}"
 
 
-def _puna() -> str:
+def called() -> str:
     """`puna`, or how it was called where that finds no command or another one."""
     called, found = Path(sys.argv[0]), shutil.which("puna")
     if called.name != "puna" or not called.exists() or (found and called.samefile(found)):

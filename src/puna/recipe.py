@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from puna import recipe_layers, recipe_text
 from puna.formats import RECIPE
 from puna.recipe_data import Data, Heldout, Tokenizer
+from puna.recipe_fetch import Fetch, lay_inputs
 from puna.recipe_sources import (
     C4,
     ArXiv,
@@ -44,8 +45,8 @@ from puna.recipe_values import (
 )
 
 __all__ = [
-    "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Evaluate", "Explained", "GitHub", "Heldout", "Model", "Recipe",
-    "Samples", "Source", "Sources", "StackExchange", "Tokenizer", "Train", "Wikipedia", "as_json", "as_toml",
+    "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Evaluate", "Explained", "Fetch", "GitHub", "Heldout", "Model",
+    "Recipe", "Samples", "Source", "Sources", "StackExchange", "Tokenizer", "Train", "Wikipedia", "as_json", "as_toml",
     "batch_tokens", "batch_windows", "explain", "key_table", "load", "names", "steps",
 ]  # fmt: skip
 
@@ -56,6 +57,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises InputError, always one line: no such recipe, broken TOML, an unknown key, a value of the wrong kind.
     """
     values, origins = recipe_layers.gather(name_or_path, overrides)
+    lay_inputs(values, origins)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
@@ -230,6 +232,7 @@ class Recipe(Section):
     seed: Whole = 1
     """Every random choice of the run follows from it."""
     sources: Sources
+    fetch: Maybe[Fetch] = None
     data: Data = Data()
     heldout: Heldout = Heldout()
     tokenizer: Tokenizer = Tokenizer()

@@ -42,7 +42,8 @@ class Source(Section):
 
     inputs: Texts = []
     """Dumps to read: files, globs, folders, fsspec URLs, or `package:NAME/PATH` inside an installed package. None: the
-    source is left out, and the other shares grow in proportion."""
+    source is left out, and the other shares grow in proportion; not given at all, beside a `[fetch.NAME]` table: the
+    folder that `puna fetch` fills."""
     share: Share
     """Share of the training tokens (Table 1). Shares that do not sum to 1 are divided by their sum."""
     max_epochs: Maybe[PositiveNumber] = None

@@ -168,6 +168,14 @@ def _keys(word: str) -> Iterator[str]:
     return iter(dict.fromkeys(f"{name[:depth]}{part}{dot or '='}" for part, dot, _ in parts))
 
 
+def _sources(word: str) -> Iterator[str]:
+    """Sources that can be fetched, and keys."""
+    from puna.recipe_fetch import Fetch
+
+    names = [name for name in Fetch.model_fields if name not in ("to", "contact")]
+    return iter([*_beginning(names, word), *(_keys(word) if word else ())])
+
+
 def _runs(word: str) -> Iterator[str]:
     """Run folders, checkpoints, and folders in which they may lie."""
 
@@ -208,6 +216,7 @@ Source = Callable[[str], Iterator[str]]
 BY_NAME: dict[str, Source] = {
     "RECIPE": _recipes,
     "KEY=VALUE": _keys,
+    "SOURCE|KEY=VALUE": _sources,
     "RUN": _runs,
     "MODEL": _runs,
     "ROOT": _folders,

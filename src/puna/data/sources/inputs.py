@@ -152,7 +152,9 @@ def _files(source: str, declared: str) -> Iterator[Input]:
         return
     root, names = _local(source, declared)
     if not names:
-        mend = "check the name; relative ones start from the folder in which puna runs"
+        mend = (
+            "check the name; relative ones start from the folder in which puna runs, puna fetch gets those of [fetch]"
+        )
         raise InputError("no such input", where=declared, mend=mend)
     for name in names:
         file = (root / name).absolute()

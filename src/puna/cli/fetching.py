@@ -1,0 +1,92 @@
+"""The command that gets raw dumps. What it does is in `puna.fetch`; nothing else of Puna reaches public servers."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from puna.cli.words import Json, RecipeName, epilog, not_empty, show, show_json
+from puna.errors import InputError
+from puna.progress import tell
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SOURCE|KEY=VALUE", help="Sources to fetch, else all of the recipe's; values over it."),
+]
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="FOLDER", callback=not_empty, help="Where dumps are put; else what fetch.to says."),
+]
+ENDINGS = "0 done, 1 a file could not be had, 2 wrong input, 130 interrupted: again, it goes on."
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command."""
+    end = epilog("puna fetch web --dry-run", "puna fetch web c4 books --to /big/dumps --yes", status=ENDINGS)
+    app.command("fetch", short_help="Get the raw dumps that a recipe names.", epilog=end)(fetch)
+
+
+def fetch(
+    recipe: RecipeName,
+    words: Words = None,
+    to: To = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Fetch without asking whether to.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files and their sizes, and fetch none.")] = False,
+    pay: Annotated[bool, typer.Option("--pay", help="Ask places that bill the one who asks: arXiv.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Ask the places again what there is.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read what is there and compare digests; fetch what was changed.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show results and errors only.")] = False,
+    json: Json = False,
+) -> None:
+    """Get the raw dumps that a recipe's [fetch] tables name, from the places that publish them.
+
+    Says files, sizes and cost before it begins. Writes to FOLDER/SOURCE; a file has its name when it is whole and
+    agrees with the checksum that its place publishes. What is there is not fetched again. Stopped at any moment, the
+    same command goes on where it was.
+    """
+    from puna import fetch as fetching
+    from puna import recipe as recipes
+    from puna.last_screen import called
+    from puna.progress import configure, say
+
+    configure(quiet=quiet)
+    names = [word for word in words or () if "=" not in word]
+    overrides = [word for word in words or () if "=" in word]
+    if to is not None:
+        overrides.append(f"fetch.to={_quoted(to)}")
+    plan = fetching.plan(recipes.load(recipe, overrides), names, fetching.Options(pay=pay, anew=anew, verify=verify))
+    if dry_run:
+        show_json(plan.as_json()) if json else show(plan.as_text(every=True))
+        plan.complain()
+        return
+    for line in plan.as_text().splitlines():
+        say(line)
+    if plan.missing and not yes and not _agreed():
+        show("nothing was fetched")
+        return
+    summary = fetching.fetch(plan)
+    if json:
+        show_json(plan.as_json())
+        return
+    show(summary)
+    show(f"Next   {called()} run {shlex.join([recipe, *overrides])}")
+
+
+def _agreed() -> bool:
+    """Ask on the terminal; where there is none to ask on, that is wrong input."""
+    if not sys.stdin.isatty():
+        raise InputError("there is no terminal to ask on whether to fetch", mend="give --yes, or --dry-run to look")
+    tell("Fetch it? y or n")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _quoted(text: str) -> str:
+    """As TOML text, so that no folder's name is taken for a number or a list."""
+    import json as jsons
+
+    return jsons.dumps(text, ensure_ascii=False)
