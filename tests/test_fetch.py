@@ -251,6 +251,20 @@ def test_text_that_was_packed_on_its_way_is_unpacked_and_never_beyond_its_size(s
         one(size=50_000)
 
 
+def test_what_was_packed_on_its_way_is_never_gone_on_with(server: Server, one: Get) -> None:
+    def cut(request: fakes.Request, data: bytes) -> None:
+        packed = gzip.compress(data)
+        tag = f'"{hashlib.md5(data).hexdigest()}"'
+        request.head(200, {"Content-Length": str(len(packed)), "ETag": tag, "Content-Encoding": "gzip"})
+        request.wfile.write(packed[: len(packed) // 2])
+
+    server.files["/a.json.gz"] = rows = gzip.compress(DATA)
+    for path, data in (("/a.bin", DATA), ("/a.json.gz", rows)):
+        server.faults[path].append(cut)
+        assert one(path) == data
+        assert server.ranges(path) == ["", ""]
+
+
 def test_a_packing_that_nobody_asked_for_is_refused(server: Server, one: Get) -> None:
     server.faults["/a.bin"].append(fakes.packs_unknown)
     with pytest.raises(PunaError, match="is sent packed as 'br'"):

@@ -82,9 +82,7 @@ def download(
                 if not part.joined:
                     aside = part.set_aside()
                     raise Wrong(f"{error.what}; it lies in {aside}", where=error.where, mend=error.mend) from None
-                say(
-                    f"{file.name}: {error.what}; it was joined from pieces, and is fetched once more from its beginning"
-                )
+                say(f"{file.name}: {error.what}; joined from pieces, it is fetched once more from its beginning")
                 on_bytes(-part.length)
                 part.restart()
                 ranges = False
@@ -188,7 +186,8 @@ def _begun(file: File, part: Partial, answer: Answer, on_bytes: Callable[[int], 
     if file.size is not None and total not in (None, file.size):
         mend = "give --anew if the place has a new file, or name another mirror"
         raise PunaError(f"has {total} bytes where {file.size} are published", where=file.url, mend=mend)
-    part.validator = _validator(headers) or part.validator
+    # What was packed on its way is not gone on with: a byte's number there may be one of the packed file.
+    part.validator = "" if coding.named else _validator(headers) or part.validator
     part.total = file.size if total is None else total
     return coding
 
