@@ -2,8 +2,9 @@
 
     python benchmarks/data_sources.py [NAME ...] [--json FILE] [--quick] [--samples FOLDER]
 
-One thread each, reader and Parquet writer included; MB are of uncompressed input. Peers run in turn with ours in the
-same process, so the ratios hold where single figures do not. A peer that is not installed is left out, and said.
+One thread each, reader and Parquet writer included; MB of uncompressed input a second of one core. Peers run in turn
+with ours in the same process, so the ratios hold where single figures do not. A peer that is not installed is left out,
+and said.
 `--quick` ends within a minute. Real dumps come from where the tests find them.
 
 Each file `data_NAME.py` beside this one has a table METRICS: name of a figure -> function of (folder of samples, quick)

@@ -20,6 +20,7 @@ from resiliparse.parse.html import HTMLTree
 
 MAX_TAGS = 300_000  # in a page: a tree takes about 300 bytes a tag
 MAX_OPEN = 1000  # elements within each other: the time that parser and extraction take grows with the square of it
+FEW = 2000  # start tags; with fewer the worst page takes about five seconds, and nothing is counted
 MAX_ATTRIBUTES = 10_000  # of one tag, for the same reason
 SMALL = 250_000  # characters; in fewer no tag has so many attributes that it takes a second
 
@@ -120,7 +121,7 @@ def _refuse_hostile(html: str) -> None:
     tags = html.count("<")
     if tags > MAX_TAGS:
         raise HostilePageError(f"a page of over {MAX_TAGS} tags")
-    if tags - html.count("</") > MAX_OPEN and deepest(html) > MAX_OPEN:
+    if tags > FEW and tags - html.count("</") > FEW and deepest(html) > MAX_OPEN:
         raise HostilePageError(f"a page that nests over {MAX_OPEN} elements")
     if len(html) > SMALL:
         large = (tag[0] for tag in TAG.finditer(html) if tag.end() - tag.start() > 2 * MAX_ATTRIBUTES)

@@ -129,7 +129,7 @@ def _made(record: WarcRecord, truncated: str, size: int, tree: HTMLTree | None, 
 
 def _decoded(data: bytes, content_type: str, most: float) -> str:
     text = charset.decode(data, content_type)
-    if text.count("\ufffd") > most * len(text):
+    if "\ufffd" in text and text.count("\ufffd") > most * len(text):
         raise UndecodableError("its charset cannot be told")
     return text
 
