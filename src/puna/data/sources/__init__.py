@@ -20,7 +20,7 @@ __all__ = [
     "split",
 ]  # fmt: skip
 
-READERS = ("wikipedia", "github")
+READERS = ("wikipedia", "github", "arxiv")
 
 
 def locate(source: str, recipe: Source) -> list[Input]:

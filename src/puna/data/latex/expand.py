@@ -1,0 +1,395 @@
+"""A paper's macros written out where they are called, its files put in place (section 2.1: "we inline-expand
+definitions and macros written by users").
+
+Text is read as TeX reads it: forward, definitions as they are met, what a call becomes is read again before what
+follows it, arguments are groups or single tokens, blanks behind a command are part of it. Frames stand for the text of
+files and of calls: reading goes on in the last one, and what is read through is taken off. A macro that calls itself,
+directly or by way of others, stays as it is. The limits of one paper: DEPTH calls within each other; characters read
+again, GROWTH times those of its files (but FREE at least); a paper that passes one raises EndlessError.
+
+Not as in TeX: a definition holds until the paper's end, whatever group it stands in, and both branches of a conditional
+are read. `plain.expand` is the twin that reads character by character.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from puna.data.latex import words
+from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
+from puna.data.latex.definitions import SPACES, Macro, group_end, macro, option_end, read_definition
+
+DEPTH = 200
+GROWTH = 10
+FREE = 4_000_000
+CONTROL = re.compile(r"\\([A-Za-z]+|[^A-Za-z])", re.DOTALL)
+IN_PREAMBLE = re.compile(r"\\([A-Za-z@]+|[^A-Za-z])", re.DOTALL)
+PREFIXED = re.compile(r"\s*\\(" + "|".join((*words.DEF, "let", *words.NEW, *words.PREFIXES)) + r")(?![A-Za-z@])")
+NAMED = re.compile(r"\s*\{([^{}\\]*)\}")
+TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|.", re.DOTALL)
+LINE_END = re.compile(r"[ \t]*\n")
+PLAIN_NAME = re.compile(r"\s*\{?\s*([^\s{}\\%]+)\s*\}?")
+
+Load = Callable[[str, str], "tuple[str, str] | None"]
+
+
+class EndlessError(Exception):
+    """A paper whose macros or files never come to an end."""
+
+
+@dataclass(slots=True)
+class Frame:
+    text: str
+    pos: int
+    depth: int
+    """How many calls it stands within."""
+    file: str | None = None
+    """Path of the file that it is; None for what a call became."""
+
+
+class Expander:
+    """Reads one paper. `load(command, argument)` gives (path, text without comments) of a file of the paper."""
+
+    def __init__(self, load: Load, size: int, verbatim: Collection[str] = words.VERBATIM) -> None:
+        self.macros: dict[str, Macro] = {}
+        self.left: dict[str, str] = {}
+        self.missing: list[str] = []
+        self.title = ""
+        self.expanded = 0
+        self._load, self._verbatim = load, verbatim
+        self._budget = max(FREE, GROWTH * size)
+        self._frames: list[Frame] = []
+        self._out: list[str] = []
+        self._body = False
+        self._loaded: set[str] = set()
+        self._endless: dict[str, bool] = {}
+        self._unclosed: set[str] = set()
+        shared = dict.fromkeys(words.DEFINING, self._define) | dict.fromkeys(words.PREFIXES, self._prefix)
+        shared |= dict.fromkeys(words.INPUTS, self._input) | {"endinput": self._endinput, "title": self._title}
+        self._preamble_actions = shared | dict.fromkeys(words.PACKAGES, self._package) | {"begin": self._document}
+        self._body_actions = shared | dict.fromkeys(words.VERBATIM_COMMANDS, self._skip)
+        self._body_actions |= {"begin": self._begin, "end": self._end}
+
+    def read(self, path: str, text: str, *, preamble: bool) -> str:
+        """The text of a paper whose main file is given, from \\begin{document} on; without a `preamble`, all of it."""
+        self._body = not preamble
+        self._push(Frame(text, 0, 0, path))
+        while self._frames:
+            self._step()
+        return "".join(self._out)
+
+    @property
+    def begun(self) -> bool:
+        return self._body
+
+    def _step(self) -> None:
+        """Read on to the next command that has an action, or to the end of the frame."""
+        frame = self._frames[-1]
+        text, pos = frame.text, frame.pos
+        actions = self._body_actions if self._body else self._preamble_actions
+        for match in (CONTROL if self._body else IN_PREAMBLE).finditer(text, pos):
+            action = actions.get(match[1])
+            if action is not None:
+                self._emit(text[pos : match.start()])
+                frame.pos = match.end()
+                action(frame, match[1], match.start())
+                return
+        self._emit(text[pos:])
+        self._frames.pop()
+
+    def _emit(self, piece: str) -> None:
+        if not piece or not self._body:
+            return
+        if self._out and is_letter(piece[0]) and ends_in_word(self._out[-1]):
+            self._out.append(" ")
+        self._out.append(piece)
+
+    def _as_it_is(self, frame: Frame, start: int) -> None:
+        self._emit(frame.text[start : frame.pos])
+
+    def _push(self, frame: Frame) -> None:
+        while self._frames and self._frames[-1].file is None and self._frames[-1].pos == len(self._frames[-1].text):
+            self._frames.pop()
+        if frame.depth > DEPTH:
+            raise EndlessError(f"macros or files lie more than {DEPTH} deep in each other")
+        self._spend(len(frame.text))
+        self._frames.append(frame)
+
+    def _spend(self, characters: int) -> None:
+        self._budget -= 1 + characters
+        if self._budget < 0:
+            raise EndlessError("macros or files are read again and again")
+
+    # Definitions
+
+    def _define(self, frame: Frame, command: str, start: int) -> None:
+        definition = read_definition(frame.text, command, frame.pos)
+        if definition is None:
+            self._spend((len(frame.text) - frame.pos) // 8)
+            target = TOKEN.match(frame.text, SPACES.match(frame.text, frame.pos).end())  # type: ignore[union-attr]
+            frame.pos = target.end() if target else frame.pos
+            self._as_it_is(frame, start)
+            return
+        kept = ""
+        for name, meaning in definition.macros.items():
+            if definition.provided and name in self.macros:
+                continue
+            self._learn(name, self.macros.get(definition.alias, meaning) if definition.alias else meaning)
+            kept = kept or self.macros[name].left if name in self.macros else meaning.left
+        if kept and self._body:
+            target = re.compile(r"\*?\s*\{?\s*(?:\\(?:[A-Za-z@]+|.)|[^{}\\]*)").match(frame.text, frame.pos)
+            frame.pos = target.end() if target else frame.pos
+            self._as_it_is(frame, start)
+            return
+        frame.pos = definition.end
+        self._end_line(frame)
+
+    def _learn(self, name: str, meaning: Macro) -> None:
+        self._endless.clear()
+        if meaning.left == "part of a paper's structure":
+            return
+        self.macros[name] = meaning
+        if not name.startswith(("begin ", "end ")):
+            self._body_actions[name] = self._call
+
+    def _prefix(self, frame: Frame, command: str, start: int) -> None:
+        match = PREFIXED.match(frame.text, frame.pos)
+        if not match:
+            self._as_it_is(frame, start)
+            return
+        frame.pos = match.end()
+        again = self._prefix if match[1] in words.PREFIXES else self._define
+        again(frame, match[1], start)
+
+    def _end_line(self, frame: Frame) -> None:
+        """Where something was taken out that filled a line, its line end goes too: it was no empty line."""
+        if not self._out or self._out[-1].rstrip(" \t").endswith("\n"):
+            line = LINE_END.match(frame.text, frame.pos)
+            frame.pos = line.end() if line else frame.pos
+
+    # Calls
+
+    def _call(self, frame: Frame, name: str, start: int) -> None:
+        meaning = self.macros[name]
+        if meaning.left or self._calls_itself(name):
+            self.left[name] = meaning.left or "calls itself"
+            self._as_it_is(frame, start)
+            return
+        end = frame.pos
+        if is_letter(name[-1]):
+            frame.pos = SPACE.match(frame.text, end).end()  # type: ignore[union-attr]
+        if not self._replace(frame, meaning):
+            frame.pos = end
+            self.left[name] = "without its arguments"
+            self._as_it_is(frame, start)
+        elif meaning.pieces and not meaning.marks and str(meaning.pieces[-1]).endswith("\\xspace"):
+            frame.pos = end
+
+    def _replace(self, frame: Frame, meaning: Macro) -> bool:
+        """Put what a call becomes in its place; False when its arguments are not there."""
+        arguments = self._arguments(meaning) if meaning.marks or meaning.lead else []
+        if arguments is None:
+            return False
+        text = joined([piece if isinstance(piece, str) else arguments[piece] for piece in meaning.pieces])
+        if not meaning.marks and text.endswith("\\xspace"):
+            text = text.removesuffix("\\xspace")
+        self._spend(sum(map(len, arguments)))
+        self.expanded += 1
+        self._push(Frame(text, 0, frame.depth + 1))
+        return True
+
+    def _calls_itself(self, name: str) -> bool:
+        if name in self._endless:
+            return self._endless[name]
+        seen: set[str] = set()
+        waiting = [*self.macros[name].calls]
+        while waiting and name not in seen:
+            called = waiting.pop()
+            if called not in seen and called in self.macros:
+                seen.add(called)
+                waiting += self.macros[called].calls
+        self._spend(len(seen))
+        self._endless[name] = name in seen
+        return name in seen
+
+    def _arguments(self, meaning: Macro) -> list[str] | None:
+        """The arguments of a call, from the last frame on; None, and nothing read, when they are not there."""
+        index = len(self._frames) - 1
+        pos = self._frames[index].pos
+        found: list[str] = []
+        if meaning.lead:
+            if not self._frames[index].text.startswith(meaning.lead, pos):
+                return None
+            pos += len(meaning.lead)
+        for number, mark in enumerate(meaning.marks):
+            index, pos = self._next(index, pos)
+            text = self._frames[index].text
+            if number == 0 and meaning.default is not None:
+                end = option_end(text, pos)
+                if end < 0 and text.startswith("[", pos):
+                    self._spend((len(text) - pos) // 8)
+                found.append(meaning.default if end < 0 else text[pos + 1 : end - 1])
+                pos = max(pos, end)
+                continue
+            end = _delimited(text, pos, mark) if mark else _token(text, pos)
+            if end < 0:
+                self._spend((len(text) - pos) // 8)
+                return None
+            argument = text[pos : end - len(mark)]
+            whole = argument.startswith("{") and group_end(argument, 0) == len(argument)
+            found.append(argument[1:-1] if whole else argument)
+            pos = end
+        if meaning.marks:
+            del self._frames[index + 1 :]
+        self._frames[index].pos = pos
+        return found
+
+    def _next(self, index: int, pos: int) -> tuple[int, int]:
+        """Where the next argument begins: behind blanks, in an outer frame when the inner ones are read through."""
+        while True:
+            frame = self._frames[index]
+            pos = SPACES.match(frame.text, pos).end()  # type: ignore[union-attr]
+            if pos < len(frame.text) or frame.file is not None or index == 0:
+                return index, pos
+            index -= 1
+            pos = self._frames[index].pos
+
+    # What stands in braces behind \begin and \end, verbatim text, files
+
+    def _begin(self, frame: Frame, command: str, start: int) -> None:
+        named = NAMED.match(frame.text, frame.pos)
+        name = named[1] if named else ""
+        if named and frame.file is not None and name in self._verbatim:
+            frame.pos = behind(frame.text, name, named.end(), self._unclosed) or named.end()
+        elif named and f"begin {name}" in self.macros and self._environment(frame, f"begin {name}", named.end()):
+            return
+        self._as_it_is(frame, start)
+
+    def _end(self, frame: Frame, command: str, start: int) -> None:
+        named = NAMED.match(frame.text, frame.pos)
+        name = named[1] if named else ""
+        if name == "document":
+            self._frames.clear()
+            return
+        if named and f"end {name}" in self.macros and self._environment(frame, f"end {name}", named.end()):
+            return
+        self._as_it_is(frame, start)
+
+    def _environment(self, frame: Frame, name: str, end: int) -> bool:
+        meaning, begin = self.macros[name], frame.pos
+        if meaning.left or self._calls_itself(name):
+            self.left[name] = meaning.left or "calls itself"
+            return False
+        frame.pos = end
+        if self._replace(frame, meaning):
+            return True
+        frame.pos = begin
+        return False
+
+    def _skip(self, frame: Frame, command: str, start: int) -> None:
+        frame.pos = behind_command(frame.text, command, frame.pos)
+        self._as_it_is(frame, start)
+
+    def _document(self, frame: Frame, command: str, start: int) -> None:
+        named = NAMED.match(frame.text, frame.pos)
+        if named and named[1] == "document":
+            frame.pos = named.end()
+            self._body = True
+
+    def _title(self, frame: Frame, command: str, start: int) -> None:
+        begin = SPACES.match(frame.text, frame.pos).end()  # type: ignore[union-attr]
+        begin = max(begin, option_end(frame.text, begin))
+        end = group_end(frame.text, begin)
+        if end > 0 and not self.title and not (frame.file or "").endswith((".cls", ".sty")):
+            self.title = frame.text[begin + 1 : end - 1]
+        self._as_it_is(frame, start)
+
+    def _endinput(self, frame: Frame, command: str, start: int) -> None:
+        while self._frames and self._frames.pop().file is None:
+            pass
+
+    def _package(self, frame: Frame, command: str, start: int) -> None:
+        begin = SPACES.match(frame.text, frame.pos).end()  # type: ignore[union-attr]
+        begin = SPACES.match(frame.text, max(begin, option_end(frame.text, begin))).end()  # type: ignore[union-attr]
+        end = group_end(frame.text, begin)
+        if end < 0:
+            return
+        frame.pos = end
+        for name in reversed(frame.text[begin + 1 : end - 1].split(",")[:100]):
+            found = self._load(command, name.strip())
+            if found and found[0] not in self._loaded:
+                self._loaded.add(found[0])
+                self._push(Frame(found[1], 0, frame.depth + 1, found[0]))
+
+    def _input(self, frame: Frame, command: str, start: int) -> None:
+        argument = PLAIN_NAME.match(frame.text, frame.pos) if command in ("input", "include", "subfile") else None
+        if command in ("input", "include", "subfile"):
+            if not argument:
+                self._as_it_is(frame, start)
+                return
+            name, end = argument[1].strip('"'), argument.end()
+        else:
+            first = NAMED.match(frame.text, frame.pos)
+            second = NAMED.match(frame.text, first.end()) if first else None
+            if not first or not second:
+                self._as_it_is(frame, start)
+                return
+            name, end = f"{first[1].strip().rstrip('/')}/{second[1].strip()}", second.end()
+        frame.pos = end
+        found = self._load(command, name)
+        if not found:
+            self.missing.append(name)
+            return
+        path, text = found
+        if any(each.file == path for each in self._frames):
+            self.missing.append(f"{name} (within itself)")
+            return
+        self._push(Frame(text, 0, frame.depth + 1, path))
+
+
+def expand(text: str, macros: dict[str, Macro] | None = None) -> str:
+    """`text`, a paper's body without comments, with its own macros and those of `macros` written out."""
+    expander = Expander(lambda command, name: None, len(text))
+    for name, meaning in (macros or {}).items():
+        expander._learn(name, meaning)
+    return expander.read("", text, preamble=False)
+
+
+def joined(pieces: list[str]) -> str:
+    """Pieces of a body and arguments as one text, in which no letter joins the name of a command before it."""
+    if len(pieces) < 2:
+        return "".join(pieces)
+    out: list[str] = []
+    for piece in pieces:
+        if piece:
+            if out and is_letter(piece[0]) and ends_in_word(out[-1]):
+                out.append(" ")
+            out.append(piece)
+    return "".join(out)
+
+
+def _token(text: str, pos: int) -> int:
+    """Behind a group or a single token; -1 when neither follows."""
+    if text.startswith("{", pos):
+        return group_end(text, pos)
+    match = TOKEN.match(text, pos)
+    return match.end() if match and match[0] not in ("}", "\n") and match[0] != "\\" else -1
+
+
+def _delimited(text: str, pos: int, mark: str) -> int:
+    """Behind the next `mark` that no braces hide; -1 when there is none within the group."""
+    while pos < len(text):
+        if text.startswith(mark, pos):
+            return pos + len(mark)
+        if text[pos] == "}":
+            return -1
+        end = group_end(text, pos) if text[pos] == "{" else TOKEN.match(text, pos).end()  # type: ignore[union-attr]
+        if end < 0:
+            return -1
+        pos = end
+    return -1
+
+
+__all__ = ["EndlessError", "Expander", "expand", "joined", "macro"]
