@@ -18,6 +18,7 @@ PLACES = re.compile(
     r"%|\\(?:[\\%]|(begin|if[A-Za-z@]*|else|fi|" + "|".join(sorted(VERBATIM_COMMANDS)) + r")(?![A-Za-z@]))"
 )
 SKIPPED = re.compile(r"%[^\n]*|\\(?:(if[A-Za-z@]*|else|fi)(?![A-Za-z@])|.)", re.DOTALL)
+COMMENT_LINES = re.compile(r"(?:[ \t]*%[^\n]*\n)*+")
 SPACE = re.compile(r"[ \t]*(?:\n[ \t]*(?![ \t\n]))?")
 BRACES = re.compile(r"[{}]")
 BLANKS = re.compile(r"[ \t]*")
@@ -68,7 +69,7 @@ def remove_comments(
             keep(start)
             if bare and fresh:
                 _strip_blanks(out)
-                pos = at = end + 1
+                pos = at = COMMENT_LINES.match(text, end + 1).end()  # type: ignore[union-attr]
             elif text.startswith("\n", follows):
                 pos = at = end
             else:

@@ -19,8 +19,10 @@ for _ in range(4):
 SHALLOW = re.compile(_GROUP, re.DOTALL)
 BRACES = re.compile(r"[{}]|\\.", re.DOTALL)
 OPTION = re.compile(r"[\]{}]|\\.", re.DOTALL)
-CALLS = re.compile(r"\\([A-Za-z@]+|[^A-Za-z])\*?", re.DOTALL)
-ENVIRONMENTS = re.compile(r"\\(begin|end)\s*\{([^{}\\]*)\}")
+CALLS = re.compile(r"\\([A-Za-z@]+|[^A-Za-z])", re.DOTALL)
+# Of a definition within a body, the name is no call: \def\a{first\def\a{then}} does not call itself.
+DEFINED = re.compile(r"\\(def|gdef|(?:re)?newcommand\*?)\s*\{?\s*\\[A-Za-z]+")
+ENVIRONMENTS = re.compile(r"\\((?:begin|end)\{[^{}\\]*\})")
 PARAMETERS = re.compile(r"#([#1-9])")
 TARGET = re.compile(r"\*?\s*(?:\{\s*\\([A-Za-z@]+|[^A-Za-z])\s*\}|\\([A-Za-z@]+|[^A-Za-z]))\s*")
 ENVIRONMENT = re.compile(r"\*?\s*\{\s*([^{}\\]+?)\s*\}\s*")
@@ -43,8 +45,12 @@ class Macro:
     pieces: tuple[str | int, ...] = ()
     """The body: text, and numbers of arguments counted from 0."""
     calls: frozenset[str] = frozenset()
-    """Names in the body, to find what calls itself; of environments `begin NAME` and `end NAME`."""
+    """Names in the body, to find what calls itself; of environments `begin{NAME}` and `end{NAME}`."""
     left: str = ""
+
+
+PROGRAM = Macro(left="a program")
+OF_STRUCTURE = Macro(left="part of a paper's structure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,32 +108,31 @@ def option_end(text: str, at: int) -> int:
 
 def macro(name: str, body: str, marks: tuple[str, ...] = (), default: str | None = None, lead: str = "") -> Macro:
     """The macro of that name and body, judged."""
+    if "@" in name:
+        return PROGRAM
+    if name in words.STRUCTURE or (name.startswith(("begin{", "end{")) and _named(name) in words.STRUCTURE_ENVIRONMENTS):
+        return OF_STRUCTURE
+    calls = set(CALLS.findall(DEFINED.sub(r"\\\1", body) if "\\def" in body or "command" in body else body))
+    if not calls.isdisjoint(words.PROGRAMMING) or ("@" in body and any("@" in call for call in calls)):
+        return PROGRAM
+    if "\\begin" in body or "\\end" in body:
+        calls.update(ENVIRONMENTS.findall(body))
+    if "#" not in body:
+        return Macro(lead, marks, default, (body,) if body else (), frozenset(calls))
     pieces: list[str | int] = []
-    at, left = 0, ""
+    at = 0
     for match in PARAMETERS.finditer(body):
         pieces.append(body[at : match.start()])
         at = match.end()
-        if match[1] == "#":
-            pieces.append("#")
-        elif int(match[1]) > len(marks):
-            left = "an argument that it does not take"
-        else:
-            pieces.append(int(match[1]) - 1)
+        if match[1] != "#" and int(match[1]) > len(marks):
+            return Macro(left="an argument that it does not take")
+        pieces.append("#" if match[1] == "#" else int(match[1]) - 1)
     pieces.append(body[at:])
-    calls = {match[1] for match in CALLS.finditer(body)}
-    environments = {f"{kind} {named}" for kind, named in ENVIRONMENTS.findall(body)}
-    if name in words.STRUCTURE or (name.startswith(("begin ", "end ")) and _kept(name)):
-        left = "part of a paper's structure"
-    elif calls & words.PROGRAMMING or any("@" in call for call in calls) or "@" in name:
-        left = "a program"
-    if left:
-        return Macro(left=left)
-    merged = tuple(piece for piece in pieces if piece != "")
-    return Macro(lead, marks, default, merged, frozenset(calls | environments))
+    return Macro(lead, marks, default, tuple(piece for piece in pieces if piece != ""), frozenset(calls))
 
 
-def _kept(name: str) -> bool:
-    return name.split(" ", 1)[1] in words.STRUCTURE_ENVIRONMENTS
+def _named(name: str) -> str:
+    return name[name.index("{") + 1 : -1]
 
 
 def _new(text: str, command: str, at: int) -> Definition | None:
@@ -205,13 +210,13 @@ def _environment(text: str, at: int) -> Definition | None:
     if end < 0:
         return None
     name = target[1]
-    opening = macro(f"begin {name}", text[begin + 1 : middle - 1], ("",) * count, default)
-    closing = macro(f"end {name}", text[last + 1 : end - 1])
+    opening = macro(f"begin{{{name}}}", text[begin + 1 : middle - 1], ("",) * count, default)
+    closing = macro(f"end{{{name}}}", text[last + 1 : end - 1])
     if opening.left or closing.left or name in _environments(opening, closing):
         left = Macro(left=opening.left or closing.left or "calls itself")
         opening = closing = left
-    return Definition({f"begin {name}": opening, f"end {name}": closing}, end)
+    return Definition({f"begin{{{name}}}": opening, f"end{{{name}}}": closing}, end)
 
 
 def _environments(*macros: Macro) -> set[str]:
-    return {call.split(" ", 1)[1] for each in macros for call in each.calls if call.startswith(("begin ", "end "))}
+    return {_named(call) for each in macros for call in each.calls if call.startswith(("begin{", "end{"))}

@@ -19,17 +19,24 @@ from dataclasses import dataclass
 
 from puna.data.latex import words
 from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
-from puna.data.latex.definitions import SPACES, Macro, group_end, macro, option_end, read_definition
+from puna.data.latex.definitions import OF_STRUCTURE, PROGRAM, SPACES, Macro, group_end, option_end, read_definition
 
 DEPTH = 200
 GROWTH = 10
 FREE = 4_000_000
-CONTROL = re.compile(r"\\([A-Za-z]+|[^A-Za-z])", re.DOTALL)
-IN_PREAMBLE = re.compile(r"\\([A-Za-z@]+|[^A-Za-z])", re.DOTALL)
+CONTROL = re.compile(r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+|[^A-Za-z])", re.DOTALL)
+IN_PREAMBLE = re.compile(
+    r"\\(?:\\|("
+    + "|".join((*words.DEFINING, *words.PREFIXES, *words.INPUTS, *words.PACKAGES, "endinput", "title", "begin"))
+    + r")(?![A-Za-z@]))"
+)
 PREFIXED = re.compile(r"\s*\\(" + "|".join((*words.DEF, "let", *words.NEW, *words.PREFIXES)) + r")(?![A-Za-z@])")
+ENDLESS, PLAIN, NESTED = "endless", "plain", "nested"
+PACKAGE = (".cls", ".sty")
 NAMED = re.compile(r"\s*\{([^{}\\]*)\}")
 TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|.", re.DOTALL)
 LINE_END = re.compile(r"[ \t]*\n")
+CALLED = re.compile(r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+)")
 PLAIN_NAME = re.compile(r"\s*\{?\s*([^\s{}\\%]+)\s*\}?")
 
 Load = Callable[[str, str], "tuple[str, str] | None"]
@@ -64,13 +71,15 @@ class Expander:
         self._out: list[str] = []
         self._body = False
         self._loaded: set[str] = set()
-        self._endless: dict[str, bool] = {}
+        self._kinds: dict[str, str] = {}
+        self._programs: set[str] = set()
         self._unclosed: set[str] = set()
         shared = dict.fromkeys(words.DEFINING, self._define) | dict.fromkeys(words.PREFIXES, self._prefix)
         shared |= dict.fromkeys(words.INPUTS, self._input) | {"endinput": self._endinput, "title": self._title}
         self._preamble_actions = shared | dict.fromkeys(words.PACKAGES, self._package) | {"begin": self._document}
         self._body_actions = shared | dict.fromkeys(words.VERBATIM_COMMANDS, self._skip)
-        self._body_actions |= {"begin": self._begin, "end": self._end}
+        self._body_actions |= {"begin": self._spaced, "end": self._spaced, "end{document}": self._finish}
+        self._body_actions |= {f"begin{{{name}}}": self._raw for name in verbatim}
 
     def read(self, path: str, text: str, *, preamble: bool) -> str:
         """The text of a paper whose main file is given, from \\begin{document} on; without a `preamble`, all of it."""
@@ -78,7 +87,11 @@ class Expander:
         self._push(Frame(text, 0, 0, path))
         while self._frames:
             self._step()
-        return "".join(self._out)
+        text = "".join(self._out)
+        if self._programs:
+            used = self._programs.intersection(CALLED.findall(text))
+            self.left |= {name: self.macros[name].left for name in used}
+        return text
 
     @property
     def begun(self) -> bool:
@@ -136,8 +149,9 @@ class Expander:
         for name, meaning in definition.macros.items():
             if definition.provided and name in self.macros:
                 continue
-            self._learn(name, self.macros.get(definition.alias, meaning) if definition.alias else meaning)
-            kept = kept or self.macros[name].left if name in self.macros else meaning.left
+            meant = self.macros.get(definition.alias, meaning) if definition.alias else meaning
+            self._learn(name, meant, own=not (frame.file or "").endswith(PACKAGE))
+            kept = kept or meant.left
         if kept and self._body:
             target = re.compile(r"\*?\s*\{?\s*(?:\\(?:[A-Za-z@]+|.)|[^{}\\]*)").match(frame.text, frame.pos)
             frame.pos = target.end() if target else frame.pos
@@ -146,13 +160,19 @@ class Expander:
         frame.pos = definition.end
         self._end_line(frame)
 
-    def _learn(self, name: str, meaning: Macro) -> None:
-        self._endless.clear()
-        if meaning.left == "part of a paper's structure":
+    def _learn(self, name: str, meaning: Macro, *, own: bool = True) -> None:
+        """Take the meaning of a name; `own`: not one of a class or package, whose programs are nobody's business."""
+        if meaning is OF_STRUCTURE or (meaning is PROGRAM and "@" in name):
             return
+        self._kinds.clear()
         self.macros[name] = meaning
-        if not name.startswith(("begin ", "end ")):
+        self._programs.discard(name)
+        if not meaning.left:
             self._body_actions[name] = self._call
+            return
+        self._body_actions.pop(name, None)
+        if own:
+            self._programs.add(name)
 
     def _prefix(self, frame: Frame, command: str, start: int) -> None:
         match = PREFIXED.match(frame.text, frame.pos)
@@ -173,46 +193,45 @@ class Expander:
 
     def _call(self, frame: Frame, name: str, start: int) -> None:
         meaning = self.macros[name]
-        if meaning.left or self._calls_itself(name):
-            self.left[name] = meaning.left or "calls itself"
+        kind = self._kinds.get(name) or self._kind(name)
+        end = frame.pos
+        if kind == ENDLESS:
+            self.left[name] = "calls itself"
             self._as_it_is(frame, start)
             return
-        end = frame.pos
         if is_letter(name[-1]):
             frame.pos = SPACE.match(frame.text, end).end()  # type: ignore[union-attr]
-        if not self._replace(frame, meaning):
+        arguments = self._arguments(meaning) if meaning.marks or meaning.lead else []
+        if arguments is None:
             frame.pos = end
             self.left[name] = "without its arguments"
             self._as_it_is(frame, start)
-        elif meaning.pieces and not meaning.marks and str(meaning.pieces[-1]).endswith("\\xspace"):
-            frame.pos = end
-
-    def _replace(self, frame: Frame, meaning: Macro) -> bool:
-        """Put what a call becomes in its place; False when its arguments are not there."""
-        arguments = self._arguments(meaning) if meaning.marks or meaning.lead else []
-        if arguments is None:
-            return False
+            return
         text = joined([piece if isinstance(piece, str) else arguments[piece] for piece in meaning.pieces])
         if not meaning.marks and text.endswith("\\xspace"):
-            text = text.removesuffix("\\xspace")
-        self._spend(sum(map(len, arguments)))
+            text, frame.pos = text.removesuffix("\\xspace"), end
         self.expanded += 1
-        self._push(Frame(text, 0, frame.depth + 1))
-        return True
+        if kind == PLAIN and "\\" not in "".join(arguments):
+            self._spend(len(text))
+            self._emit(text)
+        else:
+            self._spend(sum(map(len, arguments)))
+            self._push(Frame(text, 0, frame.depth + 1))
 
-    def _calls_itself(self, name: str) -> bool:
-        if name in self._endless:
-            return self._endless[name]
+    def _kind(self, name: str) -> str:
+        """What a macro's body holds: itself (ENDLESS), nothing that is acted on (PLAIN), or other macros (NESTED)."""
+        calls = self.macros[name].calls
+        kind = PLAIN if calls.isdisjoint(self._body_actions) else NESTED
         seen: set[str] = set()
-        waiting = [*self.macros[name].calls]
+        waiting = [*calls] if kind == NESTED else []
         while waiting and name not in seen:
             called = waiting.pop()
             if called not in seen and called in self.macros:
                 seen.add(called)
                 waiting += self.macros[called].calls
         self._spend(len(seen))
-        self._endless[name] = name in seen
-        return name in seen
+        self._kinds[name] = ENDLESS if name in seen else kind
+        return self._kinds[name]
 
     def _arguments(self, meaning: Macro) -> list[str] | None:
         """The arguments of a call, from the last frame on; None, and nothing read, when they are not there."""
@@ -258,35 +277,23 @@ class Expander:
 
     # What stands in braces behind \begin and \end, verbatim text, files
 
-    def _begin(self, frame: Frame, command: str, start: int) -> None:
-        named = NAMED.match(frame.text, frame.pos)
-        name = named[1] if named else ""
-        if named and frame.file is not None and name in self._verbatim:
-            frame.pos = behind(frame.text, name, named.end(), self._unclosed) or named.end()
-        elif named and f"begin {name}" in self.macros and self._environment(frame, f"begin {name}", named.end()):
-            return
+    def _raw(self, frame: Frame, command: str, start: int) -> None:
+        if frame.file is not None:
+            frame.pos = behind(frame.text, command[6:-1], frame.pos, self._unclosed) or frame.pos
         self._as_it_is(frame, start)
 
-    def _end(self, frame: Frame, command: str, start: int) -> None:
+    def _spaced(self, frame: Frame, command: str, start: int) -> None:
+        """\\begin {name}, with a space or line end in it."""
         named = NAMED.match(frame.text, frame.pos)
-        name = named[1] if named else ""
-        if name == "document":
-            self._frames.clear()
+        name = f"{command}{{{named[1]}}}" if named else ""
+        if not named or name not in self._body_actions:
+            self._as_it_is(frame, start)
             return
-        if named and f"end {name}" in self.macros and self._environment(frame, f"end {name}", named.end()):
-            return
-        self._as_it_is(frame, start)
+        frame.pos = named.end()
+        self._body_actions[name](frame, name, start)
 
-    def _environment(self, frame: Frame, name: str, end: int) -> bool:
-        meaning, begin = self.macros[name], frame.pos
-        if meaning.left or self._calls_itself(name):
-            self.left[name] = meaning.left or "calls itself"
-            return False
-        frame.pos = end
-        if self._replace(frame, meaning):
-            return True
-        frame.pos = begin
-        return False
+    def _finish(self, frame: Frame, command: str, start: int) -> None:
+        self._frames.clear()
 
     def _skip(self, frame: Frame, command: str, start: int) -> None:
         frame.pos = behind_command(frame.text, command, frame.pos)
@@ -302,7 +309,7 @@ class Expander:
         begin = SPACES.match(frame.text, frame.pos).end()  # type: ignore[union-attr]
         begin = max(begin, option_end(frame.text, begin))
         end = group_end(frame.text, begin)
-        if end > 0 and not self.title and not (frame.file or "").endswith((".cls", ".sty")):
+        if end > 0 and not self.title and not (frame.file or "").endswith(PACKAGE):
             self.title = frame.text[begin + 1 : end - 1]
         self._as_it_is(frame, start)
 
@@ -392,4 +399,4 @@ def _delimited(text: str, pos: int, mark: str) -> int:
     return -1
 
 
-__all__ = ["EndlessError", "Expander", "expand", "joined", "macro"]
+__all__ = ["EndlessError", "Expander", "expand", "joined"]

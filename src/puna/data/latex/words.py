@@ -8,7 +8,7 @@ VERBATIM = {
     *("lstlisting*", "minted", "alltt", "listing*", "filecontents", "filecontents*", "pycode", "Sinput", "Soutput"),
     *("CodeInput", "CodeOutput", "Code", "tcblisting", "pyverbatim", "VerbatimOut", "boxedverbatim"),
 }
-VERBATIM_COMMANDS = {"verb", "lstinline", "mintinline", "url", "path", "nolinkurl", "href", "code*"} - {"code*"}
+VERBATIM_COMMANDS = {"verb", "lstinline", "mintinline", "url", "path", "nolinkurl", "href"}
 DELIMITED = {"verb", "lstinline", "mintinline", "url", "path", "nolinkurl"}  # that may be written \verb|...|
 COMMENT = {"comment"}
 
@@ -42,10 +42,10 @@ STRUCTURE_ENVIRONMENTS = {
 # A macro that holds one of these is a program: written out it would be no more readable than its name.
 PROGRAMMING = {
     *(*CONDITIONALS, "else", "fi", "or", "csname", "endcsname", "expandafter", "noexpand", "futurelet", "afterassignment"),
-    *("catcode", "lccode", "uccode", "aftergroup", "loop", "repeat", "advance", "multiply", "divide", "newif", "relax"),
+    *("catcode", "lccode", "uccode", "aftergroup", "loop", "repeat", "advance", "multiply", "divide", "newif"),
     *("setcounter", "addtocounter", "newcount", "newdimen", "newbox", "setbox", "read", "write", "openin", "openout"),
     *("ifthenelse", "whiledo", "begingroup", "endgroup", "everypar", "hrule", "vrule", "halign", "valign", "output"),
-} - {"relax"}  # fmt: skip
+}
 
 BIBLIOGRAPHY = ("bibliography", "bibliographystyle", "printbibliography", "printbibheading", "nobibliography")
 BIBLIOGRAPHIES = {"thebibliography", "references", "REFERENCES", "biblist", "bibdiv", "mcitethebibliography", "refcontext"}
