@@ -14,11 +14,17 @@ from collections.abc import Collection
 
 from puna.data.latex.words import COMMENT, CONDITIONALS, DELIMITED, VERBATIM, VERBATIM_COMMANDS
 
+# Of an escaped backslash only where what follows could be taken for a command.
 PLACES = re.compile(
-    r"%|\\(?:[\\%]|(begin|if[A-Za-z@]*|else|fi|" + "|".join(sorted(VERBATIM_COMMANDS)) + r")(?![A-Za-z@]))"
+    r"%|\\(?:%|\\(?=[%A-Za-z\\])|(begin|if[A-Za-z@]*|else|fi|" + "|".join(sorted(VERBATIM_COMMANDS)) + r")(?![A-Za-z@]))"
 )
 SKIPPED = re.compile(r"%[^\n]*|\\(?:(if[A-Za-z@]*|else|fi)(?![A-Za-z@])|.)", re.DOTALL)
 COMMENT_LINES = re.compile(r"(?:[ \t]*%[^\n]*\n)*+")
+LINE_COMMENTS = re.compile(r"\n(?:[ \t]*%[^\n]*\n)++")
+PACKAGE_COMMENT = re.compile(
+    r"%(?:(?<=[^\\A-Za-z]%)|(?<=[^\\]\\\\%))[^\n]*\n?[ \t]*|%(?<=[A-Za-z]%)[^\n]*\n[ \t]*(?![A-Za-z@])"
+)
+WORD_COMMENT = re.compile(r"%(?<=[A-Za-z]%)[^\n]*\n?[ \t]*")
 SPACE = re.compile(r"[ \t]*(?:\n[ \t]*(?![ \t\n]))?")
 BRACES = re.compile(r"[{}]")
 BLANKS = re.compile(r"[ \t]*")
@@ -106,6 +112,12 @@ def remove_comments(
             at = behind_command(text, name, at)
     keep(len(text))
     return "".join(out)
+
+
+def package_comments(text: str) -> str:
+    """A class or package without its comments, in two passes: there is no verbatim text in it, and of it only
+    definitions are read."""
+    return WORD_COMMENT.sub(" ", PACKAGE_COMMENT.sub("", LINE_COMMENTS.sub("\n", text)))
 
 
 def behind(text: str, environment: str, at: int, missing: set[str]) -> int:

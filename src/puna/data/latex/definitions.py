@@ -16,6 +16,12 @@ SPACES = re.compile(r"[ \t]*(?:\n[ \t]*(?![ \t\n]))?")
 _GROUP = r"\{(?:[^{}\\]++|\\.)*+\}"
 for _ in range(4):
     _GROUP = r"\{(?:[^{}\\]++|\\.|" + _GROUP + r")*+\}"
+# Definitions of internal names, which are of no use outside a class: as one match, behind the backslash.
+INTERNAL = (
+    r"(?:[egx]?def\s*\\|(?:re|provide)?(?:newcommand|command)\*?\s*\{?\s*\\)[A-Za-z]*@[A-Za-z@]*+\}?[^{}\\]*+"
+    + _GROUP
+    + r"|let\s*\\[A-Za-z]*@[A-Za-z@]*+"
+)
 SHALLOW = re.compile(_GROUP, re.DOTALL)
 BRACES = re.compile(r"[{}]|\\.", re.DOTALL)
 OPTION = re.compile(r"[\]{}]|\\.", re.DOTALL)

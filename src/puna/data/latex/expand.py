@@ -19,16 +19,21 @@ from dataclasses import dataclass
 
 from puna.data.latex import words
 from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
-from puna.data.latex.definitions import OF_STRUCTURE, PROGRAM, SPACES, Macro, group_end, option_end, read_definition
+from puna.data.latex.definitions import INTERNAL, OF_STRUCTURE, PROGRAM, SPACES, Macro, group_end, option_end, read_definition
 
 DEPTH = 200
 GROWTH = 10
 FREE = 4_000_000
-CONTROL = re.compile(r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+|[^A-Za-z])", re.DOTALL)
+_NAMES = r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+|"
+CONTROL = re.compile(_NAMES + r"\\(?=[A-Za-z\\]))")
+ANY_CONTROL = re.compile(_NAMES + r"[^A-Za-z])", re.DOTALL)  # once a macro is named by a mark, such as \0
 IN_PREAMBLE = re.compile(
-    r"\\(?:\\|("
-    + "|".join((*words.DEFINING, *words.PREFIXES, *words.INPUTS, *words.PACKAGES, "endinput", "title", "begin"))
-    + r")(?![A-Za-z@]))"
+    r"\\(?:\\|"
+    + INTERNAL
+    + "|("
+    + "|".join((*words.DEFINING, *words.INPUTS, *words.PACKAGES, "endinput", "title", "begin(?=\\s*\\{document)"))
+    + r")(?![A-Za-z@]))",
+    re.DOTALL,
 )
 PREFIXED = re.compile(r"\s*\\(" + "|".join((*words.DEF, "let", *words.NEW, *words.PREFIXES)) + r")(?![A-Za-z@])")
 ENDLESS, PLAIN, NESTED = "endless", "plain", "nested"
@@ -56,6 +61,9 @@ class Frame:
     """Path of the file that it is; None for what a call became."""
 
 
+Action = Callable[[Frame, str, int], None]
+
+
 class Expander:
     """Reads one paper. `load(command, argument)` gives (path, text without comments) of a file of the paper."""
 
@@ -69,21 +77,24 @@ class Expander:
         self._budget = max(FREE, GROWTH * size)
         self._frames: list[Frame] = []
         self._out: list[str] = []
-        self._body = False
+        self._body = self._marks = False
+        self._control = IN_PREAMBLE
         self._loaded: set[str] = set()
         self._kinds: dict[str, str] = {}
         self._programs: set[str] = set()
         self._unclosed: set[str] = set()
-        shared = dict.fromkeys(words.DEFINING, self._define) | dict.fromkeys(words.PREFIXES, self._prefix)
+        shared: dict[str, Action] = dict.fromkeys(words.DEFINING, self._define)
         shared |= dict.fromkeys(words.INPUTS, self._input) | {"endinput": self._endinput, "title": self._title}
         self._preamble_actions = shared | dict.fromkeys(words.PACKAGES, self._package) | {"begin": self._document}
         self._body_actions = shared | dict.fromkeys(words.VERBATIM_COMMANDS, self._skip)
+        self._body_actions |= dict.fromkeys(words.PREFIXES, self._prefix)
         self._body_actions |= {"begin": self._spaced, "end": self._spaced, "end{document}": self._finish}
         self._body_actions |= {f"begin{{{name}}}": self._raw for name in verbatim}
 
     def read(self, path: str, text: str, *, preamble: bool) -> str:
         """The text of a paper whose main file is given, from \\begin{document} on; without a `preamble`, all of it."""
         self._body = not preamble
+        self._control = IN_PREAMBLE if preamble else CONTROL
         self._push(Frame(text, 0, 0, path))
         while self._frames:
             self._step()
@@ -102,7 +113,7 @@ class Expander:
         frame = self._frames[-1]
         text, pos = frame.text, frame.pos
         actions = self._body_actions if self._body else self._preamble_actions
-        for match in (CONTROL if self._body else IN_PREAMBLE).finditer(text, pos):
+        for match in self._control.finditer(text, pos):
             action = actions.get(match[1])
             if action is not None:
                 self._emit(text[pos : match.start()])
@@ -169,6 +180,9 @@ class Expander:
         self._programs.discard(name)
         if not meaning.left:
             self._body_actions[name] = self._call
+            if not self._marks and not is_letter(name[0]):
+                self._marks = True
+                self._control = ANY_CONTROL if self._body else IN_PREAMBLE
             return
         self._body_actions.pop(name, None)
         if own:
@@ -304,6 +318,7 @@ class Expander:
         if named and named[1] == "document":
             frame.pos = named.end()
             self._body = True
+            self._control = ANY_CONTROL if self._marks else CONTROL
 
     def _title(self, frame: Frame, command: str, start: int) -> None:
         begin = SPACES.match(frame.text, frame.pos).end()  # type: ignore[union-attr]

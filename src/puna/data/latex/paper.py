@@ -16,8 +16,8 @@ from pathlib import PurePosixPath
 
 from puna.data.latex import words
 from puna.data.latex.archive import README, Files, inside
-from puna.data.latex.comments import remove_comments
-from puna.data.latex.expand import EndlessError, Expander, expand
+from puna.data.latex.comments import package_comments, remove_comments
+from puna.data.latex.expand import PACKAGE, EndlessError, Expander, expand
 
 CLASS = b"\\document"
 CLASS_NAME = re.compile(rb"\\document(?:class|style)(?![A-Za-z])\s*(?:\[[^\]]*\])?\s*\{\s*([\w-]*)")
@@ -159,7 +159,11 @@ class _Texts:
     def clean(self, path: str) -> str:
         if path not in self._cleaned:
             text = decoded(self._texts[path], self._encoding)
-            self._cleaned[path] = remove_comments(text, self.verbatim, self._excluded, self._conditionals)
+            self._cleaned[path] = (
+                package_comments(text)
+                if path.endswith(PACKAGE)
+                else remove_comments(text, self.verbatim, self._excluded, self._conditionals)
+            )
         return self._cleaned[path]
 
     def load(self, command: str, name: str) -> tuple[str, str] | None:
