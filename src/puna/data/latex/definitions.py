@@ -14,13 +14,25 @@ from puna.data.latex import words
 
 SPACES = re.compile(r"[ \t]*(?:\n[ \t]*(?![ \t\n]))?")
 _GROUP = r"\{(?:[^{}\\]++|\\.)*+\}"
-for _ in range(4):
+for _ in range(7):
     _GROUP = r"\{(?:[^{}\\]++|\\.|" + _GROUP + r")*+\}"
 # Definitions of internal names, which are of no use outside a class: as one match, behind the backslash.
 INTERNAL = (
-    r"(?:[egx]?def\s*\\|(?:re|provide)?(?:newcommand|command)\*?\s*\{?\s*\\)[A-Za-z]*@[A-Za-z@]*+\}?[^{}\\]*+"
+    r"(?:[egx]?def\s*\\|(?:re)?newcommand\*?\s*\{?\s*\\)[A-Za-z]*@[A-Za-z@]*+\}?[^{}\\]{0,200}+"
     + _GROUP
     + r"|let\s*\\[A-Za-z]*@[A-Za-z@]*+"
+)
+# In a class or package: what is defined where, its body matched only to be passed over.
+IN_PACKAGE = re.compile(
+    r"\\(?:\\|"
+    + INTERNAL
+    + r"|([egx]?def|(?:re)?newcommand|providecommand|DeclareRobustCommand|DeclareMathOperator)"
+    r"\*?\s*\{?\s*\\([A-Za-z]+|[^A-Za-z@])\s*\}?[^{}]{0,200}+"
+    + _GROUP
+    + r"|(let)(?=\s*\\([A-Za-z]+))|((?:re)?newenvironment)(?=\s*\{([^{}\\]+)\})\s*\{[^{}]+\}[^{}]{0,200}+"
+    + _GROUP
+    + r"|(RequirePackage|LoadClass|usepackage|input)(?![A-Za-z@]))",
+    re.DOTALL,
 )
 SHALLOW = re.compile(_GROUP, re.DOTALL)
 BRACES = re.compile(r"[{}]|\\.", re.DOTALL)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from puna.data.latex import words
 from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
-from puna.data.latex.definitions import INTERNAL, OF_STRUCTURE, PROGRAM, SPACES, Macro, group_end, option_end, read_definition
+from puna.data.latex.definitions import IN_PACKAGE, INTERNAL, OF_STRUCTURE, PROGRAM, SPACES, Macro, group_end, option_end, read_definition
 
 DEPTH = 200
 GROWTH = 10
@@ -82,6 +82,7 @@ class Expander:
         self._loaded: set[str] = set()
         self._kinds: dict[str, str] = {}
         self._programs: set[str] = set()
+        self._waiting: dict[str, tuple[str, str, int]] = {}  # of packages: text, command, and where its name ends
         self._unclosed: set[str] = set()
         shared: dict[str, Action] = dict.fromkeys(words.DEFINING, self._define)
         shared |= dict.fromkeys(words.INPUTS, self._input) | {"endinput": self._endinput, "title": self._title}
@@ -158,10 +159,10 @@ class Expander:
             return
         kept = ""
         for name, meaning in definition.macros.items():
-            if definition.provided and name in self.macros:
+            if definition.provided and self._meaning(name):
                 continue
-            meant = self.macros.get(definition.alias, meaning) if definition.alias else meaning
-            self._learn(name, meant, own=not (frame.file or "").endswith(PACKAGE))
+            meant = self._meaning(definition.alias) or meaning if definition.alias else meaning
+            self._learn(name, meant)
             kept = kept or meant.left
         if kept and self._body:
             target = re.compile(r"\*?\s*\{?\s*(?:\\(?:[A-Za-z@]+|.)|[^{}\\]*)").match(frame.text, frame.pos)
@@ -176,6 +177,7 @@ class Expander:
         if meaning is OF_STRUCTURE or (meaning is PROGRAM and "@" in name):
             return
         self._kinds.clear()
+        self._waiting.pop(name, None)
         self.macros[name] = meaning
         self._programs.discard(name)
         if not meaning.left:
@@ -187,6 +189,18 @@ class Expander:
         self._body_actions.pop(name, None)
         if own:
             self._programs.add(name)
+
+    def _meaning(self, name: str) -> Macro | None:
+        """What a name means. What packages define is read when it is first asked for: most of it never is."""
+        if name in self._waiting:
+            text, command, at = self._waiting.pop(name)
+            definition = read_definition(text, command, at)
+            self._spend(100)
+            for each, meaning in (definition.macros if definition else {}).items():
+                alias = definition.alias if definition else ""
+                # Of a \\let in a package the name is as good as what it stood for when the package was read.
+                self._learn(each, self.macros.get(alias, meaning) if alias else meaning, own=False)
+        return self.macros.get(name)
 
     def _prefix(self, frame: Frame, command: str, start: int) -> None:
         match = PREFIXED.match(frame.text, frame.pos)
@@ -206,9 +220,12 @@ class Expander:
     # Calls
 
     def _call(self, frame: Frame, name: str, start: int) -> None:
-        meaning = self.macros[name]
+        meaning, end = self._meaning(name), frame.pos
+        if meaning is None or meaning.left:
+            self._body_actions.pop(name, None)
+            self._as_it_is(frame, start)
+            return
         kind = self._kinds.get(name) or self._kind(name)
-        end = frame.pos
         if kind == ENDLESS:
             self.left[name] = "calls itself"
             self._as_it_is(frame, start)
@@ -240,9 +257,10 @@ class Expander:
         waiting = [*calls] if kind == NESTED else []
         while waiting and name not in seen:
             called = waiting.pop()
-            if called not in seen and called in self.macros:
+            meaning = None if called in seen else self._meaning(called)
+            if meaning:
                 seen.add(called)
-                waiting += self.macros[called].calls
+                waiting += meaning.calls
         self._spend(len(seen))
         self._kinds[name] = ENDLESS if name in seen else kind
         return self._kinds[name]
@@ -339,11 +357,40 @@ class Expander:
         if end < 0:
             return
         frame.pos = end
-        for name in reversed(frame.text[begin + 1 : end - 1].split(",")[:100]):
+        waiting = [(command, name) for name in frame.text[begin + 1 : end - 1].split(",")[:100]]
+        while waiting:
+            command, name = waiting.pop(0)
             found = self._load(command, name.strip())
             if found and found[0] not in self._loaded:
                 self._loaded.add(found[0])
-                self._push(Frame(found[1], 0, frame.depth + 1, found[0]))
+                waiting += self._read_package(found[1])
+
+    def _read_package(self, text: str) -> list[tuple[str, str]]:
+        """Note what a class or package defines; what it loads in turn."""
+        loaded = []
+        self._spend(len(text))
+        for match in IN_PACKAGE.finditer(text):
+            command, kind = match[match.lastindex or 0], match.lastindex
+            if kind in (2, 4):
+                command, name = match[kind - 1], match[kind]
+                self._note(name, (text, command, match.start() + 1 + len(command)))
+            elif kind == 6:
+                for name in (f"begin{{{match[6]}}}", f"end{{{match[6]}}}"):
+                    self._note(name, (text, match[5], match.start() + 1 + len(match[5])))
+            elif kind == 7:
+                named = re.compile(r"\s*(?:\[[^\]]*\])?\s*\{([^{}\\]*)\}").match(text, match.end())
+                loaded += [(command, name) for name in named[1].split(",")[:100]] if named else []
+        return loaded
+
+    def _note(self, name: str, where: tuple[str, str, int]) -> None:
+        if name in words.STRUCTURE or (where[1] == "providecommand" and self._meaning(name)):
+            return
+        self.macros.pop(name, None)
+        self._kinds.clear()
+        self._waiting[name] = where
+        self._body_actions[name] = self._call
+        if not self._marks and not is_letter(name[0]):
+            self._marks = True
 
     def _input(self, frame: Frame, command: str, start: int) -> None:
         argument = PLAIN_NAME.match(frame.text, frame.pos) if command in ("input", "include", "subfile") else None
