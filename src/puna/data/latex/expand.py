@@ -95,7 +95,7 @@ class Expander:
     def read(self, path: str, text: str, *, preamble: bool) -> str:
         """The text of a paper whose main file is given, from \\begin{document} on; without a `preamble`, all of it."""
         self._body = not preamble
-        self._control = IN_PREAMBLE if preamble else CONTROL
+        self._control = IN_PREAMBLE if preamble else ANY_CONTROL if self._marks else CONTROL
         self._push(Frame(text, 0, 0, path))
         while self._frames:
             self._step()
