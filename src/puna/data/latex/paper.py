@@ -20,6 +20,7 @@ from puna.data.latex.comments import package_comments, remove_comments
 from puna.data.latex.expand import PACKAGE, EndlessError, Expander, expand
 
 CLASS = b"\\document"
+BEGIN = b"\\begin{document}"
 CLASS_NAME = re.compile(rb"\\document(?:class|style)(?![A-Za-z])\s*(?:\[[^\]]*\])?\s*\{\s*([\w-]*)")
 DECLARED = re.compile(rb"\\usepackage\s*\[([^\]]{1,60})\]\s*\{\s*inputenc\s*\}|\\inputencoding\s*\{([^}]{1,40})\}")
 INCLUDED = re.compile(rb"\\(?:input|include|subfile)\s*\{?\s*([^\s{}\\%]+)")
@@ -84,6 +85,7 @@ def main_file(texts: dict[str, bytes]) -> str | None:
     whole = {path for path, found in classes.items() if found not in PARTS} or set(classes)
     if not whole:
         return min(tex, key=lambda path: (-len(tex[path]), path), default=None)
+    whole = {path for path in whole if BEGIN in tex[path]} or whole
     if len(whole) > 1:
         included = {PurePosixPath(name.decode("latin-1")).stem for path in tex for name in INCLUDED.findall(tex[path])}
         whole = {path for path in whole if PurePosixPath(path).stem not in included} or whole
@@ -188,10 +190,10 @@ def _is_tex(path: str, data: bytes) -> bool:
     return pure.suffix in TEX and not pure.name.startswith(README) and (pure.suffix != "" or b"\\" in data[:20000])
 
 
-def _rank(path: str, data: bytes) -> tuple[bool, int, int, int, str]:
+def _rank(path: str, data: bytes) -> tuple[int, int, int, str]:
     stem = PurePosixPath(path).stem.lower()
     known = MAIN_NAMES.index(stem) if stem in MAIN_NAMES else len(MAIN_NAMES)
-    return b"\\begin{document}" not in data, path.count("/"), known, -len(data), path
+    return path.count("/"), known, -len(data), path
 
 
 def _readme(texts: dict[str, bytes]) -> str | None:
