@@ -30,7 +30,7 @@ BRACES = re.compile(r"[{}]")
 BLANKS = re.compile(r"[ \t]*")
 REST_OF_LINE = re.compile(r"[ \t]*\n?")
 NAME = re.compile(r"\s*\{([^{}\\\n]*)\}")
-REACH = 4000  # characters that the argument of \\verb or \\url may be long
+REACH = 2000  # characters that the argument of \\verb or \\url may be long
 IF_ZERO = re.compile(r"[ \t\n]*[^0 \t\n]|[ \t\n]+0")
 
 
@@ -172,6 +172,8 @@ def ends_in_word(text: str) -> bool:
 
 def _behind_braces(text: str, at: int) -> int:
     """Behind the address in braces that begins at `at`; `at` itself when they are not balanced."""
+    if text.find("}", at, at + REACH) < 0:
+        return at
     depth = 0
     for match in BRACES.finditer(text, at, at + REACH):
         depth += 1 if match[0] == "{" else -1

@@ -8,10 +8,13 @@ name with @), or takes a name that the structure of a paper depends on: its call
 from __future__ import annotations
 
 import re
+from array import array
 from dataclasses import dataclass
+from functools import lru_cache
 
 from puna.data.latex import words
 
+REACH = 4000  # characters that an argument in brackets, or one that a text ends, may be long
 SPACES = re.compile(r"[ \t]*(?:\n[ \t]*(?![ \t\n]))?")
 _GROUP = r"\{(?:[^{}\\]++|\\.)*+\}"
 for _ in range(7):
@@ -46,7 +49,8 @@ TARGET = re.compile(r"\*?\s*(?:\{\s*\\([A-Za-z@]+|[^A-Za-z])\s*\}|\\([A-Za-z@]+|
 ENVIRONMENT = re.compile(r"\*?\s*\{\s*([^{}\\]+?)\s*\}\s*")
 COUNT = re.compile(r"\[\s*([0-9])\s*\]\s*")
 LET = re.compile(r"\s*\\([A-Za-z@]+|[^A-Za-z])\s*=?[ \t]*(\\(?:[A-Za-z@]+|.)|[^\s\\{}#%])", re.DOTALL)
-MARKS = re.compile(r"((?:[^#{}\\]|\\[A-Za-z@]+|\\[^A-Za-z{}])*)((?:#[1-9](?:[^#{}\\]|\\[A-Za-z@]+|\\[^A-Za-z{}])*)*)(?=\{)")
+_MARK = r"(?:[^#{}\\]|\\[A-Za-z@]++|\\[^A-Za-z{}])*+"
+MARKS = re.compile(rf"({_MARK})((?:#[1-9]{_MARK})*+)(?=\{{)")
 MARK = re.compile(r"#([1-9])((?:[^#\\]|\\[A-Za-z@]+|\\[^A-Za-z])*)")
 
 
@@ -99,23 +103,30 @@ def group_end(text: str, at: int) -> int:
         return -1
     if match := SHALLOW.match(text, at):
         return match.end()
-    depth = 0
-    for match in BRACES.finditer(text, at):
+    return _group_ends(text)[at] or -1
+
+
+@lru_cache(maxsize=2)
+def _group_ends(text: str) -> array[int]:
+    """Of each brace that opens a group, the place behind the one that closes it; 0 elsewhere. Made once for a text, so
+    that many groups without an end cost no more than one."""
+    ends = array("i", bytes(4 * (len(text) + 1)))
+    opened = []
+    for match in BRACES.finditer(text):
         if match[0] == "{":
-            depth += 1
-        elif match[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return match.end()
-    return -1
+            opened.append(match.start())
+        elif match[0] == "}" and opened:
+            ends[opened.pop()] = match.end()
+    return ends
 
 
 def option_end(text: str, at: int) -> int:
-    """Behind the argument in brackets that begins at `at`, in which braces hide a ]; -1 when there is none."""
+    """Behind the argument in brackets that begins at `at`, in which braces hide a ]; -1 when there is none
+    within REACH."""
     if not text.startswith("[", at):
         return -1
     depth = 0
-    for match in OPTION.finditer(text, at + 1):
+    for match in OPTION.finditer(text, at + 1, at + 1 + REACH):
         if match[0] == "]" and depth == 0:
             return match.end()
         depth += {"{": 1, "}": -1}.get(match[0], 0)

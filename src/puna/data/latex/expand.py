@@ -14,16 +14,18 @@ are read. `plain.expand` is the twin that reads character by character.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from puna.data.latex import words
 from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
-from puna.data.latex.definitions import IN_PACKAGE, INTERNAL, OF_STRUCTURE, PROGRAM, SPACES, Macro, group_end, option_end, read_definition
+from puna.data.latex.definitions import IN_PACKAGE, INTERNAL, OF_STRUCTURE, PROGRAM, REACH, SPACES, Macro, group_end, option_end, read_definition
 
 DEPTH = 200
 GROWTH = 10
-FREE = 4_000_000
+FREE = 1_000_000
+FAILED = 100  # what a call without its arguments, or a definition that is none, costs of it
 _NAMES = r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+|"
 CONTROL = re.compile(_NAMES + r"\\(?=[A-Za-z\\]))")
 ANY_CONTROL = re.compile(_NAMES + r"[^A-Za-z])", re.DOTALL)  # once a macro is named by a mark, such as \0
@@ -59,6 +61,8 @@ class Frame:
     """How many calls it stands within."""
     file: str | None = None
     """Path of the file that it is; None for what a call became."""
+    unclosed: set[str] = field(default_factory=set)
+    """Verbatim environments of which no more end in it."""
 
 
 Action = Callable[[Frame, str, int], None]
@@ -83,7 +87,6 @@ class Expander:
         self._kinds: dict[str, str] = {}
         self._programs: set[str] = set()
         self._waiting: dict[str, tuple[str, str, int]] = {}  # of packages: text, command, and where its name ends
-        self._unclosed: set[str] = set()
         shared: dict[str, Action] = dict.fromkeys(words.DEFINING, self._define)
         shared |= dict.fromkeys(words.INPUTS, self._input) | {"endinput": self._endinput, "title": self._title}
         self._preamble_actions = shared | dict.fromkeys(words.PACKAGES, self._package) | {"begin": self._document}
@@ -152,7 +155,7 @@ class Expander:
     def _define(self, frame: Frame, command: str, start: int) -> None:
         definition = read_definition(frame.text, command, frame.pos)
         if definition is None:
-            self._spend((len(frame.text) - frame.pos) // 8)
+            self._spend(FAILED)
             target = TOKEN.match(frame.text, SPACES.match(frame.text, frame.pos).end())  # type: ignore[union-attr]
             frame.pos = target.end() if target else frame.pos
             self._as_it_is(frame, start)
@@ -280,13 +283,13 @@ class Expander:
             if number == 0 and meaning.default is not None:
                 end = option_end(text, pos)
                 if end < 0 and text.startswith("[", pos):
-                    self._spend((len(text) - pos) // 8)
+                    self._spend(FAILED)
                 found.append(meaning.default if end < 0 else text[pos + 1 : end - 1])
                 pos = max(pos, end)
                 continue
             end = _delimited(text, pos, mark) if mark else _token(text, pos)
             if end < 0:
-                self._spend((len(text) - pos) // 8)
+                self._spend(FAILED)
                 return None
             argument = text[pos : end - len(mark)]
             whole = argument.startswith("{") and group_end(argument, 0) == len(argument)
@@ -310,8 +313,7 @@ class Expander:
     # What stands in braces behind \begin and \end, verbatim text, files
 
     def _raw(self, frame: Frame, command: str, start: int) -> None:
-        if frame.file is not None:
-            frame.pos = behind(frame.text, command[6:-1], frame.pos, self._unclosed) or frame.pos
+        frame.pos = behind(frame.text, command[6:-1], frame.pos, frame.unclosed) or frame.pos
         self._as_it_is(frame, start)
 
     def _spaced(self, frame: Frame, command: str, start: int) -> None:
@@ -357,9 +359,9 @@ class Expander:
         if end < 0:
             return
         frame.pos = end
-        waiting = [(command, name) for name in frame.text[begin + 1 : end - 1].split(",")[:100]]
+        waiting = deque((command, name) for name in frame.text[begin + 1 : end - 1].split(",")[:100])
         while waiting:
-            command, name = waiting.pop(0)
+            command, name = waiting.popleft()
             found = self._load(command, name.strip())
             if found and found[0] not in self._loaded:
                 self._loaded.add(found[0])
@@ -380,7 +382,7 @@ class Expander:
             elif kind == 7:
                 named = re.compile(r"\s*(?:\[[^\]]*\])?\s*\{([^{}\\]*)\}").match(text, match.end())
                 loaded += [(command, name) for name in named[1].split(",")[:100]] if named else []
-        return loaded
+        return [*dict.fromkeys(loaded)]
 
     def _note(self, name: str, where: tuple[str, str, int]) -> None:
         if name in words.STRUCTURE or (where[1] == "providecommand" and self._meaning(name)):
@@ -448,8 +450,9 @@ def _token(text: str, pos: int) -> int:
 
 
 def _delimited(text: str, pos: int, mark: str) -> int:
-    """Behind the next `mark` that no braces hide; -1 when there is none within the group."""
-    while pos < len(text):
+    """Behind the next `mark` that no braces hide; -1 when there is none within the group and REACH."""
+    last = text.find(mark, pos, pos + REACH)
+    while last >= 0 and pos < len(text):
         if text.startswith(mark, pos):
             return pos + len(mark)
         if text[pos] == "}":
