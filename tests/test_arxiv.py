@@ -90,7 +90,10 @@ def test_any_task_size_gives_the_same_records(
         ("\\alpha% note\nb", "\\alpha b"),
         ("\\\\% note\nb", "\\\\b"),
         ("\\verb|100%| of\\url{http://a.b/c%20d} it", "\\verb|100%| of\\url{http://a.b/c%20d} it"),
-        ("\\begin{lstlisting}\nprintf(\"%d\");\n\\end{lstlisting}", "\\begin{lstlisting}\nprintf(\"%d\");\n\\end{lstlisting}"),
+        (
+            '\\begin{lstlisting}\nprintf("%d");\n\\end{lstlisting}',
+            '\\begin{lstlisting}\nprintf("%d");\n\\end{lstlisting}',
+        ),
         ("a\n\\begin{comment}\nno \\ref{x}\n\\end{comment}\nb", "a\nb"),
         ("a \\iffalse no \\ifx\\a\\b x\\fi \\fi b", "a b"),
         ("a \\iffalse no \\else yes\\fi b", "a yesb"),
@@ -143,7 +146,9 @@ def test_what_calls_itself_or_is_a_program_stays_and_is_told(tmp_path: Path) -> 
 
 
 def test_files_are_put_in_place_and_in_order(tmp_path: Path) -> None:
-    main = paper("0 \\input{one}\\include{parts/two} \\input three \\subfile{four}\\import{parts/}{five} \\input{gone}end")
+    main = paper(
+        "0 \\input{one}\\include{parts/two} \\input three \\subfile{four}\\import{parts/}{five} \\input{gone}end"
+    )
     files: dict[str, str | bytes] = {
         "a/appendix.tex": "\\documentclass{article}", "main.tex": main, "one.tex": "1 \\input{./sub/../one-more}",
         "one-more.tex": "1b \\input{main}\\input{one}", "parts/two.tex": "2\\endinput never", "three.tex": "3",
@@ -151,7 +156,9 @@ def test_files_are_put_in_place_and_in_order(tmp_path: Path) -> None:
     }  # fmt: skip
     text = text_of(tmp_path, files)
     assert " ".join(text.split()) == "\\section{One} 0 1 1b 2 345 end"
-    outside: dict[str, str | bytes] = {"main.tex": paper("a\\input{../../etc/passwd}\\input{/etc/passwd}b\\input{main.bbl}")}
+    outside: dict[str, str | bytes] = {
+        "main.tex": paper("a\\input{../../etc/passwd}\\input{/etc/passwd}b\\input{main.bbl}")
+    }
     assert text_of(tmp_path, outside) == "\\section{One}\nab"
 
 
@@ -232,7 +239,9 @@ def test_the_recipe_says_what_becomes_of_appendices_and_papers_without_sections(
 
 # Real papers. Counted by hand: papers with a source, and members, of each dump.
 DUMPS = {"1008": (1, 1), "1606": (1, 1), "1610": (1, 1), "1703": (1, 1), "1907": (1, 1), "2004": (1, 1), "2101": (8, 9)}
-DEFINITION = re.compile(r"\\(?:re|provide)?(?:newcommand|command|def|gdef|edef)\*?\s*\{?\s*\\([A-Za-z]+)\b(?!@)([^\n]*)")
+DEFINITION = re.compile(
+    r"\\(?:re|provide)?(?:newcommand|command|def|gdef|edef)\*?\s*\{?\s*\\([A-Za-z]+)\b(?!@)([^\n]*)"
+)
 
 
 def without_verbatim(text: str) -> str:
@@ -263,7 +272,9 @@ def test_real_papers_hold_no_comment_no_bibliography_and_no_macro_of_their_own(
             assert re.match(r"\\(section|chapter|part)\*?\s*[\[{]", document.text), document.origin.key
             text = without_verbatim(document.text)
             assert not re.search(r"(?<!\\)(?:\\\\)*%", text), document.origin.key
-            assert not re.search(r"\\begin\{(comment|" + "|".join(BIBLIOGRAPHIES) + r")\}|\\(bibliography|bibitem)\b", text)
+            assert not re.search(
+                r"\\begin\{(comment|" + "|".join(BIBLIOGRAPHIES) + r")\}|\\(bibliography|bibitem)\b", text
+            )
             own = own_macros(file, document.group) - left.get(document.group, set())
             assert own & set(re.findall(r"\\([A-Za-z]+)", text)) == set(), document.origin.key
     proved(f"arXiv: {papers} real papers of {sum(members for _, members in DUMPS.values())} members, nothing set aside")

@@ -73,7 +73,9 @@ def test_macros_are_written_out_as_along_the_tree_of_pylatexenc(text: str) -> No
 
 
 def test_pylatexenc_reads_what_is_kept_of_real_papers_and_finds_their_sections(samples: Path) -> None:
-    found = [record for record in everything(samples / "arxiv" / "arXiv_src_2101_001.tar") if isinstance(record, Document)]
+    found = [
+        record for record in everything(samples / "arxiv" / "arXiv_src_2101_001.tar") if isinstance(record, Document)
+    ]
     for document in sorted(found, key=lambda document: len(document.text))[:2]:  # a second a paper
         nodes, _, _ = walker.LatexWalker(document.text, tolerant_parsing=True).get_latex_nodes()
         macros = [node.macroname for node in nodes if node.isNodeType(walker.LatexMacroNode)]

@@ -44,7 +44,14 @@ EXPANDED = st.lists(
             *("a", "bc", " ", "\n", "\n\n", "{", "}", "{x}", "{\\word}", "[", "]", "[o]", "[{]}]", ".", "\\ ", "\\\\"),
             *("\\one", "\\two", "\\word", "\\says", "\\maybe", "\\loop", "\\takes", "\\till", "\\0", "\\gamma", "\\{"),
             *("\\begin{mine}", "\\end{mine}", "\\begin{verbatim}\\one\\end{verbatim}", "\\verb|\\one|", "\\begin{a}"),
-            *("\\newcommand{\\new}[1]{n#1}", "\\new", "\\def\\word{W}", "\\let\\also\\one", "\\also", "\\providecommand\\new{p}"),
+            *(
+                "\\newcommand{\\new}[1]{n#1}",
+                "\\new",
+                "\\def\\word{W}",
+                "\\let\\also\\one",
+                "\\also",
+                "\\providecommand\\new{p}",
+            ),
         ]
     ),
     max_size=20,

@@ -27,9 +27,7 @@ INTERNAL = (
 )
 # In a class or package: what is defined where, its body matched only to be passed over.
 IN_PACKAGE = re.compile(
-    r"\\(?:\\|"
-    + INTERNAL
-    + r"|([egx]?def|(?:re)?newcommand|providecommand|DeclareRobustCommand|DeclareMathOperator)"
+    r"\\(?:\\|" + INTERNAL + r"|([egx]?def|(?:re)?newcommand|providecommand|DeclareRobustCommand|DeclareMathOperator)"
     r"\*?\s*\{?\s*\\([A-Za-z]+|[^A-Za-z@])\s*\}?[^{}]{0,200}+"
     + _GROUP
     + r"|(let)(?=\s*\\([A-Za-z]+))|((?:re)?newenvironment)(?=\s*\{([^{}\\]+)\})\s*\{[^{}]+\}[^{}]{0,200}+"
@@ -123,7 +121,7 @@ def _group_ends(text: str) -> array[int]:
 def option_end(text: str, at: int) -> int:
     """Behind the argument in brackets that begins at `at`, in which braces hide a ]; -1 when there is none
     within REACH."""
-    if not text.startswith("[", at):
+    if not text.startswith("[", at) or text.find("]", at, at + 1 + REACH) < 0:
         return -1
     depth = 0
     for match in OPTION.finditer(text, at + 1, at + 1 + REACH):
@@ -139,7 +137,9 @@ def macro(name: str, body: str, marks: tuple[str, ...] = (), default: str | None
     """The macro of that name and body, judged."""
     if "@" in name:
         return PROGRAM
-    if name in words.STRUCTURE or (name.startswith(("begin{", "end{")) and _named(name) in words.STRUCTURE_ENVIRONMENTS):
+    if name in words.STRUCTURE or (
+        name.startswith(("begin{", "end{")) and _named(name) in words.STRUCTURE_ENVIRONMENTS
+    ):
         return OF_STRUCTURE
     calls = set(CALLS.findall(DEFINED.sub(r"\\\1", body) if "\\def" in body or "command" in body else body))
     if not calls.isdisjoint(words.PROGRAMMING) or ("@" in body and any("@" in call for call in calls)):

@@ -20,12 +20,23 @@ from dataclasses import dataclass, field
 
 from puna.data.latex import words
 from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
-from puna.data.latex.definitions import IN_PACKAGE, INTERNAL, OF_STRUCTURE, PROGRAM, REACH, SPACES, Macro, group_end, option_end, read_definition
+from puna.data.latex.definitions import (
+    IN_PACKAGE,
+    INTERNAL,
+    OF_STRUCTURE,
+    PROGRAM,
+    REACH,
+    SPACES,
+    Macro,
+    group_end,
+    option_end,
+    read_definition,
+)
 
 DEPTH = 200
 GROWTH = 10
 FREE = 1_000_000
-FAILED = 100  # what a call without its arguments, or a definition that is none, costs of it
+FAILED = 500  # what a call without its arguments, or a definition that is none, costs of it
 _NAMES = r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+|"
 CONTROL = re.compile(_NAMES + r"\\(?=[A-Za-z\\]))")
 ANY_CONTROL = re.compile(_NAMES + r"[^A-Za-z])", re.DOTALL)  # once a macro is named by a mark, such as \0

@@ -171,10 +171,10 @@ class _Texts:
     def load(self, command: str, name: str) -> tuple[str, str] | None:
         """The file that a command names: (path, text); None for one that the paper does not hold."""
         if command in words.PACKAGES:
-            endings = (".cls",) if command.startswith(("document", "LoadClass")) else (".sty",)
-            endings = (".cls", ".sty") if command == "documentstyle" else endings
+            endings = [".cls"] if command.startswith(("document", "LoadClass")) else [".sty"]
+            endings += [".sty"] if command == "documentstyle" else []
         else:
-            endings = (".tex", "")
+            endings = [".tex", ""]
         if name.lower().endswith(".bbl"):
             return self._main + ".bbl", ""
         folders = dict.fromkeys((self._folder, ""))

@@ -54,7 +54,9 @@ class Damage:
     name: str = ""
 
 
-def members(file: Readable, start: int = 0, end: int = sys.maxsize, total: int = sys.maxsize) -> Iterator[Member | Damage]:
+def members(
+    file: Readable, start: int = 0, end: int = sys.maxsize, total: int = sys.maxsize
+) -> Iterator[Member | Damage]:
     """Members whose first header lies from `start` to `end`. `total`: bytes of the whole file. A member's bytes may be
     read from `file` until the next one is asked for."""
     at, first = start, -1

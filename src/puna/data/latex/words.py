@@ -41,16 +41,43 @@ STRUCTURE_ENVIRONMENTS = {
 }
 # A macro that holds one of these is a program: written out it would be no more readable than its name.
 PROGRAMMING = {
-    *(*CONDITIONALS, "else", "fi", "or", "csname", "endcsname", "expandafter", "noexpand", "futurelet", "afterassignment"),
+    *(
+        *CONDITIONALS,
+        "else",
+        "fi",
+        "or",
+        "csname",
+        "endcsname",
+        "expandafter",
+        "noexpand",
+        "futurelet",
+        "afterassignment",
+    ),
     *("catcode", "lccode", "uccode", "aftergroup", "loop", "repeat", "advance", "multiply", "divide", "newif"),
     *("setcounter", "addtocounter", "newcount", "newdimen", "newbox", "setbox", "read", "write", "openin", "openout"),
     *("ifthenelse", "whiledo", "begingroup", "endgroup", "everypar", "hrule", "vrule", "halign", "valign", "output"),
 }
 
 BIBLIOGRAPHY = ("bibliography", "bibliographystyle", "printbibliography", "printbibheading", "nobibliography")
-BIBLIOGRAPHIES = {"thebibliography", "references", "REFERENCES", "biblist", "bibdiv", "mcitethebibliography", "refcontext"}
+BIBLIOGRAPHIES = {
+    "thebibliography",
+    "references",
+    "REFERENCES",
+    "biblist",
+    "bibdiv",
+    "mcitethebibliography",
+    "refcontext",
+}
 BIBLIOGRAPHY_TITLES = {
-    *("references", "reference", "bibliography", "literature", "literature cited", "references and notes", "references cited"),
+    *(
+        "references",
+        "reference",
+        "bibliography",
+        "literature",
+        "literature cited",
+        "references and notes",
+        "references cited",
+    ),
     *("works cited", "notes and references", "selected references", "selected bibliography"),
 }
 APPENDICES = {"appendix", "appendices", "subappendices"}

@@ -33,8 +33,11 @@ LICENCE = "arXiv"
 NEW_ID = re.compile(r"(\d{2})(\d{2})\.\d{4,5}")
 OLD_ID = re.compile(r"([a-z-]+)(\d{2})(\d{2})(\d{3})")
 VERSION = re.compile(r"v\d{1,3}$")
-WITHDRAWN = re.compile(rb"\s*%auto-ignore\b|.{0,400}\b(paper|article|submission|manuscript) (has been|was|is) (being )?"
-                       rb"withdrawn\b", re.IGNORECASE | re.DOTALL)
+WITHDRAWN = re.compile(
+    rb"\s*%auto-ignore\b|.{0,400}\b(paper|article|submission|manuscript) (has been|was|is) (being )?"
+    rb"withdrawn\b",
+    re.IGNORECASE | re.DOTALL,
+)
 SHORT = 3000  # bytes of a single file that may be no more than the word that the paper was withdrawn
 NO_SOURCE = {b"%PDF": "pdf"}
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
@@ -148,7 +151,9 @@ class _Reader:
         try:
             files = archive.unpack(_chunks(file, member), member.size, self.recipe.max_bytes)
             if rule := _sourceless(files):
-                example = next(iter(files.texts.values()), b"")[:EXAMPLE].decode("latin-1") if rule == "withdrawn" else ""
+                example = (
+                    next(iter(files.texts.values()), b"")[:EXAMPLE].decode("latin-1") if rule == "withdrawn" else ""
+                )
                 yield Dropped(rule, key, member.size, example)
                 return
             found = read_paper(files)
