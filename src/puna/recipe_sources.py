@@ -165,6 +165,13 @@ class Books(Source):
 class ArXiv(Source):
     min_characters: Whole = 500
     """Papers with fewer characters of text are dropped."""
+    max_bytes: PositiveBytes = 10_000_000
+    """Papers whose LaTeX files have more bytes together are dropped. Ours; it bounds a worker's memory."""
+    keep_appendix: bool = True
+    """Keep what stands behind \\appendix. The paper names the bibliography alone; RedPajama drops both."""
+    keep_without_section: bool = False
+    """Keep papers without any section, from behind their title and abstract on. The paper, and RedPajama, take text from
+    the first section on, and so drop them."""
 
 
 class StackExchange(Source):

@@ -20,7 +20,7 @@ __all__ = [
     "split",
 ]  # fmt: skip
 
-READERS = ("commoncrawl", "c4", "github", "wikipedia", "books", "stackexchange")
+READERS = ("commoncrawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange")
 
 
 def locate(source: str, recipe: Source) -> list[Input]:

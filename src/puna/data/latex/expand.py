@@ -1,0 +1,478 @@
+"""A paper's macros written out where they are called, its files put in place (section 2.1: "we inline-expand
+definitions and macros written by users").
+
+Text is read as TeX reads it: forward, definitions as they are met, what a call becomes is read again before what
+follows it, arguments are groups or single tokens, blanks behind a command are part of it. Frames stand for the text of
+files and of calls: reading goes on in the last one, and what is read through is taken off. A macro that calls itself,
+directly or by way of others, stays as it is. The limits of one paper: DEPTH calls within each other; characters read
+again, GROWTH times those of its files (but FREE at least); a paper that passes one raises EndlessError.
+
+Not as in TeX: a definition holds until the paper's end, whatever group it stands in, and both branches of a conditional
+are read. `plain.expand` is the twin that reads character by character.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from puna.data.latex import words
+from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
+from puna.data.latex.definitions import (
+    IN_PACKAGE,
+    INTERNAL,
+    OF_STRUCTURE,
+    PROGRAM,
+    REACH,
+    SPACES,
+    Macro,
+    group_end,
+    option_end,
+    read_definition,
+)
+
+DEPTH = 200
+GROWTH = 10
+FREE = 1_000_000
+FAILED = 500  # what a call without its arguments, or a definition that is none, costs of it
+_NAMES = r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+|"
+CONTROL = re.compile(_NAMES + r"\\(?=[A-Za-z\\]))")
+ANY_CONTROL = re.compile(_NAMES + r"[^A-Za-z])", re.DOTALL)  # once a macro is named by a mark, such as \0
+IN_PREAMBLE = re.compile(
+    r"\\(?:\\|"
+    + INTERNAL
+    + "|("
+    + "|".join((*words.DEFINING, *words.INPUTS, *words.PACKAGES, "endinput", "title", "begin(?=\\s*\\{document)"))
+    + r")(?![A-Za-z@]))",
+    re.DOTALL,
+)
+PREFIXED = re.compile(r"\s*\\(" + "|".join((*words.DEF, "let", *words.NEW, *words.PREFIXES)) + r")(?![A-Za-z@])")
+ENDLESS, PLAIN, NESTED = "endless", "plain", "nested"
+PACKAGE = (".cls", ".sty")
+NAMED = re.compile(r"\s*\{([^{}\\]*)\}")
+TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|.", re.DOTALL)
+LINE_END = re.compile(r"[ \t]*\n")
+CALLED = re.compile(r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+)")
+PLAIN_NAME = re.compile(r"\s*\{?\s*([^\s{}\\%]+)\s*\}?")
+
+Load = Callable[[str, str], "tuple[str, str] | None"]
+
+
+class EndlessError(Exception):
+    """A paper whose macros or files never come to an end."""
+
+
+@dataclass(slots=True)
+class Frame:
+    text: str
+    pos: int
+    depth: int
+    """How many calls it stands within."""
+    file: str | None = None
+    """Path of the file that it is; None for what a call became."""
+    unclosed: set[str] = field(default_factory=set)
+    """Verbatim environments of which no more end in it."""
+
+
+Action = Callable[[Frame, str, int], None]
+
+
+class Expander:
+    """Reads one paper. `load(command, argument)` gives (path, text without comments) of a file of the paper."""
+
+    def __init__(self, load: Load, size: int, verbatim: Collection[str] = words.VERBATIM) -> None:
+        self.macros: dict[str, Macro] = {}
+        self.left: dict[str, str] = {}
+        self.missing: list[str] = []
+        self.title = ""
+        self.expanded = 0
+        self._load, self._verbatim = load, verbatim
+        self._budget = max(FREE, GROWTH * size)
+        self._frames: list[Frame] = []
+        self._out: list[str] = []
+        self._body = self._marks = False
+        self._control = IN_PREAMBLE
+        self._loaded: set[str] = set()
+        self._kinds: dict[str, str] = {}
+        self._programs: set[str] = set()
+        self._waiting: dict[str, tuple[str, str, int]] = {}  # of packages: text, command, and where its name ends
+        shared: dict[str, Action] = dict.fromkeys(words.DEFINING, self._define)
+        shared |= dict.fromkeys(words.INPUTS, self._input) | {"endinput": self._endinput, "title": self._title}
+        self._preamble_actions = shared | dict.fromkeys(words.PACKAGES, self._package) | {"begin": self._document}
+        self._body_actions = shared | dict.fromkeys(words.VERBATIM_COMMANDS, self._skip)
+        self._body_actions |= dict.fromkeys(words.PREFIXES, self._prefix)
+        self._body_actions |= {"begin": self._spaced, "end": self._spaced, "end{document}": self._finish}
+        self._body_actions |= {f"begin{{{name}}}": self._raw for name in verbatim}
+
+    def read(self, path: str, text: str, *, preamble: bool) -> str:
+        """The text of a paper whose main file is given, from \\begin{document} on; without a `preamble`, all of it."""
+        self._body = not preamble
+        self._control = IN_PREAMBLE if preamble else ANY_CONTROL if self._marks else CONTROL
+        self._push(Frame(text, 0, 0, path))
+        while self._frames:
+            self._step()
+        text = "".join(self._out)
+        if self._programs:
+            used = self._programs.intersection(CALLED.findall(text))
+            self.left |= {name: self.macros[name].left for name in used}
+        return text
+
+    @property
+    def begun(self) -> bool:
+        return self._body
+
+    def _step(self) -> None:
+        """Read on to the next command that has an action, or to the end of the frame."""
+        frame = self._frames[-1]
+        text, pos = frame.text, frame.pos
+        actions = self._body_actions if self._body else self._preamble_actions
+        for match in self._control.finditer(text, pos):
+            action = actions.get(match[1])
+            if action is not None:
+                self._emit(text[pos : match.start()])
+                frame.pos = match.end()
+                action(frame, match[1], match.start())
+                return
+        self._emit(text[pos:])
+        self._frames.pop()
+
+    def _emit(self, piece: str) -> None:
+        if not piece or not self._body:
+            return
+        if self._out and is_letter(piece[0]) and ends_in_word(self._out[-1]):
+            self._out.append(" ")
+        self._out.append(piece)
+
+    def _as_it_is(self, frame: Frame, start: int) -> None:
+        self._emit(frame.text[start : frame.pos])
+
+    def _push(self, frame: Frame) -> None:
+        while self._frames and self._frames[-1].file is None and self._frames[-1].pos == len(self._frames[-1].text):
+            self._frames.pop()
+        if frame.depth > DEPTH:
+            raise EndlessError(f"macros or files lie more than {DEPTH} deep in each other")
+        self._spend(len(frame.text))
+        self._frames.append(frame)
+
+    def _spend(self, characters: int) -> None:
+        self._budget -= 1 + characters
+        if self._budget < 0:
+            raise EndlessError("macros or files are read again and again")
+
+    # Definitions
+
+    def _define(self, frame: Frame, command: str, start: int) -> None:
+        definition = read_definition(frame.text, command, frame.pos)
+        if definition is None:
+            self._spend(FAILED)
+            target = TOKEN.match(frame.text, SPACES.match(frame.text, frame.pos).end())  # type: ignore[union-attr]
+            frame.pos = target.end() if target else frame.pos
+            self._as_it_is(frame, start)
+            return
+        kept = ""
+        for name, meaning in definition.macros.items():
+            if definition.provided and self._meaning(name):
+                continue
+            meant = self._meaning(definition.alias) or meaning if definition.alias else meaning
+            self._learn(name, meant)
+            kept = kept or meant.left
+        if kept and self._body:
+            target = re.compile(r"\*?\s*\{?\s*(?:\\(?:[A-Za-z@]+|.)|[^{}\\]*)").match(frame.text, frame.pos)
+            frame.pos = target.end() if target else frame.pos
+            self._as_it_is(frame, start)
+            return
+        frame.pos = definition.end
+        self._end_line(frame)
+
+    def _learn(self, name: str, meaning: Macro, *, own: bool = True) -> None:
+        """Take the meaning of a name; `own`: not one of a class or package, whose programs are nobody's business."""
+        if meaning is OF_STRUCTURE or (meaning is PROGRAM and "@" in name):
+            return
+        self._kinds.clear()
+        self._waiting.pop(name, None)
+        self.macros[name] = meaning
+        self._programs.discard(name)
+        if not meaning.left:
+            self._body_actions[name] = self._call
+            if not self._marks and not is_letter(name[0]):
+                self._marks = True
+                self._control = ANY_CONTROL if self._body else IN_PREAMBLE
+            return
+        self._body_actions.pop(name, None)
+        if own:
+            self._programs.add(name)
+
+    def _meaning(self, name: str) -> Macro | None:
+        """What a name means. What packages define is read when it is first asked for: most of it never is."""
+        if name in self._waiting:
+            text, command, at = self._waiting.pop(name)
+            definition = read_definition(text, command, at)
+            self._spend(100)
+            for each, meaning in (definition.macros if definition else {}).items():
+                alias = definition.alias if definition else ""
+                # Of a \\let in a package the name is as good as what it stood for when the package was read.
+                self._learn(each, self.macros.get(alias, meaning) if alias else meaning, own=False)
+        return self.macros.get(name)
+
+    def _prefix(self, frame: Frame, command: str, start: int) -> None:
+        match = PREFIXED.match(frame.text, frame.pos)
+        if not match:
+            self._as_it_is(frame, start)
+            return
+        frame.pos = match.end()
+        again = self._prefix if match[1] in words.PREFIXES else self._define
+        again(frame, match[1], start)
+
+    def _end_line(self, frame: Frame) -> None:
+        """Where something was taken out that filled a line, its line end goes too: it was no empty line."""
+        if not self._out or self._out[-1].rstrip(" \t").endswith("\n"):
+            line = LINE_END.match(frame.text, frame.pos)
+            frame.pos = line.end() if line else frame.pos
+
+    # Calls
+
+    def _call(self, frame: Frame, name: str, start: int) -> None:
+        meaning, end = self._meaning(name), frame.pos
+        if meaning is None or meaning.left:
+            self._body_actions.pop(name, None)
+            self._as_it_is(frame, start)
+            return
+        kind = self._kinds.get(name) or self._kind(name)
+        if kind == ENDLESS:
+            self.left[name] = "calls itself"
+            self._as_it_is(frame, start)
+            return
+        if is_letter(name[-1]):
+            frame.pos = SPACE.match(frame.text, end).end()  # type: ignore[union-attr]
+        arguments = self._arguments(meaning) if meaning.marks or meaning.lead else []
+        if arguments is None:
+            frame.pos = end
+            self.left[name] = "without its arguments"
+            self._as_it_is(frame, start)
+            return
+        text = joined([piece if isinstance(piece, str) else arguments[piece] for piece in meaning.pieces])
+        if not meaning.marks and text.endswith("\\xspace"):
+            text, frame.pos = text.removesuffix("\\xspace"), end
+        self.expanded += 1
+        if kind == PLAIN and "\\" not in "".join(arguments):
+            self._spend(len(text))
+            self._emit(text)
+        else:
+            self._spend(sum(map(len, arguments)))
+            self._push(Frame(text, 0, frame.depth + 1))
+
+    def _kind(self, name: str) -> str:
+        """What a macro's body holds: itself (ENDLESS), nothing that is acted on (PLAIN), or other macros (NESTED)."""
+        calls = self.macros[name].calls
+        kind = PLAIN if calls.isdisjoint(self._body_actions) else NESTED
+        seen: set[str] = set()
+        waiting = [*calls] if kind == NESTED else []
+        while waiting and name not in seen:
+            called = waiting.pop()
+            meaning = None if called in seen else self._meaning(called)
+            if meaning:
+                seen.add(called)
+                waiting += meaning.calls
+        self._spend(len(seen))
+        self._kinds[name] = ENDLESS if name in seen else kind
+        return self._kinds[name]
+
+    def _arguments(self, meaning: Macro) -> list[str] | None:
+        """The arguments of a call, from the last frame on; None, and nothing read, when they are not there."""
+        index = len(self._frames) - 1
+        pos = self._frames[index].pos
+        found: list[str] = []
+        if meaning.lead:
+            if not self._frames[index].text.startswith(meaning.lead, pos):
+                return None
+            pos += len(meaning.lead)
+        for number, mark in enumerate(meaning.marks):
+            index, pos = self._next(index, pos)
+            text = self._frames[index].text
+            if number == 0 and meaning.default is not None:
+                end = option_end(text, pos)
+                if end < 0 and text.startswith("[", pos):
+                    self._spend(FAILED)
+                found.append(meaning.default if end < 0 else text[pos + 1 : end - 1])
+                pos = max(pos, end)
+                continue
+            end = _delimited(text, pos, mark) if mark else _token(text, pos)
+            if end < 0:
+                self._spend(FAILED)
+                return None
+            argument = text[pos : end - len(mark)]
+            whole = argument.startswith("{") and group_end(argument, 0) == len(argument)
+            found.append(argument[1:-1] if whole else argument)
+            pos = end
+        if meaning.marks:
+            del self._frames[index + 1 :]
+        self._frames[index].pos = pos
+        return found
+
+    def _next(self, index: int, pos: int) -> tuple[int, int]:
+        """Where the next argument begins: behind blanks, in an outer frame when the inner ones are read through."""
+        while True:
+            frame = self._frames[index]
+            pos = SPACES.match(frame.text, pos).end()  # type: ignore[union-attr]
+            if pos < len(frame.text) or frame.file is not None or index == 0:
+                return index, pos
+            index -= 1
+            pos = self._frames[index].pos
+
+    # What stands in braces behind \begin and \end, verbatim text, files
+
+    def _raw(self, frame: Frame, command: str, start: int) -> None:
+        frame.pos = behind(frame.text, command[6:-1], frame.pos, frame.unclosed) or frame.pos
+        self._as_it_is(frame, start)
+
+    def _spaced(self, frame: Frame, command: str, start: int) -> None:
+        """\\begin {name}, with a space or line end in it."""
+        named = NAMED.match(frame.text, frame.pos)
+        name = f"{command}{{{named[1]}}}" if named else ""
+        if not named or name not in self._body_actions:
+            self._as_it_is(frame, start)
+            return
+        frame.pos = named.end()
+        self._body_actions[name](frame, name, start)
+
+    def _finish(self, frame: Frame, command: str, start: int) -> None:
+        self._frames.clear()
+
+    def _skip(self, frame: Frame, command: str, start: int) -> None:
+        frame.pos = behind_command(frame.text, command, frame.pos)
+        self._as_it_is(frame, start)
+
+    def _document(self, frame: Frame, command: str, start: int) -> None:
+        named = NAMED.match(frame.text, frame.pos)
+        if named and named[1] == "document":
+            frame.pos = named.end()
+            self._body = True
+            self._control = ANY_CONTROL if self._marks else CONTROL
+
+    def _title(self, frame: Frame, command: str, start: int) -> None:
+        begin = SPACES.match(frame.text, frame.pos).end()  # type: ignore[union-attr]
+        begin = max(begin, option_end(frame.text, begin))
+        end = group_end(frame.text, begin)
+        if end > 0 and not self.title and not (frame.file or "").endswith(PACKAGE):
+            self.title = frame.text[begin + 1 : end - 1]
+        self._as_it_is(frame, start)
+
+    def _endinput(self, frame: Frame, command: str, start: int) -> None:
+        while self._frames and self._frames.pop().file is None:
+            pass
+
+    def _package(self, frame: Frame, command: str, start: int) -> None:
+        begin = SPACES.match(frame.text, frame.pos).end()  # type: ignore[union-attr]
+        begin = SPACES.match(frame.text, max(begin, option_end(frame.text, begin))).end()  # type: ignore[union-attr]
+        end = group_end(frame.text, begin)
+        if end < 0:
+            return
+        frame.pos = end
+        waiting = deque((command, name) for name in frame.text[begin + 1 : end - 1].split(",")[:100])
+        while waiting:
+            command, name = waiting.popleft()
+            found = self._load(command, name.strip())
+            if found and found[0] not in self._loaded:
+                self._loaded.add(found[0])
+                waiting += self._read_package(found[1])
+
+    def _read_package(self, text: str) -> list[tuple[str, str]]:
+        """Note what a class or package defines; what it loads in turn."""
+        loaded = []
+        self._spend(len(text))
+        for match in IN_PACKAGE.finditer(text):
+            command, kind = match[match.lastindex or 0], match.lastindex
+            if kind in (2, 4):
+                command, name = match[kind - 1], match[kind]
+                self._note(name, (text, command, match.start() + 1 + len(command)))
+            elif kind == 6:
+                for name in (f"begin{{{match[6]}}}", f"end{{{match[6]}}}"):
+                    self._note(name, (text, match[5], match.start() + 1 + len(match[5])))
+            elif kind == 7:
+                named = re.compile(r"\s*(?:\[[^\]]*\])?\s*\{([^{}\\]*)\}").match(text, match.end())
+                loaded += [(command, name) for name in named[1].split(",")[:100]] if named else []
+        return [*dict.fromkeys(loaded)]
+
+    def _note(self, name: str, where: tuple[str, str, int]) -> None:
+        if name in words.STRUCTURE or (where[1] == "providecommand" and self._meaning(name)):
+            return
+        self.macros.pop(name, None)
+        self._kinds.clear()
+        self._waiting[name] = where
+        self._body_actions[name] = self._call
+        if not self._marks and not is_letter(name[0]):
+            self._marks = True
+
+    def _input(self, frame: Frame, command: str, start: int) -> None:
+        argument = PLAIN_NAME.match(frame.text, frame.pos) if command in ("input", "include", "subfile") else None
+        if command in ("input", "include", "subfile"):
+            if not argument:
+                self._as_it_is(frame, start)
+                return
+            name, end = argument[1].strip('"'), argument.end()
+        else:
+            first = NAMED.match(frame.text, frame.pos)
+            second = NAMED.match(frame.text, first.end()) if first else None
+            if not first or not second:
+                self._as_it_is(frame, start)
+                return
+            name, end = f"{first[1].strip().rstrip('/')}/{second[1].strip()}", second.end()
+        frame.pos = end
+        found = self._load(command, name)
+        if not found:
+            self.missing.append(name)
+            return
+        path, text = found
+        if any(each.file == path for each in self._frames):
+            self.missing.append(f"{name} (within itself)")
+            return
+        self._push(Frame(text, 0, frame.depth + 1, path))
+
+
+def expand(text: str, macros: dict[str, Macro] | None = None) -> str:
+    """`text`, a paper's body without comments, with its own macros and those of `macros` written out."""
+    expander = Expander(lambda command, name: None, len(text))
+    for name, meaning in (macros or {}).items():
+        expander._learn(name, meaning)
+    return expander.read("", text, preamble=False)
+
+
+def joined(pieces: list[str]) -> str:
+    """Pieces of a body and arguments as one text, in which no letter joins the name of a command before it."""
+    if len(pieces) < 2:
+        return "".join(pieces)
+    out: list[str] = []
+    for piece in pieces:
+        if piece:
+            if out and is_letter(piece[0]) and ends_in_word(out[-1]):
+                out.append(" ")
+            out.append(piece)
+    return "".join(out)
+
+
+def _token(text: str, pos: int) -> int:
+    """Behind a group or a single token; -1 when neither follows."""
+    if text.startswith("{", pos):
+        return group_end(text, pos)
+    match = TOKEN.match(text, pos)
+    return match.end() if match and match[0] not in ("}", "\n") and match[0] != "\\" else -1
+
+
+def _delimited(text: str, pos: int, mark: str) -> int:
+    """Behind the next `mark` that no braces hide; -1 when there is none within the group and REACH."""
+    last = text.find(mark, pos, pos + REACH)
+    while last >= 0 and pos < len(text):
+        if text.startswith(mark, pos):
+            return pos + len(mark)
+        if text[pos] == "}":
+            return -1
+        end = group_end(text, pos) if text[pos] == "{" else TOKEN.match(text, pos).end()  # type: ignore[union-attr]
+        if end < 0:
+            return -1
+        pos = end
+    return -1
+
+
+__all__ = ["EndlessError", "Expander", "expand", "joined"]

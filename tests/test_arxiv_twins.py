@@ -1,0 +1,87 @@
+"""Comments and macros of LaTeX by jumps and character by character: the same text."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puna.data.latex import archive, plain
+from puna.data.latex.comments import remove_comments
+from puna.data.latex.definitions import macro
+from puna.data.latex.expand import expand
+from puna.data.latex.paper import decoded
+
+COMMENTED = st.lists(
+    st.sampled_from(
+        [
+            *("a", "bc", " ", "  ", "\n", "\n\n", "\t", "%", "% c\n", "%\n", "\\%", "\\\\", "\\alpha", "\\verb|%x|"),
+            *("\\url{a%b}", "\\begin{verbatim}", "\\end{verbatim}", "\\begin{comment}", "\\end{comment}", "{", "}"),
+            *("\\iffalse", "\\if0 ", "\\ifx", "\\else", "\\fi", "\\iff", "0", "|", "\\verb", "\\"),
+        ]
+    ),
+    max_size=25,
+).map("".join)
+MACROS = {
+    "one": macro("one", "<#1>", ("",)),
+    "two": macro("two", "#2#1\\alpha", ("", "")),
+    "word": macro("word", "\\beta"),
+    "says": macro("says", "some \\word text"),
+    "maybe": macro("maybe", "(#1:#2)", ("", ""), "d\\word"),
+    "loop": macro("loop", "x\\loop"),
+    "takes": macro("takes", "\\one"),
+    "till": macro("till", "[#1|#2]", (".", "")),
+    "begin{mine}": macro("begin{mine}", "\\begin{quote}#1", ("",)),
+    "end{mine}": macro("end{mine}", "\\end{quote}"),
+    "0": macro("0", "{\\bf 0}"),
+}
+EXPANDED = st.lists(
+    st.sampled_from(
+        [
+            *("a", "bc", " ", "\n", "\n\n", "{", "}", "{x}", "{\\word}", "[", "]", "[o]", "[{]}]", ".", "\\ ", "\\\\"),
+            *("\\one", "\\two", "\\word", "\\says", "\\maybe", "\\loop", "\\takes", "\\till", "\\0", "\\gamma", "\\{"),
+            *("\\begin{mine}", "\\end{mine}", "\\begin{verbatim}\\one\\end{verbatim}", "\\verb|\\one|", "\\begin{a}"),
+            *(
+                "\\newcommand{\\new}[1]{n#1}",
+                "\\new",
+                "\\def\\word{W}",
+                "\\let\\also\\one",
+                "\\also",
+                "\\providecommand\\new{p}",
+            ),
+        ]
+    ),
+    max_size=20,
+).map("".join)
+
+
+@pytest.mark.promise("twins")
+@given(COMMENTED)
+@settings(deadline=None, max_examples=400)
+def test_comments_by_jumps_and_by_characters_agree(text: str) -> None:
+    assert remove_comments(text) == plain.remove_comments(text)
+
+
+@pytest.mark.promise("twins")
+@given(EXPANDED)
+@settings(deadline=None, max_examples=400)
+def test_macros_by_jumps_and_by_characters_agree(text: str) -> None:
+    assert expand(text, MACROS) == plain.expand(text, MACROS)
+
+
+@pytest.mark.promise("twins")
+def test_twins_agree_on_the_comments_of_real_papers(samples: Path) -> None:
+    compared = 0
+    for dump in sorted((samples / "arxiv").glob("*.tar")):
+        with tarfile.open(dump) as file:
+            papers = [file.extractfile(member).read() for member in file if member.name.endswith(".gz")]  # type: ignore[union-attr]
+        for paper in papers:
+            texts = archive.unpack(iter([paper]), len(paper), 1 << 30).texts
+            for path in [path for path in texts if path.endswith(".tex") and len(texts[path]) < 20_000]:
+                text = decoded(texts[path])
+                assert remove_comments(text) == plain.remove_comments(text), path
+                compared += 1
+    assert compared > 30
