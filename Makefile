@@ -3,6 +3,7 @@
 # make prove   the slow proofs: kills, sweeps, whole runs (with make test under 45 minutes)
 #              Both end with what they proved, promise by promise: docs/promises.md
 # make check   ruff and the type checker
+# make fuzz    atheris over every parser, FUZZ seconds each; prints executions
 #
 # Each sets up .venv first, with pip and its own settings. On Linux pip takes torch's CUDA build (several GB) unless
 # told otherwise: TORCH= holds what pip is given for torch, for example  make run TORCH='torch==2.13.0+cpu'
@@ -15,8 +16,9 @@ BIN := $(VENV)/bin
 TORCH_IS_THERE := $(if $(filter file,$(origin TORCH)),$(firstword $(wildcard $(VENV)/.torch-*)))
 TORCH_INSTALLED := $(or $(TORCH_IS_THERE),$(VENV)/.torch-$(firstword $(shell printf '%s' '$(strip $(TORCH))' | cksum)))
 RECIPE ?= laptop
+FUZZ ?= 60
 
-.PHONY: run test prove check
+.PHONY: run test prove check fuzz
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-sample
@@ -30,6 +32,9 @@ prove: $(VENV)/.installed-test
 
 check: $(VENV)/.installed-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+fuzz: $(VENV)/.installed-fuzz
+	@$(BIN)/python fuzz/run.py --seconds $(FUZZ)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

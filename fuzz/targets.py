@@ -1,0 +1,147 @@
+"""What is fuzzed: every reader of a dump, on whole files, and the parsers inside them that meet text from outside.
+
+A target takes bytes and must come to an end without an exception. Its seeds are small sound files, made here.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import os
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import made_papers
+import made_stack
+import made_web
+from puna.data import mask
+from puna.data.code import licence
+from puna.data.document import Document, valid
+from puna.data.sources import Aside, Dropped, SetAside, locate, read, split
+from puna.data.wiki import text as wikitext
+from puna.recipe import Sources
+from test_books import STORY, third_era
+from test_wikipedia import dump, page
+
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+WIKITEXT = "'''A''' [[b|c]] {{convert|3|km}} <ref>[http://a.b c]</ref>\n{|\n|-\n| x || y\n|}\n* d <nowiki>[[</nowiki>"
+TEX = "\\newcommand{\\x}[2][a]{#1 #2}\n\\begin{document}\n\\section{A}\\x{b} % c\n\\input{d}\n\\end{document}"
+POST = (
+    "<p>A &amp; <code>b</code></p><pre><code>x = 1\n</code></pre><ul><li>c</li></ul><blockquote><p>d</p></blockquote>"
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    one: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+def reader(source: str, name: str, data: bytes) -> None:
+    """Read a dump of a source, which is called `name`, whole and cut small."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        file = Path(folder) / name
+        file.write_bytes(data)
+        recipe = Sources.model_validate({source: {"inputs": [str(file)], "share": 1}})[source]
+        inputs = locate(source, recipe)
+        for task_size in (1 << 30, 4096):
+            for task in split(source, inputs, recipe, task_size):
+                for record in read(task, inputs, recipe):
+                    assert isinstance(record, Document | Dropped | SetAside | Aside), record
+
+
+def text(parse: Callable[[str], object], refuses: tuple[type[Exception], ...], data: bytes) -> None:
+    """Parse what UTF-8 can be made of the bytes; `refuses` are the exceptions by which the parser says no."""
+    try:
+        parse(data.decode("utf-8", "surrogateescape" if data[:1] == b"\x01" else "replace"))
+    except refuses:
+        return
+
+
+def _warc() -> list[bytes]:
+    pages = [made_web.page(number) for number in range(3)]
+    return [b"".join(pages), made_web.zipped(*pages)]
+
+
+def _tar(mode: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in (("p-1/PKG-INFO", b"Name: p\nVersion: 1\nLicense: MIT\n"), ("p-1/p/a.py", b"x = 1\n" * 40)):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def _zip() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("p-1/PKG-INFO", "Name: p\nVersion: 1\nLicense: MIT\n")
+        archive.writestr("p-1/p/a.py", "x = 1\n" * 40)
+    return file.getvalue()
+
+
+def _site() -> list[bytes]:
+    rows = made_stack.dump(made_stack.row(1), made_stack.row(2, 2, 1))
+    return [made_stack.seven([("Posts.xml", rows)])]
+
+
+def _papers() -> list[bytes]:
+    members = [
+        ("2101/2101.00001.gz", made_papers.single(TEX)),
+        ("2101/2101.00002.gz", made_papers.packed({"a.tex": TEX})),
+    ]
+    return [made_papers.dump(members)]
+
+
+def _inside() -> Iterator[tuple[str, Target]]:
+    from puna.data.latex.expand import EndlessError, expand
+    from puna.data.stack import markup
+    from puna.data.web.main_text import HostilePageError, Prose, main_text, parsed
+
+    yield "wikitext", Target(partial(text, wikitext.clean, (wikitext.BrokenMarkupError,)), lambda: [WIKITEXT.encode()])
+    yield "latex", Target(partial(text, expand, (EndlessError,)), lambda: [TEX.encode()])
+    prose = Prose(80, 40, 200)
+    page = partial(text, lambda said: main_text(parsed(valid(said)), "", prose), (HostilePageError,))
+    yield "html", Target(page, lambda: [made_web.html().encode()])
+    yield "post", Target(partial(text, markup.text, ()), lambda: [POST.encode()])
+    yield (
+        "licence",
+        Target(partial(text, lambda said: licence.of_expression(said, ["MIT"]), ()), lambda: [b"MIT OR (A AND B)"]),
+    )
+    yield (
+        "mask",
+        Target(partial(text, lambda said: mask.masked(said, ["mail", "phone", "ip"]), ()), lambda: [b"a@b.cd 1.2.3.4"]),
+    )
+
+
+TARGETS: dict[str, Target] = {
+    "warc": Target(partial(reader, "commoncrawl", "a.warc"), lambda: _warc()[:1]),
+    "warc.gz": Target(partial(reader, "commoncrawl", "a.warc.gz"), lambda: _warc()[1:]),
+    "c4": Target(
+        partial(reader, "c4", "c4-train.00000.json.gz"),
+        lambda: [gzip.compress(b'{"text": "A page.", "url": "http://a.b", "timestamp": "2019-01-01T00:00:00Z"}\n' * 3)],
+    ),
+    "wikipedia": Target(
+        partial(reader, "wikipedia", "enwiki-a.xml"), lambda: [dump(page(1, "A", WIKITEXT), page(2, "B"))]
+    ),
+    "wikipedia.bz2": Target(
+        partial(reader, "wikipedia", "enwiki-a.xml.bz2"), lambda: [bz2.compress(dump(page(1, "A")))]
+    ),
+    "books": Target(partial(reader, "books", "1.txt"), lambda: [third_era(STORY).encode()]),
+    "arxiv": Target(partial(reader, "arxiv", "arXiv_src_2101_001.tar"), _papers),
+    "stackexchange": Target(partial(reader, "stackexchange", "a.stackexchange.com.7z"), _site),
+    "tar": Target(partial(reader, "github", "p-1.tar"), lambda: [_tar("w")]),
+    "tar.gz": Target(partial(reader, "github", "p-1.tar.gz"), lambda: [_tar("w:gz")]),
+    "zip": Target(partial(reader, "github", "p-1.zip"), lambda: [_zip()]),
+    **dict(_inside()),
+}
