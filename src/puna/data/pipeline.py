@@ -10,6 +10,7 @@ For each source S (what crosses sources stands under the name without one):
     overlap.S         how much of each document's n-grams held-out text has: a score, no verdict
     documents.S       the verdicts; documents sorted by id in shards of even size, so that nothing of tasks or workers
                       is left in them
+    notice.github     which repositories documents of code came from, under which licences
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from puna.data import extract, route
 from puna.data.dedup import exact
 from puna.data.document import read_column
 from puna.data.heldout import is_held_out, known_grams, overlaps
+from puna.data.notice import write_notice
 from puna.data.sources import Input, as_json, from_json, split
 from puna.errors import InputError
 from puna.formats import INPUTS
@@ -149,6 +151,16 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 space=partial(_documents_space, recipe, name),
             ),
         ]
+    if "github" in inputs:
+        graph.append(
+            Step(
+                "notice.github",
+                _notice,
+                ("notices/github.txt",),
+                ("extract.github", "documents.github"),
+                space=_notice_space,
+            )
+        )
     return graph
 
 
@@ -350,6 +362,17 @@ def _documents_space(recipe: Recipe, name: str, context: Context) -> Need:
     shards, parts = len(_shards(context, name)), _parts(recipe, name, context)
     written = sum(output["size"] for output in outputs)
     return space.routed(written, shards, parts, recipe.data.shard_size, context.workers)
+
+
+def _notice(context: Context) -> dict[str, Any]:
+    asides = _files(context, "extract.github", ".licences.jsonl.zst")
+    shards = _files(context, "documents.github", ".parquet")
+    return write_notice(context.folder / "notices" / "github.txt", shards, asides)
+
+
+def _notice_space(context: Context) -> Need:
+    told = [o["size"] for f, o in context.records["extract.github"]["outputs"].items() if f.endswith(".jsonl.zst")]
+    return space.noticed(sum(told))
 
 
 def _parts(recipe: Recipe, name: str, context: Context) -> int:
