@@ -128,7 +128,7 @@ def routed(written: int, shards: int, parts: int, shard_size: int, workers: int)
 
 
 def noticed(told: int) -> Need:
-    """A notice of licences, from `told` bytes of packed lines; the database that sorts them lies in the temporary folder."""
+    """A notice of licences, from `told` bytes of packed lines; the database that sorts them is temporary."""
     return Need(FLOOR + NOTICED * told, FLOOR + NOTICED * told, FLOOR + 3 * NOTICED * told)
 
 

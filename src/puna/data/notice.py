@@ -1,8 +1,8 @@
 """What of code was read, and under which licences: the notice that MIT, BSD and Apache licences ask for (section 2.1).
 
-Repositories are sorted by name, each with its files by licence, the copyright lines of its licence files and of the headers
-that were removed, and the digests of its licence texts; each text stands once, behind them. Only what documents or
-held-out text were made of is told.
+Repositories are sorted by name, each with its files by licence, the copyright lines of its licence files and of the
+headers that were removed, and the digests of its licence texts; each text stands once, behind them. Only what documents
+or held-out text were made of is told.
 
 Memory: what is counted lies in a temporary database on the disk of this machine, of which CACHE bytes are held.
 """
@@ -15,14 +15,16 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
-from puna import storage
+from puna import space, storage
 from puna.data.document import read_documents
+from puna.space import Need
+from puna.steps import Context
 from puna.storage import Place
 
 CACHE = 32_000_000  # bytes
@@ -40,25 +42,40 @@ _COUNT = (
 )
 
 
+def notice(context: Context) -> dict[str, Any]:
+    """The step: what the documents of code were read under, as notices/github.txt."""
+    asides = _outputs(context, "extract.github", ".licences.jsonl.zst")
+    shards = _outputs(context, "documents.github", ".parquet")
+    return write_notice(context.folder / "notices" / "github.txt", shards, asides)
+
+
+def notice_space(context: Context) -> Need:
+    told = context.records["extract.github"]["outputs"].items()
+    return space.noticed(sum(output["size"] for file, output in told if file.endswith(".licences.jsonl.zst")))
+
+
+def _outputs(context: Context, step: str, ending: str) -> list[Place]:
+    return [context.folder / file for file in sorted(context.records[step]["outputs"]) if file.endswith(ending)]
+
+
 def write_notice(target: Place, shards: Sequence[Place], asides: Sequence[Place]) -> dict[str, Any]:
     """Write the notice of the documents in `shards`; asides: what their source told of licences, as JSON lines."""
-    with tempfile.TemporaryDirectory(prefix="puna-notice-") as folder:
-        with closing(sqlite3.connect(Path(folder) / "notice.sqlite", isolation_level=None)) as known:
-            known.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{CACHE // 1000};")
-            known.executescript(_TABLES)
-            known.execute("BEGIN")
-            for shard in shards:
-                _count(known, shard)
-            for file in asides:
-                _tell(known, file)
-            known.execute("COMMIT")
-            with storage.create(target) as file:
-                for line in _lines(known):
-                    file.write(line.encode("utf-8", "replace") + b"\n")
-            (repositories,) = known.execute(
-                "SELECT COUNT(*) FROM (SELECT DISTINCT repository, dump FROM files)"
-            ).fetchone()
-            (files,) = known.execute("SELECT COALESCE(SUM(files), 0) FROM files").fetchone()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="puna-notice-"))
+        known = stack.enter_context(closing(sqlite3.connect(Path(folder) / "notice.sqlite", isolation_level=None)))
+        known.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{CACHE // 1000};")
+        known.executescript(_TABLES)
+        known.execute("BEGIN")
+        for shard in shards:
+            _count(known, shard)
+        for file in asides:
+            _tell(known, file)
+        known.execute("COMMIT")
+        with storage.create(target) as written:
+            for line in _lines(known):
+                written.write(line.encode("utf-8", "replace") + b"\n")
+        (repositories,) = known.execute("SELECT COUNT(*) FROM (SELECT DISTINCT repository, dump FROM files)").fetchone()
+        (files,) = known.execute("SELECT COALESCE(SUM(files), 0) FROM files").fetchone()
     return {"repositories": repositories, "files": files}
 
 

@@ -29,7 +29,7 @@ from puna.data import extract, route
 from puna.data.dedup import exact
 from puna.data.document import read_column
 from puna.data.heldout import is_held_out, known_grams, overlaps
-from puna.data.notice import write_notice
+from puna.data.notice import notice, notice_space
 from puna.data.sources import Input, as_json, from_json, split
 from puna.errors import InputError
 from puna.formats import INPUTS
@@ -155,10 +155,10 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
         graph.append(
             Step(
                 "notice.github",
-                _notice,
+                notice,
                 ("notices/github.txt",),
                 ("extract.github", "documents.github"),
-                space=_notice_space,
+                space=notice_space,
             )
         )
     return graph
@@ -362,17 +362,6 @@ def _documents_space(recipe: Recipe, name: str, context: Context) -> Need:
     shards, parts = len(_shards(context, name)), _parts(recipe, name, context)
     written = sum(output["size"] for output in outputs)
     return space.routed(written, shards, parts, recipe.data.shard_size, context.workers)
-
-
-def _notice(context: Context) -> dict[str, Any]:
-    asides = _files(context, "extract.github", ".licences.jsonl.zst")
-    shards = _files(context, "documents.github", ".parquet")
-    return write_notice(context.folder / "notices" / "github.txt", shards, asides)
-
-
-def _notice_space(context: Context) -> Need:
-    told = [o["size"] for f, o in context.records["extract.github"]["outputs"].items() if f.endswith(".jsonl.zst")]
-    return space.noticed(sum(told))
 
 
 def _parts(recipe: Recipe, name: str, context: Context) -> int:

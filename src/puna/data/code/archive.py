@@ -4,8 +4,8 @@ Nothing is unpacked onto a disk, so no name in an archive can reach a place; wha
 not its name. A tar is read forward, header by header: Python's own reader takes a damaged header for the end, reads
 headers of any length into memory, and keeps every one that it met. Here a tar that breaks off says so.
 
-Memory: one file of at most `most` bytes as its reader asks, one header of at most MAX_HEADER, and of a zip its directory,
-which is at most MAX_DIRECTORY bytes in the file.
+Memory: one file, if its reader asks for it; one header of at most MAX_HEADER bytes; of a zip its directory, of at most
+MAX_DIRECTORY bytes in the file.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _tar(stack: ExitStack, raw: BinaryIO, magic: bytes, start: int, stored: int)
         kind = LINK if info.issym() or info.islnk() else FILE if info.isreg() and not sparse else OTHER
         path, said = said.get("path", info.name), {}
         held = _Held(stream, size)
-        if not info.isdir():
+        if info.type != tarfile.DIRTYPE:
             yield Entry(shown(path), kind, size, begun, held.read)
         held.leave()
         begun = stream.place
@@ -267,7 +267,7 @@ def _zip(raw: BinaryIO, stored: int) -> Iterator[Entry]:
             mode = info.external_attr >> 16
             odd = info.flag_bits & 1 or (stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFLNK))
             kind = LINK if stat.S_ISLNK(mode) else OTHER if odd else FILE
-            if not info.is_dir():
+            if not info.filename.endswith("/"):
                 yield Entry(shown(info.filename), kind, info.file_size, info.header_offset, _reading(archive, info))
 
 

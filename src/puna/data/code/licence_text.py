@@ -16,14 +16,30 @@ import xxhash
 
 MAX_TEXT = 256_000  # characters; no licence is longer, and what is longer is read so far
 SPARE = 40  # words beside a licence that may stand there when none of them is a BOUND one: its title, names, addresses
-BOUND = frozenset("not no only must may shall except unless prohibited forbidden commercial restricted consent".split())
+BOUND = frozenset(
+    {
+        "not",
+        "no",
+        "only",
+        "must",
+        "may",
+        "shall",
+        "except",
+        "unless",
+        "prohibited",
+        "forbidden",
+        "commercial",
+        "consent",
+    }
+)
 NAMED_FILE = re.compile(
     r"(licen[cs]es?|copying|unlicen[cs]e|copyright)([-_.](?!py$|pyi$|js$|ts$|go$|rs$|c$|h$|java$)[\w.+-]*)?",
     re.IGNORECASE,
 )
 
 _NOTICE = re.compile(
-    r"^\W*(portions\s+)?(copyright(ed)?\b(?!\s+(notice|holder|owner|licen[cs]e|law|interest|statement))|\(c\)\s*\d{4}|©).*$|"
+    r"^\W*(portions\s+)?(copyright(ed)?\b(?!\s+(notice|holder|owner|"
+    r"licen[cs]e|law|interest|statement))|\(c\)\s*\d{4}|©).*$|"
     r"^.*\ball rights reserved\W*$",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -45,15 +61,18 @@ _BSD_GRANT = (
     r"documentation)? with or without modification are permitted provided that the following conditions are met "
 )
 _BSD_SOURCE = (
-    r"(?:1 |a |i )?(?:the )?redistributions of source code must retain the above copyright notice this list of conditions "
+    r"(?:1 |a |i )?(?:the )?redistributions of source code must retain the above copyright notice this list "
+    r"of conditions "
     r"and the following disclaimer(?: in this position and unchanged)? "
 )
 _BSD_BINARY = (
     r"(?:2 |b |ii )?(?:the )?redistributions in binary form must reproduce the above copyright notice this list of "
-    r"conditions and the following disclaimer in the documentation and or other materials provided with the distribution "
+    r"conditions and the following disclaimer in the documentation and or other materials provided with the "
+    r"distribution "
 )
 _BSD_NAMES = (
-    rf"(?:3 |c |iii )?(?:neither (?:the )?names? (?:of )?{_HOLDERS}nor the names? of {_HOLDERS}may be used to endorse or promote "
+    rf"(?:3 |c |iii )?(?:neither (?:the )?names? (?:of )?{_HOLDERS}nor the names? of {_HOLDERS}may be used "
+    rf"to endorse or promote "
     rf"products derived from this software without specific prior written permission|the names? (?:of )?{_HOLDERS}"
     r"may not be used to endorse or promote products derived from this software without specific prior written "
     r"permission) "
@@ -63,7 +82,8 @@ _BSD_END = (
     r"the implied warranties of merchantability and fitness for a particular purpose are disclaimed in no event shall "
     rf"{_HOLDERS}be liable for any direct indirect incidental special exemplary or consequential damages including but "
     r"not limited to procurement of substitute goods or services loss of use data or profits or business interruption "
-    r"however caused and on any theory of liability whether in contract strict liability or tort including negligence or "
+    r"however caused and on any theory of liability whether in contract strict liability or tort including "
+    r"negligence or "
     r"otherwise arising in any way out of the use of this software even if advised of the possibility of such damage"
 )
 _FREE = (
@@ -92,10 +112,12 @@ _APACHE = re.compile(
 )
 APACHE = "793e2bd1edd6a6ef"  # xxh3-64 of the nine terms as bare words; one in all copies seen
 _APPENDIX = re.compile(
-    r"end of terms and conditions|appendix how to apply the apache license to your work .*?limitations under the license"
+    r"end of terms and conditions|appendix how to apply the apache license to your work .*?limitations "
+    r"under the license"
 )
 _APACHE_NOTICE = re.compile(
-    r"licensed under the apache license version 2 0 the license you may not use this file except in compliance with the "
+    r"licensed under the apache license version 2 0 the license you may not use this file except in "
+    r"compliance with the "
     r"license you may obtain a copy of the license at https? www apache org licenses license 2 0 unless required by "
     r"applicable law or agreed to in writing software distributed under the license is distributed on an as is basis "
     r"without warranties or conditions of any kind either express or implied see the license for the specific language "
@@ -188,7 +210,9 @@ def words(text: str) -> str:
 
 def copyright_lines(text: str, most: int = 20) -> list[str]:
     """The lines of a text that give notice of copyright, as they stand, without comment signs."""
-    found = (match[0].strip(" \t\r#/*;%-!<>") for match in _NOTICE.finditer(text[:MAX_TEXT]))
+    found = (
+        " ".join(match[0].split()).lstrip(" #/*;%-!<>").rstrip(" */#-") for match in _NOTICE.finditer(text[:MAX_TEXT])
+    )
     said = [
         line[:300] for line in found if re.search(r"\w", line) and not re.fullmatch(r"(?i)all rights reserved\W*", line)
     ]

@@ -20,7 +20,7 @@ from email.parser import HeaderParser
 from pathlib import PurePosixPath
 from typing import Any
 
-from puna.data.code.licence import Verdict, named_in, named_loosely, of_project, of_text
+from puna.data.code.licence import UNKNOWN, Verdict, named_in, named_loosely, of_project, of_text
 from puna.data.code.licence_text import NAMED_FILE
 
 MAX_BYTES = 256_000  # of one file of metadata or licence that is looked at
@@ -37,7 +37,7 @@ class Project:
     dump: str
     url: str = ""
     version: str = ""
-    verdict: Verdict = Verdict("unknown", "nothing is known of it")
+    verdict: Verdict = UNKNOWN
     texts: tuple[str, ...] = ()
     """Its licence files, and those of folders that may be read."""
     folders: Mapping[str, Verdict] = field(default_factory=dict)

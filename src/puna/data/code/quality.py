@@ -1,8 +1,8 @@
 """The numbers of a source file that its quality is judged by (section 2.1: line length, alphanumeric characters).
 
 A token is a run of word characters or a run of other visible ones. Counting goes over the text folded to one ASCII sign
-a character, in which letters, digits and spaces of all scripts keep their kind, so that bytes are counted by table. `measured`
-and `plainly_measured` agree; the second is how the numbers are meant.
+a character, in which letters, digits and spaces of all scripts keep their kind, so that bytes are counted by table.
+`measured` and `plainly_measured` agree; the second is how the numbers are meant.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ def measured(text: str) -> Measures:
     body = kinds[: len(text.rstrip("\n"))]
     ends = np.flatnonzero(body == _NEWLINE)
     longest = np.diff(ends, prepend=-1, append=len(body)).max() - 1
-    letters = np.count_nonzero(kinds == _LETTER)
-    digits = np.count_nonzero(kinds == _DIGIT)
+    letters = int(np.count_nonzero(kinds == _LETTER))
+    digits = int(np.count_nonzero(kinds == _DIGIT))
     # A token begins wherever the class changes to another that is no space.
     classes = kinds >> 2
-    tokens = np.count_nonzero((classes[1:] != classes[:-1]) & (classes[1:] != 0)) + int(classes[:1].any())
+    changes = (classes[1:] != classes[:-1]) & (classes[1:] != 0)
+    tokens = int(np.count_nonzero(changes)) + int(classes[:1].any())
     return Measures(int(longest), len(ends) + 1, len(body) - len(ends), letters + digits, letters, tokens)
 
 

@@ -1,7 +1,7 @@
 """SPDX licence expressions: OR binds less than AND, AND less than WITH; words and ids in any case.
 
-Of A OR B one may be taken; of A AND B all must be allowed. A term WITH an exception counts as the term, since exceptions
-only add permissions. What is no expression raises ValueError, so that nothing is taken on a guess.
+Of A OR B one may be taken; of A AND B all must be allowed. A term WITH an exception counts as the term, since
+exceptions only add permissions. What is no expression raises ValueError, so that nothing is taken on a guess.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Code, one document a file (section 2.1: only Apache, BSD and MIT projects; files filtered by line length and share of
 alphanumeric characters; boilerplate such as headers removed).
 
-It is read from installed packages, source distributions and wheels, archives and folders of repositories, and the tables
-of GitHub's public dataset on BigQuery. Whatever the form: first what a project says of its licence, then its files.
+It is read from installed packages, archives (source distributions, wheels), folders of repositories, and the
+tables of GitHub's public dataset on BigQuery. Whatever the form: first what a project says of its licence, then files.
 
 Rules, in order: `licence` (of the project; that of the nearest folder with a licence file of its own, and a file's own
 SPDX line, win over it, and a head that names a copyleft licence drops the file), `extension`, `path`, `size`, `link`,
-`binary`, `generated`, `longest line`, `mean line`, `alphanumeric`, `letters per token`, `short`. The numbers are those of
-RedPajama, the known reproduction, as recipe values. It counted the tokens of its own tokenizer; here a token is a run of
-word characters or a run of other visible ones, which needs none. Files that are no text are set aside: neither UTF-8
-nor, for Python, what their encoding line (PEP 263) says.
+`binary`, `generated`, `longest line`, `mean line`, `alphanumeric`, `letters per token`, `short`. The numbers are those
+of RedPajama, the known reproduction, as recipe values. It counted the tokens of its own tokenizer; here a token is a
+run of word characters or a run of other visible ones, which needs none. Files that are no text are set aside: neither
+UTF-8 nor, for Python, what their encoding line (PEP 263) says.
 
 Line ends become \\n; else nothing but the licence header is taken from a file. What was read under which licence goes
 beside the documents, for the notice. Memory: one file of at most `max_bytes`, and what the formats state
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -89,10 +90,8 @@ def _places(entry: Input) -> list[int]:
     """Where the entries of an archive begin, as far as it can be read; 0 alone when it cannot be cut."""
     places = [0]
     if archive.can_be_cut(entry.location):
-        try:
+        with suppress(archive.BrokenArchive):  # told by the task that reads so far
             places += [found.start for found in archive.entries(entry.location)]
-        except archive.BrokenArchive:
-            pass  # told by the task that reads so far
     return places
 
 

@@ -1,9 +1,9 @@
 """Which repositories, archives and tables an input of code names, beside installed packages.
 
 A file is an archive (tar, zip, wheel) or belongs to a table of the BigQuery export. A folder is one repository when
-metadata, a licence file or `.git` lies directly in it; else every folder in it is one, or holds some by the same rule one
-level further down (OWNER/NAME), and every archive or table in it is an input. Other loose files are left alone. Names
-that begin with a dot are passed over, and links to folders are not followed.
+metadata, a licence file or `.git` lies directly in it; else every folder in it is one, or holds some by the same rule
+one level further down (OWNER/NAME), and every archive or table in it is an input. Other loose files are left alone.
+Names that begin with a dot are passed over, and links to folders are not followed.
 """
 
 from __future__ import annotations
