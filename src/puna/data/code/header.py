@@ -50,7 +50,7 @@ LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 # What may stand above a header: declarations that a language wants in its first lines.
 OPENING = re.compile(r"<\?(xml|php)\b[^>]*(\?>)?$|<!DOCTYPE\b[^>]*>$|[\"']use strict[\"'];?$", re.IGNORECASE)
 HEAD = 4_000  # characters in which a file says what its own licence is
-WINDOW = 16_000  # characters in which most headers end, so that no more is cut into lines
+WINDOW = 4_000  # characters in which most headers end, so that no more is cut into lines
 
 
 @dataclass
@@ -84,8 +84,9 @@ def _without(lines: list[str], comments: list[_Comment], end: int) -> str:
     gone: set[int] = set()
     for comment in comments:
         gone |= _legal(comment)
-    if gone:
-        gone = _with_blanks(gone, lines[:end])
+    if not gone:
+        return "".join(lines)
+    gone = _with_blanks(gone, lines[:end])
     return "".join(line for number, line in enumerate(lines) if number not in gone)
 
 

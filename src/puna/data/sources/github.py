@@ -19,8 +19,10 @@ beside the documents, for the notice. Memory: one file of at most `max_bytes`, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -33,7 +35,7 @@ from puna.data.code.archive import Entry
 from puna.data.code.judge import Judge
 from puna.data.code.licence import Verdict, named_in, of_expression, of_project
 from puna.data.code.licence_text import NAMED_FILE
-from puna.data.code.projects import MAX_BYTES, Gathering, Project, home_page
+from puna.data.code.projects import MAX_BYTES, Gathering, Project, home_page, says_something
 from puna.data.sources.inputs import PACKAGE, PYTHON, normal, package
 from puna.data.sources.records import Aside, Dropped, Input, Part, Record, SetAside, Task, group_parts
 from puna.recipe import GitHub, Source
@@ -45,7 +47,7 @@ def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]
     """Groups of at least `task_size` bytes: of files of packages and folders, of stretches of archives and tables. A
     packed tar or table is one stretch."""
     sizes = {(entry.declared, member): size for entry in inputs for member, size in entry.members}
-    parts = [part for entry in inputs for part in _parts(entry, task_size)]
+    parts = [part for entry in inputs for part in _parts(entry, cast(GitHub, recipe), task_size)]
 
     def size(part: Part) -> int:
         return sizes[part.declared, part.members[0]] if part.members else part.end - part.start
@@ -69,14 +71,17 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Found:
             yield from _read_archive(entry, part, rules)
 
 
-def _parts(entry: Input, task_size: int) -> Iterator[Part]:
+def _parts(entry: Input, rules: GitHub, task_size: int) -> Iterator[Part]:
     if entry.members:
         yield from (Part(entry.declared, members=(member,)) for member, _ in entry.members)
         return
     table = tables.table_of(entry.location)
     if table == "licenses":
         return
-    cuts = tables.cuts(entry.location) if table else _places(entry)
+    if table:
+        cuts = tables.cuts(entry.location)
+    else:
+        cuts = [*_surveyed(entry, rules).places] if archive.can_be_cut(entry.location) else [0]
     if cuts == [0, 1]:
         cuts = list(range(0, max(1, entry.size), task_size))
     kept = [0]
@@ -84,15 +89,6 @@ def _parts(entry: Input, task_size: int) -> Iterator[Part]:
         if cut - kept[-1] >= task_size:
             kept.append(cut)
     yield from (Part(entry.declared, start, end) for start, end in pairwise([*kept, max(entry.size, kept[-1] + 1)]))
-
-
-def _places(entry: Input) -> list[int]:
-    """Where the entries of an archive begin, as far as it can be read; 0 alone when it cannot be cut."""
-    places = [0]
-    if archive.can_be_cut(entry.location):
-        with suppress(archive.BrokenArchive):  # told by the task that reads so far
-            places += [found.start for found in archive.entries(entry.location)]
-    return places
 
 
 def _read_files(entry: Input, part: Part, rules: GitHub) -> Found:
@@ -106,17 +102,18 @@ def _read_files(entry: Input, part: Part, rules: GitHub) -> Found:
         if not installed and path.is_symlink():
             yield Dropped("link", f"{entry.dump}: {archive.shown(member)}", 0, "")
         else:
-            yield from judge.file(archive.shown(member), sizes[member], path.read_bytes, entry.declared)
+            read = path.read_bytes
+            yield from judge.file(archive.shown(member), sizes[member], read, entry.declared)
 
 
 def _read_archive(entry: Input, part: Part, rules: GitHub) -> Found:
     """The files of an archive whose place is in the part."""
-    firsts: dict[str, int] = {}
-    judge = Judge(_surveyed(entry, rules, firsts), rules)
+    survey = _surveyed(entry, rules)
+    judge = Judge(survey.project, rules)
     end = None if part.end >= entry.size else part.end  # of a packed tar, places count what is unpacked
     try:
         for found in archive.entries(entry.location, part.start, end):
-            if reason := _unsound(found, firsts):
+            if reason := _unsound(found, survey.firsts):
                 yield SetAside(reason, entry.declared, found.path)
             elif found.kind == archive.LINK:
                 yield Dropped("link", f"{entry.dump}: {found.path}", 0, "")
@@ -126,7 +123,7 @@ def _read_archive(entry: Input, part: Part, rules: GitHub) -> Found:
         yield SetAside(str(error), entry.declared, "", error.lost)
 
 
-def _unsound(found: Entry, firsts: dict[str, int]) -> str:
+def _unsound(found: Entry, firsts: Mapping[str, int]) -> str:
     """Why an entry of an archive is not looked at, or ""."""
     if not archive.safe(found.path):
         return "its path leads out of the archive"
@@ -137,24 +134,42 @@ def _unsound(found: Entry, firsts: dict[str, int]) -> str:
     return ""
 
 
-def _surveyed(entry: Input, rules: GitHub, firsts: dict[str, int]) -> Project:
-    """What an archive's project says of itself, as far as the archive can be read; `firsts` is filled with where each
-    path that occurs twice occurs first."""
-    gathering = Gathering()
+@dataclass(frozen=True)
+class _Survey:
+    """What one pass over an archive, as far as it can be read, tells of it before its files are judged."""
+
+    project: Project
+    firsts: Mapping[str, int]
+    """Of each path that occurs twice, the place where it occurs first."""
+    places: tuple[int, ...]
+    """Where its entries begin."""
+
+
+def _surveyed(entry: Input, rules: GitHub) -> _Survey:
+    seen = storage.look(entry.location)
+    known = tuple(sorted(_declared(rules).items()))
+    return _survey(entry.location, entry.dump, tuple(rules.licences), known, seen.stamp if seen else None)
+
+
+@lru_cache(maxsize=2)
+def _survey(
+    location: str, dump: str, families: tuple[str, ...], known: tuple[tuple[str, str], ...], stamp: object
+) -> _Survey:
+    """Kept for the parts of one archive that a worker reads one after another; `stamp` tells a changed file."""
+    gathering, firsts, places = Gathering(), dict[str, int](), [0]
     seen: dict[int, int] = {}
-    try:
-        for found in archive.entries(entry.location):
+    with suppress(archive.BrokenArchive):  # told by the task that reads so far
+        for found in archive.entries(location):
+            places.append(found.start)
             if found.kind == archive.FILE and archive.safe(found.path):
-                known = xxhash.xxh3_64_intdigest(found.path.encode("utf-8", "surrogatepass"))
-                if known in seen:
-                    firsts.setdefault(found.path, seen[known])
+                digest = xxhash.xxh3_64_intdigest(found.path.encode("utf-8", "surrogatepass"))
+                if digest in seen:
+                    firsts.setdefault(found.path, seen[digest])
                 else:
-                    seen[known] = found.start
+                    seen[digest] = found.start
                     _gather(gathering, found)
-    except archive.BrokenArchive:
-        pass  # told by the task that reads so far
-    name = re.sub(r"(\.tar)?\.\w+$", "", entry.dump.rpartition("/")[2])
-    return gathering.project(entry.dump, gathering.top.rstrip("/") or name, rules.licences, _declared(rules))
+    name = gathering.top.rstrip("/") or re.sub(r"(\.tar)?\.\w+$", "", dump.rpartition("/")[2])
+    return _Survey(gathering.project(dump, name, families, dict(known)), firsts, tuple(places))
 
 
 def _gather(gathering: Gathering, found: Entry) -> None:
@@ -209,9 +224,15 @@ def licence_of(entry: Input, rules: GitHub) -> Verdict:
 
 
 def _package(entry: Input, rules: GitHub) -> Project:
+    return _installed(entry, tuple(rules.licences), tuple(sorted(_declared(rules).items())))
+
+
+@lru_cache(maxsize=4)
+def _installed(entry: Input, families: tuple[str, ...], known: tuple[tuple[str, str], ...]) -> Project:
+    """Kept for the parts of one package that a worker reads one after another."""
     name = entry.dump.rpartition(" ")[0]  # what stands before the version in the name of the dump
     if name == PYTHON:
-        return Project(name, entry.dump, "", entry.version, of_expression("PSF-2.0", rules.licences))
+        return Project(name, entry.dump, "", entry.version, of_expression("PSF-2.0", families))
     distribution = package(name)
     metadata = distribution.metadata
     own = [
@@ -221,8 +242,8 @@ def _package(entry: Input, rules: GitHub) -> Project:
         and NAMED_FILE.fullmatch(file.name)
     ]
     texts = tuple(_start_of(path).decode("utf-8", "replace") for path in sorted(own) if path.is_file())
-    verdict = of_project(named_in(metadata), texts, rules.licences, _declared(rules).get(name, ""))  # type: ignore[arg-type]
-    below = _folder(entry, rules)
+    verdict = of_project(named_in(metadata), texts, families, dict(known).get(name, ""))  # type: ignore[arg-type]
+    below = _gathered(entry, families, dict(known))
     texts += tuple(text for text in below.texts if text not in texts)
     return Project(name, entry.dump, home_page(metadata), entry.version, verdict, texts, below.folders)  # type: ignore[arg-type]
 
@@ -233,12 +254,15 @@ def _start_of(path: Path) -> bytes:
 
 
 def _folder(entry: Input, rules: GitHub) -> Project:
+    return _gathered(entry, rules.licences, _declared(rules))
+
+
+def _gathered(entry: Input, families: Sequence[str], known: Mapping[str, str]) -> Project:
     gathering, root = Gathering(tops={"", "."}), Path(entry.location)
     for member, size in entry.members:
-        path = root / member
-        if not path.is_symlink() and path.is_file():
+        if says_something(member) and not (path := root / member).is_symlink() and path.is_file():
             gathering.pass_by(member, size, path.read_bytes)
-    return gathering.project(entry.dump, entry.dump, rules.licences, _declared(rules))
+    return gathering.project(entry.dump, entry.dump, families, known)
 
 
 def _declared(rules: GitHub) -> dict[str, str]:
