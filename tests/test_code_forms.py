@@ -376,9 +376,11 @@ LEGAL = "Copyright 2020 A. Person. All rights reserved."
     ("ending", "header", "rest"),
     [
         (".c", f"/* {LEGAL} */\n", "#include <a.h>\n"), (".cpp", f"// {LEGAL}\n", "#pragma once\n"),
-        (".java", f"/*\n * {LEGAL}\n */\n", "package a;\n"), (".go", f"// {LEGAL}\n\n", "// +build linux\n\npackage a\n"),
+        (".java", f"/*\n * {LEGAL}\n */\n", "package a;\n"),
+        (".go", f"// {LEGAL}\n\n", "// +build linux\n\npackage a\n"),
         (".go", f"// {LEGAL}\n", "//go:build linux\npackage a\n"), (".js", f"// {LEGAL}\n", "'use strict';\nvar a;\n"),
-        (".rs", f"// {LEGAL}\n", "#![no_std]\nfn a() {}\n"), (".rb", f"# {LEGAL}\n", "# frozen_string_literal: true\na\n"),
+        (".rs", f"// {LEGAL}\n", "#![no_std]\nfn a() {}\n"),
+        (".rb", f"# {LEGAL}\n", "# frozen_string_literal: true\na\n"),
         (".sh", f"# {LEGAL}\n", "set -e\n"), (".sql", f"-- {LEGAL}\n", "SELECT 1;\n"),
         (".html", f"<!-- {LEGAL} -->\n", "<p>a</p>\n"), (".lisp", f";;; {LEGAL}\n", "(a)\n"),
         (".hs", f"-- {LEGAL}\n", "{-# LANGUAGE GADTs #-}\nmodule A where\n"), (".lua", f"--[[ {LEGAL} ]]\n", "a = 1\n"),

@@ -215,6 +215,7 @@ def _tar(stack: ExitStack, raw: BinaryIO, magic: bytes, start: int, stored: int)
             yield Entry(shown(path), kind, size, begun, held.read)
         held.leave()
         begun = stream.place
+    raise EOFError("it has no end mark: it may be cut off")
 
 
 class _Held:

@@ -70,13 +70,13 @@ def rows(location: str, columns: Sequence[str], start: int = 0, end: int | None 
             if magic == b"PAR1":
                 yield from _parquet(raw, columns, start, stored if end is None else end)
                 return
-            file = raw
-            if magic[:2] == b"\x1f\x8b":
+            file, packed = raw, magic[:2] == b"\x1f\x8b"
+            if packed:
                 file = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb")))
             if re.search(r"\.csv(\.gz)?$", location):
                 yield from _csv(file)
             else:
-                yield from _json(file, start, end)
+                yield from _json(file, start, None if packed else end)
     except BROKEN as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         yield Row("", {}, f"the table cannot be read on: {reason}", max(0, stored - raw.tell()))

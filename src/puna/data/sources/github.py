@@ -173,12 +173,8 @@ def _survey(
 
 
 def _gather(gathering: Gathering, found: Entry) -> None:
-    try:
+    with suppress(*archive.BROKEN):  # the file is set aside when its turn comes
         gathering.pass_by(found.path, found.size, found.read)
-    except archive.BROKEN as error:
-        if isinstance(error, EOFError):
-            raise
-        # The file is set aside when its turn comes.
 
 
 def _read_table(entry: Input, part: Part, rules: GitHub, locations: tuple[str, ...]) -> Found:
@@ -197,7 +193,7 @@ def _read_table(entry: Input, part: Part, rules: GitHub, locations: tuple[str, .
         size = _whole(row.values.get("size"))
         content = row.values.get("content")
         key = f"{repository}/{path}"
-        if isinstance(content, str):
+        if isinstance(content, str) and (content or not size):  # CSV has no other way to write that there is none
             data = content.encode("utf-8", "surrogatepass")
             yield from judges[repository].file(key, len(data), lambda data=data: data, entry.declared, lost=0)  # type: ignore[misc]
         elif str(row.values.get("binary")).lower() == "true":

@@ -56,7 +56,10 @@ def _holds_some(folder: Path) -> bool:
 def _is_repository(folder: Path) -> bool:
     if not folder.is_dir() or folder.is_symlink():
         return False
-    return any(path.name == ".git" or (path.is_file() and says_something(path.name)) for path in folder.iterdir())
+    return any(
+        path.name == ".git" or (says_something(path.name) and path.is_file() and not is_dump(str(path)))
+        for path in folder.iterdir()
+    )
 
 
 def _repository(name: str, folder: Path) -> Iterator[Input]:
