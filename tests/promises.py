@@ -52,7 +52,7 @@ HELD_BY = {
     "twins": "generate loss",
     "alone": "outside",
     "numbers": "docs examples readme",
-    "origin": "code_forms github inputs wikipedia",
+    "origin": "code_forms code_text github inputs wikipedia",
     "honest": "bits compression heldout ngram report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
