@@ -66,7 +66,8 @@ def without_header(text: str, extension: str = ".py") -> str:
     lines that would be left where a whole comment stood."""
     window = text.rfind("\n", 0, WINDOW) + 1
     if 0 < window < len(text):
-        head = LINE.findall(text[:window])
+        start = text[:window]
+        head = LINE.findall(start) if "\r" in start else [f"{line}\n" for line in start[:-1].split("\n")]
         comments, end = _comments(head, extension)
         begin = COMMENTS.get(extension, Comments()).begin
         if end < len(head) and not (begin and head[end].lstrip("\ufeff \t\f").startswith(begin)):

@@ -79,7 +79,7 @@ class Judge:
         """The rule by which a file is left out before it is read, or ""."""
         if not path.endswith(self.endings):
             return "extension"
-        if any(pattern.search(path) for pattern in self.drop):
+        if self.drop and any(pattern.search(path) for pattern in self.drop):
             return "path"
         return "size" if size > self.rules.max_bytes else ""
 
@@ -148,7 +148,7 @@ def decoded(data: bytes, ending: str = ".py") -> str:
         text = data.decode(encoding)
     if "\0" in text:
         raise ValueError("it holds NUL characters")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def is_generated(text: str) -> bool:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import HeaderParser
-from pathlib import PurePosixPath
 from typing import Any
 
 from puna.data.code.licence import UNKNOWN, Verdict, named_in, named_loosely, of_project, of_text
@@ -47,8 +46,9 @@ class Project:
         """Of the nearest folder above a file that has a licence of its own, else the project's. What a project is
         refused for, no folder in it makes good."""
         if self.folders and not self.verdict.refused:
-            for above in PurePosixPath(path).parents:
-                if (found := self.folders.get(str(above))) is not None:
+            while "/" in path:
+                path = path.rpartition("/")[0]
+                if (found := self.folders.get(path)) is not None:
                     return found
         return self.verdict
 

@@ -36,7 +36,9 @@ def measured(text: str) -> Measures:
     kinds = np.frombuffer(data.translate(_KINDS), np.uint8)
     body = kinds[: len(text.rstrip("\n"))]
     ends = np.flatnonzero(body == _NEWLINE)
-    longest = np.diff(ends, prepend=-1, append=len(body)).max() - 1
+    borders = np.empty(len(ends) + 2, np.int64)
+    borders[0], borders[1:-1], borders[-1] = -1, ends, len(body)
+    longest = (borders[1:] - borders[:-1]).max() - 1
     letters = int(np.count_nonzero(kinds == _LETTER))
     digits = int(np.count_nonzero(kinds == _DIGIT))
     # A token begins wherever the class changes to another that is no space.
