@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from puna.data.code.header import spdx_line, without_header
 from puna.data.code.licence import of_expression, of_metadata
 from puna.data.document import Document, document_id
-from puna.data.sources import Dropped, SetAside, locate, read, split
+from puna.data.sources import Aside, Dropped, Record, SetAside, locate, read, split
 from puna.recipe import GitHub
 
 FAMILIES = ["MIT", "BSD", "Apache"]
@@ -44,17 +44,22 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "site"
 
 
-def records(*inputs: str, task_size: int = 1 << 30, **values: object) -> list[Document | Dropped | SetAside]:
-    recipe = GitHub.model_validate({"inputs": list(inputs), "share": 1, **values})
+def everything(*inputs: str | Path, task_size: int = 1 << 30, **values: object) -> list[Record | Aside]:
+    recipe = GitHub.model_validate({"inputs": list(map(str, inputs)), "share": 1, **values})
     found = locate("github", recipe)
     return [record for task in split("github", found, recipe, task_size) for record in read(task, found, recipe)]
 
 
-def kept(found: list[Document | Dropped | SetAside]) -> list[str]:
+def records(*inputs: str | Path, task_size: int = 1 << 30, **values: object) -> list[Record]:
+    found = everything(*inputs, task_size=task_size, **values)
+    return [record for record in found if not isinstance(record, Aside)]
+
+
+def kept(found: list[Record]) -> list[str]:
     return [record.origin.key for record in found if isinstance(record, Document)]
 
 
-def rules(found: list[Document | Dropped | SetAside]) -> Counter[str]:
+def rules(found: list[Record]) -> Counter[str]:
     return Counter(record.rule for record in found if isinstance(record, Dropped))
 
 

@@ -146,8 +146,14 @@ def test_overlapping_parts_of_a_package_are_refused() -> None:
 def test_sources_and_kinds_of_input_that_are_not_read_yet_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="source arxiv: this version reads"):
         locate("arxiv", Source.model_validate({"inputs": ["x"], "share": 1}))
-    for declared in (str(tmp_path), "project.tar.gz"):
-        with pytest.raises(InputError, match="this version reads code from installed packages only"):
+    (tmp_path / "code.py").write_text("x = 1\n")
+    cases = {
+        str(tmp_path): "no repository, archive or table of code in it",
+        "project.tar.gz": "no such input",
+        str(tmp_path / "code.py"): "is none of the files that code is read from",
+    }
+    for declared, said in cases.items():
+        with pytest.raises(InputError, match=said):
             github(declared)
 
 

@@ -157,7 +157,7 @@ def test_a_package_that_is_read_is_never_imported(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     recipe = GitHub.model_validate({"inputs": ["package:evil-package"], "share": 1})
     found = locate("github", recipe)
-    (document,) = [each for task in split("github", found, recipe, 1000) for each in read(task, found, recipe)]
+    document, _ = [each for task in split("github", found, recipe, 1000) for each in read(task, found, recipe)]
     assert document.text.startswith("import os")
     assert "evil_package" not in sys.modules
     assert not mark.exists()

@@ -23,7 +23,8 @@ STEPS = [
     "inputs.github", "split.github", "extract.github", "duplicates.github", "inputs.wikipedia", "split.wikipedia",
     "extract.wikipedia",
     "duplicates.wikipedia", "heldout", "overlap.github", "documents.github", "overlap.wikipedia",
-    "documents.wikipedia", "tokenizer", "tokens.github", "tokens.wikipedia", "manifest", "mixture", "baselines",
+    "documents.wikipedia", "notice.github",
+    "tokenizer", "tokens.github", "tokens.wikipedia", "manifest", "mixture", "baselines",
     "train", "evaluate", "samples", "report",
 ]  # fmt: skip
 

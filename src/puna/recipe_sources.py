@@ -113,8 +113,15 @@ class GitHub(Source):
     declared: TextTable = {}
     """Package -> SPDX id of its own sources, for a package whose metadata joins that licence with those of libraries it
     carries. It must be one of the licences that the metadata names."""
-    extensions: Texts = [".py"]
-    """Files that are read, by the end of their name."""
+    extensions: Texts = [
+        ".asm", ".bat", ".c", ".cc", ".clj", ".cmake", ".cmd", ".cpp", ".cs", ".css", ".cu", ".cuh", ".cxx", ".dart",
+        ".el", ".erl", ".ex", ".exs", ".f90", ".f95", ".go", ".h", ".hh", ".hpp", ".hs", ".html", ".java", ".jl", ".js",
+        ".jsx", ".kt", ".lisp", ".lua", ".m", ".md", ".mjs", ".ml", ".php", ".pl", ".pm", ".ps1", ".py", ".pyi", ".pyx",
+        ".r", ".R", ".rb", ".rs", ".scala", ".scm", ".sh", ".sql", ".swift", ".tex", ".ts", ".tsx", ".vb",
+        "Dockerfile", "Makefile",
+    ]  # fmt: skip
+    """Files that are read, by the end of their name: source code and its Markdown, no data. The paper names no list;
+    this one is ours, close to those of public sets of code."""
     max_line_length: Positive = 1000
     """Files with a longer line (in characters) are dropped."""
     mean_line_length: PositiveNumber = 100.0
@@ -132,8 +139,11 @@ class GitHub(Source):
         r"(^|/)tests?/(.*/)?data/",
         r"(^|/)(testdata|test_data|fixtures|generated)/",
         r"(_pb2(_grpc)?|_generated|\.generated)\.py$",
+        r"([._]min|\.bundle)\.(js|css|mjs)$",
+        r"(\.pb\.(go|cc|h)|_generated\.(go|rs|ts|js|h|cc|cpp)|\.g\.(dart|cs)|\.designer\.cs)$",
     ]
-    """Files whose path matches one of these are dropped: code of others, generated code, test data."""
+    """Files whose path matches one of these are dropped: code of others, generated and minified code,
+    test data."""
 
 
 class Wikipedia(Source):

@@ -37,6 +37,9 @@ SOLID = 1.75  # the same of .7z: posts as their publisher packs them become 1.16
 ENDINGS = (".bz2", ".gz", ".xz", ".7z", ".zst")
 RESORTED = 1.25  # sorted by id, neighbours are no longer alike: 1.00 to 1.07 of the size in the order of the dump
 ROW_GROUP = 10_000  # bytes a row group of documents: its statistics, and what short pages pack less; 4,000 to 8,000
+NOTICED = (
+    20  # bytes of a notice for a byte of the packed lines that it is made of: licence texts pack to a third or less
+)
 WORD = 5  # bytes of text a word, with what parts it from the next; 6.3 in English, 9 in code
 SPREAD = 2.0  # held-out documents are few: how much longer than all others they may be on average
 SAMPLED = 1.2  # tokens a byte of all text, to those of a sample
@@ -123,6 +126,11 @@ def routed(written: int, shards: int, parts: int, shard_size: int, workers: int)
     """`written` bytes of documents on their way to `parts` ranges of ids, and then in them."""
     groups = ROW_GROUP * (shards * parts + 2 * shards + parts + 1)
     return _files(int(2 * RESORTED * written) + groups, 4 * shards + 2 * parts, shard_size, workers)
+
+
+def noticed(told: int) -> Need:
+    """A notice of licences, from `told` bytes of packed lines; the database that sorts them is temporary."""
+    return Need(FLOOR + NOTICED * told, FLOOR + NOTICED * told, FLOOR + 3 * NOTICED * told)
 
 
 def encoded(text: int, documents: int, shards: int, width: int, rate: float, workers: int) -> Need:

@@ -127,10 +127,12 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> li
 
 
 def targets(steps: Sequence[Step], station: str | None) -> list[str] | None:
-    """The steps that a command ends with: all that are named STATION or STATION.SOURCE; None for the whole graph."""
+    """The steps that a command ends with: all that are named STATION or STATION.SOURCE, and with documents the notices
+    of their licences; None for the whole graph."""
     if station is None:
         return None
-    return [step.name for step in steps if step.name.split(".")[0] == station]
+    wanted = (station, "notice") if station == "documents" else (station,)
+    return [step.name for step in steps if step.name.split(".")[0] in wanted]
 
 
 def locate_inputs(recipe: Recipe, folder: Place) -> dict[str, Located]:

@@ -10,6 +10,7 @@ For each source S (what crosses sources stands under the name without one):
     overlap.S         how much of each document's n-grams held-out text has: a score, no verdict
     documents.S       the verdicts; documents sorted by id in shards of even size, so that nothing of tasks or workers
                       is left in them
+    notice.github     which repositories documents of code came from, under which licences
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from puna.data import exclude, extract, verdicts
 from puna.data.dedup import exact
 from puna.data.document import read_column
 from puna.data.heldout import known_grams, overlaps
+from puna.data.notice import notice, notice_space
 from puna.data.outputs import files, held, kept, numbered, numbered_of, shards_of
 from puna.data.sources import Input, as_json, from_json, split
 from puna.errors import InputError
@@ -152,6 +154,16 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 space=partial(verdicts.documents_space, recipe, name),
             ),
         ]
+    if "github" in inputs:
+        graph.append(
+            Step(
+                "notice.github",
+                notice,
+                ("notices/github.txt",),
+                ("extract.github", "documents.github"),
+                space=notice_space,
+            )
+        )
     return graph
 
 

@@ -12,16 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-_HASH = ".py|.pyi|.pyx|.pxd|.sh|.bash|.rb|.pl|.pm|.r|.jl|.yaml|.yml|.toml|.cmake|.tcl"
-_SLASH = ".c|.h|.cc|.cpp|.cxx|.hpp|.hh|.cu|.cuh|.js|.mjs|.jsx|.ts|.tsx|.java|.go|.rs|.swift|.kt|.scala|.cs"
-_OTHER = {".sql": "--", ".lua": "--", ".hs": "--", ".el": ";", ".lisp": ";", ".clj": ";", ".tex": "%", ".erl": "%"}
-# By the end of a file's name: what begins a comment line, what begins a comment, what ends it.
-MARKS: dict[str, tuple[str, str, str]] = {
-    **dict.fromkeys(_HASH.split("|"), ("#", "", "")),
-    **dict.fromkeys(_SLASH.split("|"), ("//", "/*", "*/")),
-    **dict.fromkeys((".md", ".html", ".htm", ".xml", ".svg", ".vue"), ("", "<!--", "-->")),
-    **{ending: (mark, "", "") for ending, mark in _OTHER.items()},
-}
+from puna.data.code.languages import COMMENTS, Comments
 
 NOTICE = re.compile(
     r"^\W*(portions?\s+)?(copyright\b|\(c\)\s|©)|copyright\s*(\(c\)|©|\d{4})|\(c\)\s*\d{4}|all rights reserved|"
@@ -48,14 +39,18 @@ CLOSED = re.compile(
     r"GNU (Lesser |Library |Affero )?General Public Licen[cs]e|Mozilla Public Licen[cs]e|\b[AL]?GPLv?\d"
 )
 TOOL = re.compile(
-    r"\s*(-\*-|vim?:|ex:|noqa\b|@ts-|<reference|"
-    r"(mypy|type|ruff|pylint|flake8|isort|fmt|pyright|cython|distutils|yapf|pragma|pytype|pyre-\w+)\s*[:=])",
+    r"\s*(-\*-|vim?:|ex:|noqa\b|@(ts-|flow|jsx|format|jest)|<reference|\+build\b|go:\w|eslint|jshint|global\s|shellcheck\s|"
+    r"clang-format|NOLINT|swiftlint:|rubocop:|frozen_string_literal:|warn_indent:|LANGUAGE\s|OPTIONS_GHC|syntax\s*=|"
+    r"(mypy|type|typed|ruff|pylint|flake8|isort|fmt|pyright|cython|distutils|yapf|pragma|pytype|pyre-\w+|(en)?coding)\s*[:=])",
     re.IGNORECASE,
 )
 CODING = re.compile(r"[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+")
 SPDX = re.compile(r"^[\s#/*;%<!\-\"'.]*SPDX-License-Identifier:[ \t]*([^\r\n]*)", re.MULTILINE)
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+# What may stand above a header: declarations that a language wants in its first lines.
+OPENING = re.compile(r"<\?(xml|php)\b[^>]*(\?>)?$|<!DOCTYPE\b[^>]*>$|[\"']use strict[\"'];?$", re.IGNORECASE)
 HEAD = 4_000  # characters in which a file says what its own licence is
+WINDOW = 4_000  # characters in which most headers end, so that no more is cut into lines
 
 
 @dataclass
@@ -69,48 +64,70 @@ class _Comment:
 def without_header(text: str, extension: str = ".py") -> str:
     """`text` without what the comments at its top say of copyright and licence. Only whole comment lines go, and blank
     lines that would be left where a whole comment stood."""
-    lines = [match[0] for match in LINE.finditer(text)]
-    comments, end = _comments(lines, extension)
+    window = text.rfind("\n", 0, WINDOW) + 1
+    if 0 < window < len(text):
+        start = text[:window]
+        head = LINE.findall(start) if "\r" in start else [f"{line}\n" for line in start[:-1].split("\n")]
+        comments, end = _comments(head, extension)
+        begin = COMMENTS.get(extension, Comments()).begin
+        if end < len(head) and not (begin and head[end].lstrip("\ufeff \t\f").startswith(begin)):
+            return _without(head, comments, end) + text[window:]
+    return without_any_header(text, extension)
+
+
+def without_any_header(text: str, extension: str = ".py") -> str:
+    """As `without_header`, over all lines of the text, however long its header."""
+    lines = LINE.findall(text)
+    return _without(lines, *_comments(lines, extension))
+
+
+def _without(lines: list[str], comments: list[_Comment], end: int) -> str:
     gone: set[int] = set()
     for comment in comments:
         gone |= _legal(comment)
     if not gone:
-        return text
+        return "".join(lines)
     gone = _with_blanks(gone, lines[:end])
     return "".join(line for number, line in enumerate(lines) if number not in gone)
 
 
 def spdx_line(text: str) -> str:
     """The SPDX expression that a file names for itself in its head, or "". Where there are several, all are meant."""
+    if "SPDX-License" not in text[:HEAD]:
+        return ""
     found = [re.sub(r"(\*/|-->|\"\"\"|#+)\s*$", "", said).strip() for said in SPDX.findall(text[:HEAD])]
     return found[0] if len(found) == 1 else " AND ".join(f"({one})" for one in dict.fromkeys(found))
 
 
 def is_closed(text: str) -> bool:
     """Whether a file's head names a copyleft licence, whatever its package says."""
-    return CLOSED.search(re.sub(r"[\s#*/;%]+", " ", text[:HEAD])) is not None
+    head = text[:HEAD]
+    return ("GPL" in head or "Licen" in head) and CLOSED.search(re.sub(r"[\s#*/;%]+", " ", head)) is not None
 
 
 def _comments(lines: list[str], extension: str) -> tuple[list[_Comment], int]:
     """The comments above the first line that is neither comment nor blank, and the number of that line."""
-    mark, begin, close = MARKS.get(extension, ("", "", ""))
+    mark, begin, close = COMMENTS.get(extension, Comments())
     found: list[_Comment] = []
     number = 0
     while number < len(lines):
         line = lines[number].strip("﻿ \t\f\r\n") if number == 0 else lines[number].strip()
         first = number < 2 and (line.startswith("#!") or (mark == "#" and CODING.match(lines[number])))
+        first = first or OPENING.match(line) is not None
         if not line or first:
             found.append(_Comment())
         elif begin and line.startswith(begin):
             last = next((n for n in range(number, len(lines)) if close in lines[n]), None)
             if last is None or lines[last].partition(close)[2].strip():
                 break  # it never ends, or code stands behind it
+            if any(begin in held for held in lines[number + 1 : last + 1]):
+                break  # one in another: some languages end it later
             said = [
                 (n, lines[n].replace(begin, "").replace(close, "").strip(" \t\r\n*")) for n in range(number, last + 1)
             ]
             found.append(_Comment(said, whole=True))
             number = last
-        elif mark and line.startswith(mark):
+        elif mark and line.startswith(mark) and not (begin and line.startswith(begin[:3]) and len(begin) > 2):
             if not found or found[-1].whole:
                 found.append(_Comment())
             found[-1].lines.append((number, line[len(mark) :].strip("#/;%*! \t")))

@@ -1,22 +1,32 @@
 """Which code may be read: only what is under MIT, BSD or Apache licences (section 2.1).
 
-A licence comes from a package's own metadata: the SPDX expression, else the licence field, else the classifiers. What
-is not known to be of the recipe's families is refused. Of A OR B one may be taken; of A AND B all must be allowed.
+A project says its licence in two ways: in its metadata, and by the text of its licence files. Both are heard:
+
+- Metadata that is not known to allow reading refuses, whatever the text.
+- A text that holds a licence which is neither named by the metadata nor of the recipe's families disagrees with them,
+  and refuses. A text that nobody knows, beside metadata that allow, changes nothing.
+- Without metadata every licence file at the top must be, word for word, one of the families' licences.
+- A recipe's `declared` names the licence of a package's own sources, where metadata and text are those of a build that
+  carries compiled libraries; then its text is not asked.
+
 What counts: MIT and MIT-0; the BSD licences of zero (0BSD) to three clauses, but not the fourth, which asks for
-advertising; Apache-2.0. A term WITH an exception counts as the term, since exceptions only add permissions.
+advertising; Apache-2.0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 
+from puna.data.code import spdx
+from puna.data.code.licence_text import recognised
+
 FAMILIES = {
-    "MIT": re.compile(r"MIT(-0)?"),
-    "BSD": re.compile(r"0BSD|BSD|BSD-[123]-Clause(-(Clear|Patent|Views))?"),
-    "Apache": re.compile(r"Apache-2\.0"),
+    "MIT": re.compile(r"MIT(-0)?", re.IGNORECASE),
+    "BSD": re.compile(r"0BSD|BSD|BSD-[123]-Clause(-(Clear|Patent|Views))?", re.IGNORECASE),
+    "Apache": re.compile(r"Apache-2\.0", re.IGNORECASE),
 }
 COPYLEFT = re.compile(
     r"([AL]?GPL|GFDL|MPL|EPL|CDDL|EUPL|OSL|CECILL|SSPL|CPL|QPL|MS-RL|Sleepycat|CC-BY-(NC|ND|SA))(?![A-Za-z])",
@@ -24,8 +34,6 @@ COPYLEFT = re.compile(
 )
 # Words of a licence field that settle the matter against reading, whatever else stands there.
 CLOSED = re.compile(r"\b[AL]?GPL|\bGNU\b|General Public|Mozilla|\bMPL\b|proprietary|commercial", re.IGNORECASE)
-MAX_EXPRESSION = 2000  # characters; the longest real ones have a few hundred
-MAX_DEPTH = 20  # parentheses inside one another
 
 # Words of licence fields that are no SPDX ids. What does not tell which of the BSD licences is meant stays BSD.
 FIELDS = {
@@ -77,128 +85,100 @@ class Verdict:
     refused: str = ""
 
 
+UNKNOWN = Verdict("unknown", "neither its metadata nor a licence file names a licence that is known")
+
+
 def of_metadata(metadata: Message, families: Sequence[str], declared: Mapping[str, str], name: str) -> Verdict:
-    """Whether a package's own sources may be read.
+    """Whether a package's own sources may be read, by its metadata alone.
 
     declared: package -> the licence of its own sources, for one whose expression joins it with those of compiled
     libraries that it carries. It must be one of the expression's licences, and none of them may be a copyleft one.
     """
-    found = _named(metadata)
-    own = declared.get(name)
-    if not found:
-        return Verdict("unknown", "its metadata names no licence that is known")
-    if own is None:
-        return of_expression(found, families)
-    try:
-        terms = list(_terms(_parse(found)))
-    except ValueError as error:
-        return Verdict(found, str(error))
-    if own not in terms:
-        return Verdict(found, f"declared as {own}, which is none of the licences in its metadata")
-    if hidden := sorted({term for term in terms if COPYLEFT.match(term)}):
-        return Verdict(found, f"declared as {own}, and its metadata also names {', '.join(hidden)}")
-    return of_expression(own, families)
+    return of_project(named_in(metadata), (), families, declared.get(name, ""))
+
+
+def of_project(named: str, texts: Sequence[str], families: Sequence[str], own: str = "") -> Verdict:
+    """Whether a project may be read. named: what its metadata say, or ""; texts: its licence files; own: what the
+    recipe declares of it, or ""."""
+    if not named:
+        return _of_texts(texts, families)
+    if own:
+        return _of_declared(named, families, own)
+    verdict = of_expression(named, families)
+    if verdict.refused:
+        return verdict
+    said = [spdx.base(term).lower() for term in spdx.terms(spdx.parse(named))]
+    for text in texts:
+        found = recognised(text)
+        other = [each for each in found.others if not any(term.startswith(each.lower()) for term in said)]
+        other += [each for each in found.known if each.lower() not in said and not _allowed(each, families)]
+        if other:
+            return Verdict(named, f"its metadata say {named}, and its licence text also holds {', '.join(other)}")
+    return verdict
+
+
+def of_text(text: str, families: Sequence[str]) -> Verdict | None:
+    """Of a folder's own licence file, which wins over the project's; None for a text that holds no known licence."""
+    found = recognised(text)
+    return of_expression(found.expression, families) if found.expression else None
 
 
 def of_expression(expression: str, families: Sequence[str]) -> Verdict:
     """Whether an SPDX expression allows reading. `licence` is then what was taken of it."""
     try:
-        taken = _taken(_parse(expression), families)
+        taken = spdx.taken(spdx.parse(expression), lambda term: _allowed(term, families))
     except ValueError as error:
         return Verdict(expression[:100], f"not known to be under {', '.join(families)}: {error}")
     return Verdict(taken) if taken else Verdict(expression, f"not under {', '.join(families)}")
 
 
-@dataclass(frozen=True)
-class _Joined:
-    """Licences joined by AND or OR."""
-
-    word: str
-    parts: tuple[_Joined | str, ...]
-
-
-def _taken(tree: _Joined | str, families: Sequence[str]) -> str:
-    """What may be taken of an expression, or ""."""
-    if isinstance(tree, str):
-        base = tree.partition(" ")[0].removesuffix("+")
-        return tree if any(FAMILIES[f].fullmatch(base) for f in families if f in FAMILIES) else ""
-    taken = [_taken(part, families) for part in tree.parts]
-    if tree.word == "OR":
-        return next(filter(None, taken), "")
-    return " AND ".join(dict.fromkeys(taken)) if all(taken) else ""
+def _allowed(term: str, families: Sequence[str]) -> bool:
+    """Exceptions only add permissions, but for one that is none: the Commons Clause."""
+    if "commons-clause" in term.lower():
+        return False
+    return any(FAMILIES[family].fullmatch(spdx.base(term)) for family in families if family in FAMILIES)
 
 
-def _terms(tree: _Joined | str) -> Iterator[str]:
-    if isinstance(tree, str):
-        yield tree
-    else:
-        for part in tree.parts:
-            yield from _terms(part)
+def _of_declared(named: str, families: Sequence[str], own: str) -> Verdict:
+    try:
+        terms = list(spdx.terms(spdx.parse(named)))
+    except ValueError as error:
+        return Verdict(named, str(error))
+    if own not in terms:
+        return Verdict(named, f"declared as {own}, which is none of the licences in its metadata")
+    if hidden := sorted({term for term in terms if COPYLEFT.match(term)}):
+        return Verdict(named, f"declared as {own}, and its metadata also names {', '.join(hidden)}")
+    return of_expression(own, families)
 
 
-def _parse(expression: str) -> _Joined | str:
-    """The tree of an SPDX expression: OR binds less than AND, AND less than WITH. ValueError when it is none."""
-    if len(expression) > MAX_EXPRESSION:
-        raise ValueError("is longer than any SPDX expression")
-    tokens = re.findall(r"[()]|[^\s()]+", expression)[::-1]  # the next one last
-    tree = _joined(tokens, "OR", expression, MAX_DEPTH)
-    if tokens:
-        raise _malformed(expression)
-    return tree
+def _of_texts(texts: Sequence[str], families: Sequence[str]) -> Verdict:
+    found = [recognised(text) for text in texts]
+    said = " AND ".join(dict.fromkeys(each.expression for each in found if each.expression))
+    if not said:
+        return UNKNOWN
+    verdict = of_expression(said, families)
+    if not verdict.refused and not all(each.is_whole for each in found):
+        return Verdict(said, "its licence text holds more than that, and no metadata says which licence is meant")
+    return verdict
 
 
-def _joined(tokens: list[str], word: str, whole: str, depth: int) -> _Joined | str:
-    def part() -> _Joined | str:
-        return _joined(tokens, "AND", whole, depth) if word == "OR" else _term(tokens, whole, depth)
-
-    parts = [part()]
-    while tokens and tokens[-1].upper() == word:
-        tokens.pop()
-        parts.append(part())
-    return parts[0] if len(parts) == 1 else _Joined(word, tuple(parts))
-
-
-def _term(tokens: list[str], whole: str, depth: int) -> _Joined | str:
-    token = tokens.pop() if tokens else ""
-    if token == "(" and depth:
-        tree = _joined(tokens, "OR", whole, depth - 1)
-        if not tokens or tokens.pop() != ")":
-            raise _malformed(whole)
-        return tree
-    if not re.fullmatch(r"[A-Za-z0-9.:-]+\+?", token) or token.upper() in ("AND", "OR", "WITH"):
-        raise _malformed(whole)
-    if tokens and tokens[-1].upper() == "WITH":
-        tokens.pop()
-        exception = tokens.pop() if tokens else ""
-        if not re.fullmatch(r"[A-Za-z0-9.:-]+", exception):
-            raise _malformed(whole)
-        return f"{token} WITH {exception}"
-    return token
-
-
-def _malformed(expression: str) -> ValueError:
-    return ValueError(f"{expression[:60]!r} is not an SPDX expression")
-
-
-def _named(metadata: Message) -> str:
-    """What the metadata says in the first of its three places that says something; "" when none does."""
+def named_in(metadata: Message) -> str:
+    """What a package's metadata say in the first of three places that says something: the SPDX expression, the licence
+    field, the classifiers; "" when none does."""
     expression = metadata.get("License-Expression")
     if expression:
-        return str(expression).strip()
-    field = " ".join(str(metadata.get("License") or "").split())
+        return " ".join(str(expression).split())
+    names = [str(name) for name in metadata.get_all("Classifier") or []]
+    return named_loosely(str(metadata.get("License") or ""), names)
+
+
+def named_loosely(field: str, classifiers: Sequence[str]) -> str:
+    """What a licence field means, else classifiers."""
+    field = " ".join(field.split())
     if known := FIELDS.get(field.lower().rstrip(".")):
         return known
-    if CLOSED.search(field[:200]) or (field and _is_expression(field)):
+    if CLOSED.search(field[:200]) or (field and field.upper() != "UNKNOWN" and spdx.is_expression(field)):
         return field[:100]
-    names = [str(name) for name in metadata.get_all("Classifier") or []]
-    licences = [name for name in names if name.startswith("License ::") and name != "License :: OSI Approved"]
+    licences = [name for name in classifiers if name.startswith("License ::") and name != "License :: OSI Approved"]
     # Several classifiers may mean AND or OR; each must be allowed, and one that is not known refuses.
     return " AND ".join(sorted({CLASSIFIERS.get(name, name) for name in licences}))
-
-
-def _is_expression(text: str) -> bool:
-    try:
-        _parse(text)
-    except ValueError:
-        return False
-    return True

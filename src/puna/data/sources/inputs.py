@@ -24,6 +24,9 @@ SAMPLE = {"gensim", "networkx", "sympy"}  # packages of the extra `sample`
 DUMPS = {  # what is read out of a folder, by source
     "commoncrawl": re.compile(r"\.(warc|wet)(\.gz)?$"),
     "c4": re.compile(r"\.(jsonl?(\.gz|\.zst)?|(warc|wet)(\.gz)?)$"),
+    "github": re.compile(
+        r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz|zip|whl)$|(^|/)(contents|licenses)[^/]*(/[^/]+)?\.(parquet|jsonl?|csv)(\.gz)?$"
+    ),
     "wikipedia": re.compile(r"(?<!-index\.txt)(?<!-index\.xml)\.(xml|bz2)$"),
     "books": re.compile(r"\.txt(\.utf-?8)?$"),
     "arxiv": re.compile(r"\.tar$"),
@@ -73,10 +76,26 @@ def _entries(source: str, declared: str) -> Iterator[Input]:
         else:
             yield from _package_files(declared)
     elif source == "github":
-        what = "this version reads code from installed packages only"
-        raise InputError(what, where=declared, mend=f"name it as {PACKAGE}NAME or {PACKAGE}NAME/PATH")
+        yield from _repositories(declared)
     else:
         yield from _files(source, declared)
+
+
+def _repositories(declared: str) -> Iterator[Input]:
+    from puna.data.sources import repositories  # what it knows of formats loads numpy
+
+    path = _expanded(declared)
+    if storage.is_remote(declared) or not path.is_dir():
+        found = list(_files("github", declared))
+    else:
+        found = list(repositories.of_folder(path))
+    if not found:
+        raise InputError("no repository, archive or table of code in it", where=declared, mend="check the name")
+    for entry in found:
+        if not entry.members and not repositories.is_dump(entry.location):
+            mend = f"name a folder, a tar or zip, tables contents* and licenses*, or {PACKAGE}NAME"
+            raise InputError("is none of the files that code is read from", where=declared, mend=mend)
+    yield from found
 
 
 def _package_input(declared: str) -> Input:
@@ -168,9 +187,7 @@ def _dump(name: str, file: PurePath) -> str:
 
 def _local(source: str, declared: str) -> tuple[Path, list[str]]:
     """The folder that inputs are named from, and their names."""
-    path = Path(declared)
-    if declared.startswith("~"):
-        path = Path.home() / declared[1:].lstrip("/") if declared[1:2] in ("", "/") else path
+    path = _expanded(declared)
     if path.is_file():
         return path.parent, [path.name]
     root, pattern = path, "**/*"
@@ -182,6 +199,13 @@ def _local(source: str, declared: str) -> tuple[Path, list[str]]:
         name for name in found if DUMPS[source].search(name) and not any(p.startswith(".") for p in name.split("/"))
     ]
     return root, sorted(names)
+
+
+def _expanded(declared: str) -> Path:
+    path = Path(declared)
+    if declared.startswith("~"):
+        return Path.home() / declared[1:].lstrip("/") if declared[1:2] in ("", "/") else path
+    return path
 
 
 def _remote(source: str, declared: str) -> list[str]:
