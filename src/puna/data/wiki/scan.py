@@ -1,0 +1,407 @@
+"""Wikitext to readable text, fast: the twin of `text.clean`, by searches that run from one end of the page to the other.
+
+What encloses is resolved from the inside out: comments, references and verbatim tags in one walk over the page's tags;
+then templates that hold no other, tables, links and tags, again while something changes. Each sweep is linear in the
+page, and sweeps are at most DEEPEST, so time is bounded by their product. What is resolved leaves control characters
+behind, which no page can hold: the marks of `tidy`, and those below.
+
+`clean` gives what the exact mode gives, or None where it is not sure to: markup that is left open, arguments of
+templates, tags that cross. Such a page is read by the exact mode.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from html.entities import entitydefs
+
+from puna.data.wiki import tidy
+from puna.data.wiki.templates import REMARKS, Arguments, Rule, normal, rule, subscript, superscript
+from puna.data.wiki.words import (
+    BLOCKS,
+    BROKEN,
+    CATEGORIES,
+    CODE,
+    CONTROLS,
+    EDITION,
+    FILES,
+    FORMULAS,
+    GONE,
+    HIDDEN,
+    NO_EDITIONS,
+    names,
+)
+
+DEEPEST = 40  # levels of nesting that are resolved; the exact mode's parser does not go deeper either
+MAX_TEMPLATES = 4096  # names of templates that are remembered
+
+VOID = "\x06"  # something without text stood here: what follows it does not begin a line
+TERM = "\x07"  # behind the ; of a definition's term, until its : is met
+SEALED = str.maketrans("|=<>&[]{}:*#;", "\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17")
+OPENED = {chr(sealed): chr(sign) for sign, sealed in SEALED.items()}
+SEALS = re.compile("[\x08\x0b-\x17]")
+SIGNS = re.compile(r"[|=<>&\[\]{}]")
+
+VERBATIM = names(
+    """nowiki|math|chem|ce|pre|source|syntaxhighlight|gallery|timeline|imagemap|score|hiero|graph|templatedata|inputbox
+categorytree|section|ref"""
+)
+BEGIN = re.compile(r"<(!--|[a-zA-Z]+)")
+REST = re.compile(r"(?:[\s/][^<>]*)?>")
+TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
+LOOSE = re.compile(r"\{\{((?:[^{}]|\{(?![{|])|\}(?!\}))*)\}\}")
+TABLE = re.compile(r"(?m)^\s?\{\||^[ \t]*\|\}(?!\})")
+LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
+LOOSE_LINK = re.compile(r"\[\[((?:[^\[\]]|\[(?!\[)|\](?!\]))*)\]\]")
+SCHEMES = r"(?:https?|ftps?|git|gopher|ircs?|mms|nntp|redis|sftp|ssh|svn|telnet|worldwind)://"
+BARE_SCHEMES = r"(?:bitcoin|geo|magnet|mailto|news|sips?|sms|tel|urn|xmpp):"
+BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: ([^\n\[\]]*))?\]", re.IGNORECASE)
+ADDRESS = re.compile(r"(?<![^\W_])(?:https?|ftp|ircs?|news|mailto|urn|tel|sip|sms|geo)(?::)[^\s\[\]<>\"|]+", re.IGNORECASE)
+HEADING = re.compile(r"(?m)^(=+)(.*[^=\n].*?)(=+)([^=\n]*)$")
+LINE = re.compile(r"(?m)^(?:[*#:;]+|-{4,})")
+VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
+CLOSED = re.compile(r"<([a-zA-Z]+)(?:\s[^<>]*)?/>")
+PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)(\s[^<>]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
+LONE = re.compile(r"<(?![a-zA-Z/!])")
+LEFT = re.compile(r"</?([a-zA-Z]+)")
+UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img") - {"references", "s", "del"}
+ENTITY = re.compile(r"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|([0-9a-zA-Z]+));")
+WORK = re.compile(r"[\[<&\n:]")
+
+
+class _UnsureError(Exception):
+    """The page holds what only the exact mode reads."""
+
+
+def clean(
+    wikitext: str, *, language: str = "en", sections: frozenset[str] = frozenset(), keep_tables: bool = False
+) -> str | None:
+    """What `text.clean` gives for a page; None where the page needs the exact mode."""
+    try:
+        reader = _Scanner(language, keep_tables)
+        text = reader.page(CONTROLS.sub("", wikitext))
+    except _UnsureError:
+        return None
+    return tidy.tidy(text, sections, reader.verbatim)
+
+
+class _Scanner:
+    """Resolves the markup of one page; holds what must come out untouched."""
+
+    def __init__(self, language: str, keep_tables: bool) -> None:
+        self.language, self.keep_tables = language, keep_tables
+        self.verbatim: list[str] = []
+
+    def page(self, text: str) -> str:
+        text = self._without_verbatim(text)
+        if "{{{" in text or "}}}" in text:
+            raise _UnsureError
+        text = self._enclosed(text)
+        text = self._inline(_lines(text))
+        text = SEALS.sub(lambda sign: OPENED[sign[0]], text)
+        return text.replace(VOID, "")
+
+    def _without_verbatim(self, text: str) -> str:
+        """Comments and references are gone, code and formulas kept aside."""
+        out: list[str] = []
+        last = 0
+        for found in BEGIN.finditer(text):
+            start = found.start()
+            if start < last:
+                continue
+            name = found[1]
+            if name == "!--":
+                end = text.find("-->", start + 4)
+                if end < 0:
+                    raise _UnsureError
+                out += (text[last:start], VOID)
+                last = end + 3
+                continue
+            if name not in VERBATIM and (name := name.lower()) not in VERBATIM:
+                continue
+            rest = REST.match(text, found.end())
+            if rest is None:
+                raise _UnsureError
+            if rest[0].endswith("/>"):
+                out += (text[last:start], VOID)
+                last = rest.end()
+                continue
+            end, after = _closing(text, name, rest.end())
+            out += (text[last:start], self._verbatim(name, rest[0], text[rest.end() : end]))
+            last = after
+        out.append(text[last:])
+        return "".join(out)
+
+    def _verbatim(self, name: str, attributes: str, inside: str) -> str:
+        if name == "ref":
+            if inside.count("{{") != inside.count("}}") or inside.count("[[") != inside.count("]]") or "<ref" in inside:
+                raise _UnsureError
+            return VOID
+        if name in GONE or (attributes != ">" and HIDDEN.search(attributes)):
+            return VOID
+        if name in FORMULAS:
+            formula = " ".join(html.unescape(inside).split())
+            return self._keep(f"${formula}$") if formula else VOID
+        if name in CODE:
+            code = re.sub(r"</?nowiki>", "", inside).strip("\n")
+            return f"\n{self._keep(html.unescape(code))}\n" if code.strip() else VOID
+        return self._keep(html.unescape(inside))
+
+    def _keep(self, text: str) -> str:
+        self.verbatim.append(text)
+        return f"{tidy.KEPT}{len(self.verbatim) - 1}{tidy.KEPT}"
+
+    def _enclosed(self, text: str) -> str:
+        """Templates and tables are resolved from the inside out."""
+        for _ in range(DEEPEST):
+            if "{{" in text:
+                text, count = TEMPLATE.subn(self._template, text)
+                if count:
+                    continue
+            before = text
+            if "{|" in text or "|}" in text:
+                text = self._without_tables(text)
+            if "{{" in text:
+                text = LOOSE.sub(self._template, text)
+            if text == before:
+                break
+        if "{{" in text or "}}" in text or "{|" in text or "|}" in text:
+            raise _UnsureError
+        return text
+
+    def _without_tables(self, text: str) -> str:
+        """Tables in which nothing is open are dropped, outer ones with all in them."""
+        if self.keep_tables:
+            raise _UnsureError
+        out: list[str] = []
+        last = depth = begin = 0
+        for found in TABLE.finditer(text):
+            if found[0].endswith("{|"):
+                begin = begin if depth else found.end() - 2
+                depth += 1
+            elif depth:
+                depth -= 1
+                if depth == 0 and "{{" not in (inside := text[begin : found.end()]) and "}}" not in inside:
+                    out += (text[last:begin], "\n")
+                    last = found.end()
+        return "".join([*out, text[last:]])
+
+    def _template(self, found: re.Match[str]) -> str:
+        content = found[1]
+        name, bar, rest = content.partition("|")
+        known = _MEANINGS.get(name)
+        if known is None:
+            known = _remember(name)
+        if known is _NOTHING:
+            return VOID
+        if known is _UNKNOWN:
+            return self._remark(content) if "date" in rest else tidy.GAP
+        if bar or ":" not in name:
+            return self._said(known, self._given(rest) if bar else Arguments([], {}, self.language))
+        function, _, value = name.partition(":")
+        return self._said(known, Arguments([value.strip()], {}, self.language))
+
+    def _said(self, known: Rule, given: Arguments) -> str:
+        text = known(given)
+        return text.translate(SEALED) if SIGNS.search(text) else text
+
+    def _given(self, rest: str) -> Arguments:
+        given = Arguments([], {}, self.language)
+        for part in self._links(rest).split("|") if "[" in rest else rest.split("|"):
+            key, equals, value = part.partition("=")
+            if not equals:
+                given.positional.append(self._argument(part))
+                continue
+            if "<" in key or "//" in key or "\n=" in part:
+                raise _UnsureError
+            key = key.replace(VOID, "").strip()
+            given.named[key.lower()] = self._argument(value).strip()
+            if key == str(len(given.positional) + 1):
+                given.positional.append(given.named[key.lower()])
+        return given
+
+    def _argument(self, value: str) -> str:
+        if WORK.search(value):
+            value = self._inline(_lines_behind(value))
+        if VOID in value:
+            value = value.replace(VOID, "")
+        return SEALS.sub(lambda sign: OPENED[sign[0]], value) if SEALS.search(value) else value
+
+    def _remark(self, content: str) -> str:
+        """VOID for an editor's remark: all that it is given is a date and reasons."""
+        rest = content.partition("|")[2]
+        parts = (self._links(rest) if "[" in rest else rest).split("|")
+        keys = [part.partition("=") for part in parts]
+        dated = any(key.replace(VOID, "").strip().lower() == "date" for key, equals, _ in keys if equals)
+        return VOID if dated and all(equals for _, equals, _ in keys) else tidy.GAP
+
+    def _inline(self, text: str) -> str:
+        """Links, addresses, tags and entities as what a reader sees of them."""
+        if "[" in text:
+            text = self._links(text)
+        if "<" in text:
+            text = self._tags(text)
+        if ":" in text:
+            text = ADDRESS.sub(_address, text)
+        if "<" in text:
+            text = BROKEN.sub("", text)
+        if "&" in text:
+            text = ENTITY.sub(_entity, text)
+        return _terms(text) if TERM in text else text
+
+    def _links(self, text: str) -> str:
+        for _ in range(DEEPEST):
+            text, count = LINK.subn(_link, text)
+            if "[" not in text:
+                return text
+            text, more = BRACKETED.subn(_bracketed, text)
+            if not count and not more:
+                text, count = LOOSE_LINK.subn(_link, text) if "[[" in text else (text, 0)
+                if not count:
+                    break
+        if "[[" in text or "]]" in text:
+            raise _UnsureError
+        return text
+
+    def _tags(self, text: str) -> str:
+        text = VOIDS.sub(tidy.BREAK, LONE.sub("\x0c", text))
+        if "<" not in text:
+            return text
+        text = CLOSED.sub(VOID, text)
+        for _ in range(DEEPEST):
+            text, count = PAIR.subn(_pair, text)
+            if not count:
+                break
+        if any(name.lower() in UNSURE for name in LEFT.findall(text)):
+            raise _UnsureError
+        return text
+
+
+def _nothing(given: Arguments) -> str:
+    return VOID
+
+
+def _unknown(given: Arguments) -> str:
+    return tidy.GAP
+
+
+_NOTHING: Rule = _nothing
+_UNKNOWN: Rule = _unknown
+_MEANINGS: dict[str, Rule] = {}
+
+
+def _remember(name: str) -> Rule:
+    """What a template's name, as written, means."""
+    written = name.replace(VOID, "")
+    stripped = written.strip()
+    if not stripped or "\n" in stripped or any(sign in written for sign in "[]<>\x00\x01"):
+        raise _UnsureError
+    common = normal(written)
+    function, colon, _ = common.partition(":")
+    known = rule(function) if colon else None
+    known = known or rule(common) or (_NOTHING if common in REMARKS else _UNKNOWN)
+    if len(_MEANINGS) < MAX_TEMPLATES:
+        _MEANINGS[name] = known
+    return known
+
+
+_CLOSINGS = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in VERBATIM}
+
+
+def _closing(text: str, name: str, start: int) -> tuple[int, int]:
+    """Where the end tag of `name` begins and ends."""
+    found = _CLOSINGS[name].search(text, start)
+    if found is None:
+        raise _UnsureError
+    return found.span()
+
+
+def _link(found: re.Match[str]) -> str:
+    title, bar, shown = found[1].partition("|")
+    if ":" in title:
+        prefix = title.lstrip().partition(":")[0]
+        word = prefix.strip().lower()
+        if word and (
+            word in FILES or word in CATEGORIES or (EDITION.fullmatch(prefix) and word not in NO_EDITIONS)
+        ):
+            return VOID
+        if title.lstrip().startswith("//") or "://" in title:
+            raise _UnsureError
+    if "\n" in title or "<" in title or ">" in title:
+        raise _UnsureError
+    if bar:
+        shown = shown.strip("\n")
+        if "|" in shown or "=" in shown:
+            shown = shown.replace("|", "\x08").replace("=", "\x0b")
+        if shown.strip() and shown != VOID:
+            return shown
+    title = title.strip().lstrip(":")
+    return title.replace("=", "\x0b") if "=" in title else title
+
+
+def _bracketed(found: re.Match[str]) -> str:
+    return tidy.GAP if found[2] is None else found[2].replace("|", "\x08").replace("=", "\x0b")
+
+
+def _address(found: re.Match[str]) -> str:
+    return tidy.GAP
+
+
+def _pair(found: re.Match[str]) -> str:
+    name, attributes, inside = found[1].lower(), found[2], found[3]
+    if name in GONE or (attributes and HIDDEN.search(attributes)):
+        return VOID
+    if name == "sup":
+        return superscript(inside.strip())
+    if name == "sub":
+        return subscript(inside.strip())
+    if name == "li":
+        return f"\n{tidy.ITEM}{inside}\n"
+    if name == "table":
+        raise _UnsureError
+    if name == "poem":
+        inside = inside.strip("\n").replace("\n", tidy.BREAK)
+    return f"\n\n{inside}\n\n" if name in BLOCKS else inside
+
+
+def _entity(found: re.Match[str]) -> str:
+    sixteen, ten, name = found.groups()
+    if name:
+        return CONTROLS.sub("", html.unescape(found[0])) if name in entitydefs else found[0]
+    digits = sixteen or ten
+    number = int(digits, 16 if sixteen else 10) if len(digits) < 9 else 0
+    if not 1 <= number <= 0x10FFFF:
+        return found[0]
+    return CONTROLS.sub("", chr(number))
+
+
+def _lines(text: str) -> str:
+    """Headings and items at the beginnings of lines become marks."""
+    text = HEADING.sub(_heading, text)
+    return LINE.sub(_line, text)
+
+
+def _lines_behind(text: str) -> str:
+    """As `_lines`, where the text's own beginning is not a line's."""
+    if "\n" not in text:
+        return text
+    first, end, rest = text.partition("\n")
+    return first + end + _lines(rest)
+
+
+def _heading(found: re.Match[str]) -> str:
+    opened, title, closed, after = found.groups()
+    level = min(len(opened), len(closed), 6)
+    title = opened[level:] + title + closed[level:]
+    return f"\n{tidy.HEADING}{level}{' '.join(VOIDS.sub(' ', title).split())}\n{after}"
+
+
+def _line(found: re.Match[str]) -> str:
+    if found[0][0] == "-":
+        return tidy.BREAK
+    marks = "".join(tidy.ITEM if sign in "*#" else tidy.INDENT for sign in found[0])
+    return marks + TERM if found[0][-1] == ";" else marks
+
+
+def _terms(text: str) -> str:
+    return re.sub(f"{TERM}([^\n:]*):", rf"\1{tidy.INDENT}", text).replace(TERM, "")
