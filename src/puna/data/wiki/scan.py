@@ -55,10 +55,10 @@ LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
 LOOSE_LINK = re.compile(r"\[\[((?:[^\[\]]|\[(?!\[)|\](?!\]))*)\]\]")
 SCHEMES = r"(?:https?|ftps?|git|gopher|ircs?|mms|nntp|redis|sftp|ssh|svn|telnet|worldwind)://"
 BARE_SCHEMES = r"(?:bitcoin|geo|magnet|mailto|news|sips?|sms|tel|urn|xmpp):"
-BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: ([^\n\[\]]*))?\]", re.IGNORECASE)
-ADDRESS = re.compile(r"(?<![^\W_])(?:https?|ftp|ircs?|news|mailto|urn|tel|sip|sms|geo)(?::)[^\s\[\]<>\"|]+", re.IGNORECASE)
-HEADING = re.compile(r"(?m)^(=+)(.*[^=\n].*?)(=+)([^=\n]*)$")
-LINE = re.compile(r"(?m)^(?:[*#:;]+|-{4,})")
+BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: ([^\n\[\]]*))?\]")
+ADDRESS = re.compile(rf"(?<![^\W_])(?:{SCHEMES}|{BARE_SCHEMES})[^\s\[\]<>\"|]+")
+SCHEME_ENDS = ("://", *(f"{scheme}:" for scheme in BARE_SCHEMES[3:-2].split("|")))
+LINE = re.compile(r"\n(?:[*#:;]+|-{4,}|=[^\n]*)")
 VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
 CLOSED = re.compile(r"<([a-zA-Z]+)(?:\s[^<>]*)?/>")
 PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)(\s[^<>]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
@@ -94,7 +94,7 @@ class _Scanner:
 
     def page(self, text: str) -> str:
         text = self._without_verbatim(text)
-        if "{{{" in text or "}}}" in text:
+        if "{{{" in text:
             raise _UnsureError
         text = self._enclosed(text)
         text = self._inline(_lines(text))
@@ -196,10 +196,10 @@ class _Scanner:
             return VOID
         if known is _UNKNOWN:
             return self._remark(content) if "date" in rest else tidy.GAP
-        if bar or ":" not in name:
+        if ":" not in name:
             return self._said(known, self._given(rest) if bar else Arguments([], {}, self.language))
-        function, _, value = name.partition(":")
-        return self._said(known, Arguments([value.strip()], {}, self.language))
+        value = self._argument(name.partition(":")[2]).strip()
+        return tidy.GAP if tidy.GAP in value else self._said(known, Arguments([value], {}, self.language))
 
     def _said(self, known: Rule, given: Arguments) -> str:
         text = known(given)
@@ -241,8 +241,8 @@ class _Scanner:
             text = self._links(text)
         if "<" in text:
             text = self._tags(text)
-        if ":" in text:
-            text = ADDRESS.sub(_address, text)
+        if any(scheme in text for scheme in SCHEME_ENDS):
+            text = ADDRESS.sub(tidy.GAP, text)
         if "<" in text:
             text = BROKEN.sub("", text)
         if "&" in text:
@@ -294,13 +294,13 @@ def _remember(name: str) -> Rule:
     """What a template's name, as written, means."""
     written = name.replace(VOID, "")
     stripped = written.strip()
-    if not stripped or "\n" in stripped or any(sign in written for sign in "[]<>\x00\x01"):
+    if not stripped or "\n" in stripped or any(sign in written for sign in "[]<>\x01"):
         raise _UnsureError
     common = normal(written)
     function, colon, _ = common.partition(":")
     known = rule(function) if colon else None
     known = known or rule(common) or (_NOTHING if common in REMARKS else _UNKNOWN)
-    if len(_MEANINGS) < MAX_TEMPLATES:
+    if len(_MEANINGS) < MAX_TEMPLATES and len(name) < 64:
         _MEANINGS[name] = known
     return known
 
@@ -343,10 +343,6 @@ def _bracketed(found: re.Match[str]) -> str:
     return tidy.GAP if found[2] is None else found[2].replace("|", "\x08").replace("=", "\x0b")
 
 
-def _address(found: re.Match[str]) -> str:
-    return tidy.GAP
-
-
 def _pair(found: re.Match[str]) -> str:
     name, attributes, inside = found[1].lower(), found[2], found[3]
     if name in GONE or (attributes and HIDDEN.search(attributes)):
@@ -376,31 +372,34 @@ def _entity(found: re.Match[str]) -> str:
 
 
 def _lines(text: str) -> str:
-    """Headings and items at the beginnings of lines become marks."""
-    text = HEADING.sub(_heading, text)
-    return LINE.sub(_line, text)
+    """Headings, items and rules at the beginnings of lines become marks."""
+    return LINE.sub(_line, f"\n{text}")[1:]
 
 
 def _lines_behind(text: str) -> str:
     """As `_lines`, where the text's own beginning is not a line's."""
-    if "\n" not in text:
-        return text
-    first, end, rest = text.partition("\n")
-    return first + end + _lines(rest)
-
-
-def _heading(found: re.Match[str]) -> str:
-    opened, title, closed, after = found.groups()
-    level = min(len(opened), len(closed), 6)
-    title = opened[level:] + title + closed[level:]
-    return f"\n{tidy.HEADING}{level}{' '.join(VOIDS.sub(' ', title).split())}\n{after}"
+    return LINE.sub(_line, text)
 
 
 def _line(found: re.Match[str]) -> str:
-    if found[0][0] == "-":
-        return tidy.BREAK
-    marks = "".join(tidy.ITEM if sign in "*#" else tidy.INDENT for sign in found[0])
-    return marks + TERM if found[0][-1] == ";" else marks
+    signs = found[0][1:]
+    if signs[0] == "-":
+        return f"\n{tidy.BREAK}"
+    if signs[0] == "=":
+        return _heading(signs)
+    marks = "".join(tidy.ITEM if sign in "*#" else tidy.INDENT for sign in signs)
+    return f"\n{marks}{TERM}" if signs[-1] == ";" else f"\n{marks}"
+
+
+def _heading(line: str) -> str:
+    end = line.rfind("=") + 1
+    closed = end - len(line[:end].rstrip("="))
+    if closed == end:
+        return f"\n{line}"
+    opened = len(line) - len(line.lstrip("="))
+    level = min(opened, closed, 6)
+    title = VOIDS.sub(" ", line[level : end - level])
+    return f"\n\n{tidy.HEADING}{level}{' '.join(title.split())}\n{line[end:]}"
 
 
 def _terms(text: str) -> str:

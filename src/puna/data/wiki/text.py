@@ -109,7 +109,8 @@ class _Reader:
         name = normal(str(template.name))
         function, colon, _ = name.partition(":")
         if colon and (known := rule(function)):
-            return known(Arguments([str(template.name).partition(":")[2].strip()], {}, self.language))
+            value = self.text(template.name).partition(":")[2].strip()
+            return tidy.GAP if tidy.GAP in value else known(Arguments([value], {}, self.language))
         known = rule(name)
         if known is None:
             return "" if name in REMARKS or _is_remark(template) else tidy.GAP
