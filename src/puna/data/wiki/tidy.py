@@ -37,21 +37,14 @@ WORD = re.compile(r"\w")
 NOTE = re.compile(rf"(?<=[^\s({GAP}]){GAP}")  # behind a word it was a note
 PIECES = re.compile(r"(?<=[;,])")
 QUOTES = re.compile("'{2,}")
-EMPTY = (
-    (("  ",), re.compile(" +"), " "),
-    (("( ", "(,", "(;", "(:"), re.compile(r"\( *[,;:] *"), "("),
-    ((" )", ",)", ";)", ":)"), re.compile(r" *[,;:]? *\)"), ")"),
-    (("( ", "[ ", " ]"), re.compile(r"(?<=[(\[]) +|(?<=\w) +(?=\])"), ""),
-    (
-        ("()", "[", '""', '" "', ".)", "see)", "see also)", "cf)"),
-        re.compile(r"\((?:e\.g\.|i\.e\.|see|see also|cf\.?)?\)|\[ *\]|\" *\"(?!\w)"),
-        "",
-    ),
-    (("  ",), re.compile(" +"), " "),
-    ((" ,", " ."), re.compile(r" ([,.])(?![.\w])"), r"\1"),
-    ((",,", ", ,"), re.compile(r",(?: *,)+"), ","),
-    ((",.", ", ."), re.compile(r", *\.(?!\w|\.)"), "."),
-)
+SPACE = re.compile("  +")
+FIRST_SIGN = re.compile(r"\( *[,;:] *")
+LAST_SIGN = re.compile(r" *[,;:]? *\)")
+INNER_SPACE = re.compile(r"(?<=[(\[]) +|(?<=\w) +(?=\])")
+EMPTY = re.compile(r"\((?:e\.g\.|i\.e\.|see|see also|cf\.?)?\)|\[ *\]|\" *\"(?!\w)")
+STRAY_SPACE = re.compile(r" ([,.])(?![.\w])")
+COMMAS = re.compile(r",(?: *,)+")
+COMMA_STOP = re.compile(r", *\.(?!\w|\.)")
 RESIDUE = ("{{", "}}", "[[", "]]", "{|", "|}", "|-", "'''", "<ref", "</ref")
 
 
@@ -100,10 +93,12 @@ def _joined(text: str) -> Iterator[tuple[str, bool]]:
     """(line, whether an empty one stood before it). As MediaWiki reads it, plain lines that follow one another are one
     line; list items, indented lines and those behind a <br> are lines of their own."""
     held, begins, joins = "", True, False
+    broken = any(mark in text for mark in BROKEN)
     for raw in text.split("\n"):
-        for index, piece in enumerate(raw.split(BREAK)):
+        for index, piece in enumerate(raw.split(BREAK) if BREAK in raw else (raw,)):
             line = _without_quotes(piece) if "''" in piece else piece
-            line = _without_broken(line) if line[:1] in BROKEN_BEGIN or any(mark in line for mark in BROKEN) else line
+            if broken or line[:1] in BROKEN_BEGIN:
+                line = _without_broken(line)
             plain = line[:1] not in MARKED and not (line[0] == KEPT and ALONE.fullmatch(line))
             if plain and joins and index == 0:
                 held += f" {line}"
@@ -196,10 +191,21 @@ def _without_labels(group: re.Match[str]) -> str:
 
 
 def _without_empty(line: str) -> str:
-    """Each rule runs where one of the signs stands without which it finds nothing."""
-    for signs, rule, instead in EMPTY:
-        if any(sign in line for sign in signs):
-            line = rule.sub(instead, line)
+    """Each rule runs where the signs stand without which it finds nothing."""
+    line = SPACE.sub(" ", line) if "  " in line else line
+    if "( " in line or "(," in line or "(;" in line or "(:" in line:
+        line = FIRST_SIGN.sub("(", line)
+    if " )" in line or ",)" in line or ";)" in line or ":)" in line:
+        line = LAST_SIGN.sub(")", line)
+    if "( " in line or "[ " in line or " ]" in line:
+        line = INNER_SPACE.sub("", line)
+    if "()" in line or ".)" in line or "(see" in line or "(cf)" in line or "[" in line or '"' in line:
+        line = EMPTY.sub("", line)
+        line = SPACE.sub(" ", line) if "  " in line else line
+    if "," in line or " ." in line:
+        line = STRAY_SPACE.sub(r"\1", line) if " ," in line or " ." in line else line
+        line = COMMAS.sub(",", line) if ",," in line or ", ," in line else line
+        line = COMMA_STOP.sub(".", line) if ",." in line or ", ." in line else line
     line = line.strip()
     return line[1:].strip() if line[:1] in ",.;:" and line[1:2] in ("", " ") else line
 
