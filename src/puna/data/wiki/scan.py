@@ -37,10 +37,10 @@ MAX_TEMPLATES = 4096  # names of templates that are remembered
 
 VOID = "\x06"  # something without text stood here: what follows it does not begin a line
 TERM = "\x07"  # behind the ; of a definition's term, until its : is met
-SEALED = str.maketrans("|=<>&[]{}:*#;", "\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17")
+SEALED = str.maketrans("|=<>&[]{}:*#;-", "\x08\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a")
 OPENED = {chr(sealed): chr(sign) for sign, sealed in SEALED.items()}
-SEALS = re.compile("[\x08\x0b-\x17]")
-SIGNS = re.compile(r"[|=<>&\[\]{}]")
+SEALS = re.compile("[\x08\x0e-\x1a]")
+SIGNS = re.compile(r"[|=<>&\[\]{}]|^[-:*#;]")
 
 VERBATIM = names(
     """nowiki|math|chem|ce|pre|source|syntaxhighlight|gallery|timeline|imagemap|score|hiero|graph|templatedata|inputbox
@@ -56,15 +56,19 @@ LOOSE_LINK = re.compile(r"\[\[((?:[^\[\]]|\[(?!\[)|\](?!\]))*)\]\]")
 SCHEMES = r"(?:https?|ftps?|git|gopher|ircs?|mms|nntp|redis|sftp|ssh|svn|telnet|worldwind)://"
 BARE_SCHEMES = r"(?:bitcoin|geo|magnet|mailto|news|sips?|sms|tel|urn|xmpp):"
 BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: ([^\n\[\]]*))?\]")
-ADDRESS = re.compile(rf"(?<![^\W_])(?:{SCHEMES}|{BARE_SCHEMES})[^\s\[\]<>\"|]+")
+ADDRESS = re.compile(rf"(?<!\w)(?<!\[)(?:{SCHEMES}|{BARE_SCHEMES})(?:[^\s\[\]<>\"'{VOID}]|'(?!'))+{VOID}?")
+OPEN_ADDRESS = re.compile(rf"\[(?:{SCHEMES}|{BARE_SCHEMES})")
 SCHEME_ENDS = ("://", *(f"{scheme}:" for scheme in BARE_SCHEMES[3:-2].split("|")))
 LINE = re.compile(r"\n(?:[*#:;]+|-{4,}|=[^\n]*)")
 VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
 CLOSED = re.compile(r"<([a-zA-Z]+)(?:\s[^<>]*)?/>")
 PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)(\s[^<>]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
 LONE = re.compile(r"<(?![a-zA-Z/!])")
+TAG = re.compile(r"<[^<>]*>")
 LEFT = re.compile(r"</?([a-zA-Z]+)")
 UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img") - {"references", "s", "del"}
+IN_NO_HEADING = BLOCKS | {"li"}
+INTERRUPTION = re.compile(r"[\s\[\]<>\"|]")
 ENTITY = re.compile(r"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|([0-9a-zA-Z]+));")
 WORK = re.compile(r"[\[<&\n:]")
 
@@ -196,6 +200,8 @@ class _Scanner:
             return VOID
         if known is _UNKNOWN:
             return self._remark(content) if "date" in rest else tidy.GAP
+        if _in_address(found):
+            raise _UnsureError
         if ":" not in name:
             return self._said(known, self._given(rest) if bar else Arguments([], {}, self.language))
         value = self._argument(name.partition(":")[2]).strip()
@@ -208,6 +214,8 @@ class _Scanner:
     def _given(self, rest: str) -> Arguments:
         given = Arguments([], {}, self.language)
         for part in self._links(rest).split("|") if "[" in rest else rest.split("|"):
+            if "<" in part and (tags := CLOSED.sub("", VOIDS.sub("", part))).count("<") != 2 * tags.count("</"):
+                raise _UnsureError
             key, equals, value = part.partition("=")
             if not equals:
                 given.positional.append(self._argument(part))
@@ -237,12 +245,15 @@ class _Scanner:
 
     def _inline(self, text: str) -> str:
         """Links, addresses, tags and entities as what a reader sees of them."""
+        addressed = any(scheme in text for scheme in SCHEME_ENDS)
+        if addressed:
+            text = ADDRESS.sub(_address, BRACKETED.sub(_bracketed, text))
         if "[" in text:
             text = self._links(text)
+            if addressed and OPEN_ADDRESS.search(text):
+                raise _UnsureError
         if "<" in text:
             text = self._tags(text)
-        if any(scheme in text for scheme in SCHEME_ENDS):
-            text = ADDRESS.sub(tidy.GAP, text)
         if "<" in text:
             text = BROKEN.sub("", text)
         if "&" in text:
@@ -250,6 +261,8 @@ class _Scanner:
         return _terms(text) if TERM in text else text
 
     def _links(self, text: str) -> str:
+        if "[[[" in text:
+            raise _UnsureError
         for _ in range(DEEPEST):
             text, count = LINK.subn(_link, text)
             if "[" not in text:
@@ -264,7 +277,7 @@ class _Scanner:
         return text
 
     def _tags(self, text: str) -> str:
-        text = VOIDS.sub(tidy.BREAK, LONE.sub("\x0c", text))
+        text = VOIDS.sub(tidy.BREAK, LONE.sub("\x0f", text))
         if "<" not in text:
             return text
         text = CLOSED.sub(VOID, text)
@@ -316,14 +329,21 @@ def _closing(text: str, name: str, start: int) -> tuple[int, int]:
     return found.span()
 
 
+def _in_address(found: re.Match[str]) -> bool:
+    """Whether a template may be part of an address, or stand right before one."""
+    text, start = found.string, found.start()
+    if text.startswith("http", found.end()):
+        return True
+    scheme = text.rfind("://", max(0, start - 300), start) if start and text[start - 1] not in " (\n" else -1
+    return scheme >= 0 and not INTERRUPTION.search(text, scheme, start)
+
+
 def _link(found: re.Match[str]) -> str:
     title, bar, shown = found[1].partition("|")
     if ":" in title:
         prefix = title.lstrip().partition(":")[0]
         word = prefix.strip().lower()
-        if word and (
-            word in FILES or word in CATEGORIES or (EDITION.fullmatch(prefix) and word not in NO_EDITIONS)
-        ):
+        if word and (word in FILES or word in CATEGORIES or (EDITION.fullmatch(prefix) and word not in NO_EDITIONS)):
             return VOID
         if title.lstrip().startswith("//") or "://" in title:
             raise _UnsureError
@@ -332,15 +352,33 @@ def _link(found: re.Match[str]) -> str:
     if bar:
         shown = shown.strip("\n")
         if "|" in shown or "=" in shown:
-            shown = shown.replace("|", "\x08").replace("=", "\x0b")
+            shown = shown.replace("|", "\x08").replace("=", "\x0e")
+        if "<" in shown and not TAG.sub("", shown).strip():
+            raise _UnsureError
         if shown.strip() and shown != VOID:
             return shown
     title = title.strip().lstrip(":")
-    return title.replace("=", "\x0b") if "=" in title else title
+    return title.replace("=", "\x0e") if "=" in title else title
 
 
 def _bracketed(found: re.Match[str]) -> str:
-    return tidy.GAP if found[2] is None else found[2].replace("|", "\x08").replace("=", "\x0b")
+    shown = found[2]
+    if _in_address(found) or (shown and "<" in shown and "://" in shown):
+        raise _UnsureError
+    if shown is None:
+        return tidy.GAP
+    if "|" in shown or "=" in shown or ":" in shown:
+        shown = shown.replace("|", "\x08").replace("=", "\x0e").replace(":", "\x16")
+    return shown
+
+
+def _address(found: re.Match[str]) -> str:
+    """A gap, and the punctuation behind an address."""
+    address = found[0]
+    if address.endswith(VOID):
+        raise _UnsureError
+    sound = address.rstrip(",;\\.:!?" if "(" in address else ",;\\.:!?)")
+    return tidy.GAP + address[len(sound) :]
 
 
 def _pair(found: re.Match[str]) -> str:
@@ -399,6 +437,8 @@ def _heading(line: str) -> str:
     opened = len(line) - len(line.lstrip("="))
     level = min(opened, closed, 6)
     title = VOIDS.sub(" ", line[level : end - level])
+    if any(name.lower() in IN_NO_HEADING for name in LEFT.findall(title)):
+        raise _UnsureError
     return f"\n\n{tidy.HEADING}{level}{' '.join(title.split())}\n{line[end:]}"
 
 

@@ -30,7 +30,20 @@ from mwparserfromhell.wikicode import Wikicode
 
 from puna.data.wiki import tidy
 from puna.data.wiki.templates import REMARKS, Arguments, normal, rule, subscript, superscript
-from puna.data.wiki.words import BLOCKS, BROKEN, CATEGORIES, CODE, CONTROLS, EDITION, FILES, FORMULAS, GONE, HIDDEN, NO_EDITIONS, names
+from puna.data.wiki.words import (
+    BLOCKS,
+    BROKEN,
+    CATEGORIES,
+    CODE,
+    CONTROLS,
+    EDITION,
+    FILES,
+    FORMULAS,
+    GONE,
+    HIDDEN,
+    NO_EDITIONS,
+    names,
+)
 
 MAX_WORK = 20_000_000  # bytes times openings never closed: the parser reads to the end of the page for each of them
 

@@ -18,7 +18,9 @@ INDENT = "\x04"  # wikitext's : and ;
 ITEM = "\x05"  # wikitext's * and #
 
 DEEPEST = 40  # nested parentheses that are mended, so that time stays linear in the line
-SPACES = "\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+SPACES = (
+    "\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
 NOTHING = "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 LEADING = re.compile(rf"^[\s{INDENT}{ITEM}]+")
 INNER = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
