@@ -49,7 +49,7 @@ PROMISES = {
 HELD_BY = {
     "resume": "checkpoint faults proofs remote steps storage train whole_run",
     "order": "compiler dedup engine permutation windows",
-    "twins": "generate loss",
+    "twins": "generate loss wiki_scan",
     "alone": "outside",
     "numbers": "docs examples readme",
     "origin": "github inputs wikipedia",

@@ -14,8 +14,8 @@ from itertools import pairwise
 LONGEST = 2000  # characters of an address; longer ones are data
 ADDRESS = re.compile(r"https?://[^\s\[\]<>\"|{}]+", re.IGNORECASE)
 CITATION = re.compile(
-    r"\{\{\s*(?:[Cc]it(?:e|ation|a|ace|ar|eer)\b|[Ll]iteratur\b|[Ii]nternetquelle|[Ll]ien web|[Oo]uvrage|[Aa]rticle\s*\||"
-    r"[Cc]ytuj|[Ww]ebbref|[Кк]нига|[Сс]татья|[Цц]итат|[Kk]ilde\b)"
+    r"\{\{\s*(?:[Cc]it(?:e|ation|a|ace|ar|eer)\b|[Ll]iteratur\b|[Ii]nternetquelle|[Ll]ien web|[Oo]uvrage|"
+    r"[Aa]rticle\s*\||[Cc]ytuj|[Ww]ebbref|[Кк]нига|[Сс]татья|[Цц]итат|[Kk]ilde\b)"
 )
 MARKS = re.compile(r"\{\{|\}\}")
 ARCHIVED = re.compile(r"https?://(?:web\.)?archive\.org/web/[\d*]+[a-z_]*/(?=https?://)", re.IGNORECASE)

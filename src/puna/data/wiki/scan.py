@@ -1,4 +1,4 @@
-"""Wikitext to readable text, fast: the twin of `text.clean`, by searches that run from one end of the page to the other.
+"""Wikitext to readable text, fast: the twin of `text.clean`, by searches that run from one end of a page to the other.
 
 What encloses is resolved from the inside out: comments, references and verbatim tags in one walk over the page's tags;
 then templates that hold no other, tables, links and tags, again while something changes. Each sweep is linear in the
@@ -353,7 +353,9 @@ def _link(found: re.Match[str]) -> str:
         shown = shown.strip("\n")
         if "|" in shown or "=" in shown:
             shown = shown.replace("|", "\x08").replace("=", "\x0e")
-        if "<" in shown and not TAG.sub("", shown).strip():
+        if "\n" in shown or ("<" in shown and not TAG.sub("", shown).strip(f" {VOID}")):
+            raise _UnsureError
+        if "&" in shown and not html.unescape(shown).strip():
             raise _UnsureError
         if shown.strip() and shown != VOID:
             return shown
