@@ -37,6 +37,7 @@ MAX_TEMPLATES = 4096  # names of templates that are remembered
 
 VOID = "\x06"  # something without text stood here: what follows it does not begin a line
 TERM = "\x07"  # behind the ; of a definition's term, until its : is met
+CONTROL_BYTES = bytes((*range(9), *range(11, 32), 127))
 SEALED = str.maketrans("|=<>&[]{}:*#;-", "\x08\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a")
 OPENED = {chr(sealed): chr(sign) for sign, sealed in SEALED.items()}
 SEALS = re.compile("[\x08\x0e-\x1a]")
@@ -83,10 +84,29 @@ def clean(
     """What `text.clean` gives for a page; None where the page needs the exact mode."""
     try:
         reader = _Scanner(language, keep_tables)
-        text = reader.page(CONTROLS.sub("", wikitext))
+        text = reader.page(_without_controls(wikitext), sections)
     except _UnsureError:
         return None
     return tidy.tidy(text, sections, reader.verbatim)
+
+
+def _without_controls(text: str) -> str:
+    data = text.encode("utf-8", "surrogatepass")
+    return CONTROLS.sub("", text) if len(data.translate(None, CONTROL_BYTES)) < len(data) else text
+
+
+def _without_sections(text: str, dropped: frozenset[str]) -> str:
+    """The text without what `tidy` drops in any case, so that nothing is resolved there."""
+    first, *pieces = text.split(f"\n{tidy.HEADING}")
+    kept, below = [first], 7
+    for piece in pieces:
+        level, title = int(piece[0]), piece[1:].partition("\n")[0]
+        if level > below:
+            continue
+        below = level if title.strip("' ").lower().rstrip(":") in dropped else 7
+        if below == 7:
+            kept.append(piece)
+    return f"\n{tidy.HEADING}".join(kept)
 
 
 class _Scanner:
@@ -96,13 +116,14 @@ class _Scanner:
         self.language, self.keep_tables = language, keep_tables
         self.verbatim: list[str] = []
 
-    def page(self, text: str) -> str:
+    def page(self, text: str, sections: frozenset[str] = frozenset()) -> str:
         text = self._without_verbatim(text)
         if "{{{" in text:
             raise _UnsureError
         text = self._enclosed(text)
-        text = self._inline(_lines(text))
-        text = SEALS.sub(lambda sign: OPENED[sign[0]], text)
+        text = self._inline(_without_sections(_lines(text), sections))
+        if any(seal in text for seal in OPENED):
+            text = SEALS.sub(lambda sign: OPENED[sign[0]], text)
         return text.replace(VOID, "")
 
     def _without_verbatim(self, text: str) -> str:
@@ -268,6 +289,8 @@ class _Scanner:
             if "[" not in text:
                 return text
             text, more = BRACKETED.subn(_bracketed, text)
+            if "[[" not in text:
+                break
             if not count and not more:
                 text, count = LOOSE_LINK.subn(_link, text) if "[[" in text else (text, 0)
                 if not count:
