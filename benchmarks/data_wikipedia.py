@@ -3,9 +3,10 @@
     python benchmarks/data_wikipedia.py [--json FILE] [--quick] [FOLDER]
 
 The pages of the dumps in FOLDER (`wikipedia` below PUNA_SAMPLES when it is not given) are put into one dump of a single
-bz2 stream, as a large one is. Each round reads it from bz2 to Parquet, and then has mwparserfromhell parse the text of the same articles and strip its code, without reading or writing anything: rounds
-in turn, so that what else the machine does meets both. `wikipedia_clean` is the cleaning alone, over the same bytes of
-wikitext as the peer. Seconds are CPU seconds. `--quick`: one round, over a quarter of the articles.
+bz2 stream, as a large one is. Each round reads it from bz2 to Parquet, and then has mwparserfromhell parse the text of
+the same articles and strip its code, without reading or writing anything: rounds in turn, so that what else the machine
+does meets both. `wikipedia_clean` is the cleaning alone, over the same bytes of wikitext as the peer's. Seconds are CPU
+seconds. `--quick`: one round, over a quarter of the articles.
 """
 
 from __future__ import annotations
