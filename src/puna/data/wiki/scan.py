@@ -16,6 +16,7 @@ import re
 from html.entities import entitydefs
 
 from puna.data.wiki import tidy
+from puna.data.wiki.lines import LEFT, TERM, VOIDS, UnsureError, lines, lines_behind, terms, without_sections
 from puna.data.wiki.templates import REMARKS, Arguments, Rule, normal, rule, subscript, superscript
 from puna.data.wiki.words import (
     BLOCKS,
@@ -36,7 +37,6 @@ DEEPEST = 40  # levels of nesting that are resolved; the exact mode's parser doe
 MAX_TEMPLATES = 4096  # names of templates that are remembered
 
 VOID = "\x06"  # something without text stood here: what follows it does not begin a line
-TERM = "\x07"  # behind the ; of a definition's term, until its : is met
 CONTROL_BYTES = bytes((*range(9), *range(11, 32), 127))
 SEALED = str.maketrans("|=<>&[]{}:*#;-", "\x08\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a")
 OPENED = {chr(sealed): chr(sign) for sign, sealed in SEALED.items()}
@@ -60,22 +60,14 @@ BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: (
 ADDRESS = re.compile(rf"(?<!\w)(?<!\[)(?:{SCHEMES}|{BARE_SCHEMES})(?:[^\s\[\]<>\"'{VOID}]|'(?!'))+{VOID}?")
 OPEN_ADDRESS = re.compile(rf"\[(?:{SCHEMES}|{BARE_SCHEMES})")
 SCHEME_ENDS = ("://", *(f"{scheme}:" for scheme in BARE_SCHEMES[3:-2].split("|")))
-LINE = re.compile(r"\n(?:[*#:;]+|-{4,}|=[^\n]*)")
-VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
 CLOSED = re.compile(r"<([a-zA-Z]+)(?:\s[^<>]*)?/>")
 PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)(\s[^<>]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
 LONE = re.compile(r"<(?![a-zA-Z/!])")
 TAG = re.compile(r"<[^<>]*>")
-LEFT = re.compile(r"</?([a-zA-Z]+)")
 UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img") - {"references", "s", "del"}
-IN_NO_HEADING = BLOCKS | {"li"}
 INTERRUPTION = re.compile(r"[\s\[\]<>\"|]")
 ENTITY = re.compile(r"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|([0-9a-zA-Z]+));")
 WORK = re.compile(r"[\[<&\n:]")
-
-
-class _UnsureError(Exception):
-    """The page holds what only the exact mode reads."""
 
 
 def clean(
@@ -85,7 +77,7 @@ def clean(
     try:
         reader = _Scanner(language, keep_tables)
         text = reader.page(_without_controls(wikitext), sections)
-    except _UnsureError:
+    except UnsureError:
         return None
     return tidy.tidy(text, sections, reader.verbatim)
 
@@ -93,20 +85,6 @@ def clean(
 def _without_controls(text: str) -> str:
     data = text.encode("utf-8", "surrogatepass")
     return CONTROLS.sub("", text) if len(data.translate(None, CONTROL_BYTES)) < len(data) else text
-
-
-def _without_sections(text: str, dropped: frozenset[str]) -> str:
-    """The text without what `tidy` drops in any case, so that nothing is resolved there."""
-    first, *pieces = text.split(f"\n{tidy.HEADING}")
-    kept, below = [first], 7
-    for piece in pieces:
-        level, title = int(piece[0]), piece[1:].partition("\n")[0]
-        if level > below:
-            continue
-        below = level if title.strip("' ").lower().rstrip(":") in dropped else 7
-        if below == 7:
-            kept.append(piece)
-    return f"\n{tidy.HEADING}".join(kept)
 
 
 class _Scanner:
@@ -119,9 +97,9 @@ class _Scanner:
     def page(self, text: str, sections: frozenset[str] = frozenset()) -> str:
         text = self._without_verbatim(text)
         if "{{{" in text:
-            raise _UnsureError
+            raise UnsureError
         text = self._enclosed(text)
-        text = self._inline(_without_sections(_lines(text), sections))
+        text = self._inline(without_sections(lines(text), sections))
         if any(seal in text for seal in OPENED):
             text = SEALS.sub(lambda sign: OPENED[sign[0]], text)
         return text.replace(VOID, "")
@@ -138,7 +116,7 @@ class _Scanner:
             if name == "!--":
                 end = text.find("-->", start + 4)
                 if end < 0:
-                    raise _UnsureError
+                    raise UnsureError
                 out += (text[last:start], VOID)
                 last = end + 3
                 continue
@@ -146,7 +124,7 @@ class _Scanner:
                 continue
             rest = REST.match(text, found.end())
             if rest is None:
-                raise _UnsureError
+                raise UnsureError
             if rest[0].endswith("/>"):
                 out += (text[last:start], VOID)
                 last = rest.end()
@@ -160,7 +138,7 @@ class _Scanner:
     def _verbatim(self, name: str, attributes: str, inside: str) -> str:
         if name == "ref":
             if inside.count("{{") != inside.count("}}") or inside.count("[[") != inside.count("]]") or "<ref" in inside:
-                raise _UnsureError
+                raise UnsureError
             return VOID
         if name in GONE or (attributes != ">" and HIDDEN.search(attributes)):
             return VOID
@@ -191,13 +169,13 @@ class _Scanner:
             if text == before:
                 break
         if "{{" in text or "}}" in text or "{|" in text or "|}" in text:
-            raise _UnsureError
+            raise UnsureError
         return text
 
     def _without_tables(self, text: str) -> str:
         """Tables in which nothing is open are dropped, outer ones with all in them."""
         if self.keep_tables:
-            raise _UnsureError
+            raise UnsureError
         out: list[str] = []
         last = depth = begin = 0
         for found in TABLE.finditer(text):
@@ -222,7 +200,7 @@ class _Scanner:
         if known is _UNKNOWN:
             return self._remark(content) if "date" in rest else tidy.GAP
         if _in_address(found):
-            raise _UnsureError
+            raise UnsureError
         if ":" not in name:
             return self._said(known, self._given(rest) if bar else Arguments([], {}, self.language))
         value = self._argument(name.partition(":")[2]).strip()
@@ -236,13 +214,13 @@ class _Scanner:
         given = Arguments([], {}, self.language)
         for part in self._links(rest).split("|") if "[" in rest else rest.split("|"):
             if "<" in part and (tags := CLOSED.sub("", VOIDS.sub("", part))).count("<") != 2 * tags.count("</"):
-                raise _UnsureError
+                raise UnsureError
             key, equals, value = part.partition("=")
             if not equals:
                 given.positional.append(self._argument(part))
                 continue
             if "<" in key or "//" in key or "\n=" in part:
-                raise _UnsureError
+                raise UnsureError
             key = key.replace(VOID, "").strip()
             given.named[key.lower()] = self._argument(value).strip()
             if key == str(len(given.positional) + 1):
@@ -251,7 +229,7 @@ class _Scanner:
 
     def _argument(self, value: str) -> str:
         if WORK.search(value):
-            value = self._inline(_lines_behind(value))
+            value = self._inline(lines_behind(value))
         if VOID in value:
             value = value.replace(VOID, "")
         return SEALS.sub(lambda sign: OPENED[sign[0]], value) if SEALS.search(value) else value
@@ -272,18 +250,18 @@ class _Scanner:
         if "[" in text:
             text = self._links(text)
             if addressed and OPEN_ADDRESS.search(text):
-                raise _UnsureError
+                raise UnsureError
         if "<" in text:
             text = self._tags(text)
         if "<" in text:
             text = BROKEN.sub("", text)
         if "&" in text:
             text = ENTITY.sub(_entity, text)
-        return _terms(text) if TERM in text else text
+        return terms(text) if TERM in text else text
 
     def _links(self, text: str) -> str:
         if "[[[" in text:
-            raise _UnsureError
+            raise UnsureError
         for _ in range(DEEPEST):
             text, count = LINK.subn(_link, text)
             if "[" not in text:
@@ -296,7 +274,7 @@ class _Scanner:
                 if not count:
                     break
         if "[[" in text or "]]" in text:
-            raise _UnsureError
+            raise UnsureError
         return text
 
     def _tags(self, text: str) -> str:
@@ -309,7 +287,7 @@ class _Scanner:
             if not count:
                 break
         if any(name.lower() in UNSURE for name in LEFT.findall(text)):
-            raise _UnsureError
+            raise UnsureError
         return text
 
 
@@ -331,7 +309,7 @@ def _remember(name: str) -> Rule:
     written = name.replace(VOID, "")
     stripped = written.strip()
     if not stripped or "\n" in stripped or any(sign in written for sign in "[]<>\x01"):
-        raise _UnsureError
+        raise UnsureError
     common = normal(written)
     function, colon, _ = common.partition(":")
     known = rule(function) if colon else None
@@ -348,7 +326,7 @@ def _closing(text: str, name: str, start: int) -> tuple[int, int]:
     """Where the end tag of `name` begins and ends."""
     found = _CLOSINGS[name].search(text, start)
     if found is None:
-        raise _UnsureError
+        raise UnsureError
     return found.span()
 
 
@@ -369,17 +347,17 @@ def _link(found: re.Match[str]) -> str:
         if word and (word in FILES or word in CATEGORIES or (EDITION.fullmatch(prefix) and word not in NO_EDITIONS)):
             return VOID
         if title.lstrip().startswith("//") or "://" in title:
-            raise _UnsureError
+            raise UnsureError
     if "\n" in title or "<" in title or ">" in title:
-        raise _UnsureError
+        raise UnsureError
     if bar:
         shown = shown.strip("\n")
         if "|" in shown or "=" in shown:
             shown = shown.replace("|", "\x08").replace("=", "\x0e")
         if "\n" in shown or ("<" in shown and not TAG.sub("", shown).strip(f" {VOID}")):
-            raise _UnsureError
+            raise UnsureError
         if "&" in shown and not html.unescape(shown).strip():
-            raise _UnsureError
+            raise UnsureError
         if shown.strip() and shown != VOID:
             return shown
     title = title.strip().lstrip(":")
@@ -389,7 +367,7 @@ def _link(found: re.Match[str]) -> str:
 def _bracketed(found: re.Match[str]) -> str:
     shown = found[2]
     if _in_address(found) or (shown and "<" in shown and "://" in shown):
-        raise _UnsureError
+        raise UnsureError
     if shown is None:
         return tidy.GAP
     if "|" in shown or "=" in shown or ":" in shown:
@@ -401,7 +379,7 @@ def _address(found: re.Match[str]) -> str:
     """A gap, and the punctuation behind an address."""
     address = found[0]
     if address.endswith(VOID):
-        raise _UnsureError
+        raise UnsureError
     sound = address.rstrip(",;\\.:!?" if "(" in address else ",;\\.:!?)")
     return tidy.GAP + address[len(sound) :]
 
@@ -417,7 +395,7 @@ def _pair(found: re.Match[str]) -> str:
     if name == "li":
         return f"\n{tidy.ITEM}{inside}\n"
     if name == "table":
-        raise _UnsureError
+        raise UnsureError
     if name == "poem":
         inside = inside.strip("\n").replace("\n", tidy.BREAK)
     return f"\n\n{inside}\n\n" if name in BLOCKS else inside
@@ -432,40 +410,3 @@ def _entity(found: re.Match[str]) -> str:
     if not 1 <= number <= 0x10FFFF:
         return found[0]
     return CONTROLS.sub("", chr(number))
-
-
-def _lines(text: str) -> str:
-    """Headings, items and rules at the beginnings of lines become marks."""
-    return LINE.sub(_line, f"\n{text}")[1:]
-
-
-def _lines_behind(text: str) -> str:
-    """As `_lines`, where the text's own beginning is not a line's."""
-    return LINE.sub(_line, text)
-
-
-def _line(found: re.Match[str]) -> str:
-    signs = found[0][1:]
-    if signs[0] == "-":
-        return f"\n{tidy.BREAK}"
-    if signs[0] == "=":
-        return _heading(signs)
-    marks = "".join(tidy.ITEM if sign in "*#" else tidy.INDENT for sign in signs)
-    return f"\n{marks}{TERM}" if signs[-1] == ";" else f"\n{marks}"
-
-
-def _heading(line: str) -> str:
-    end = line.rfind("=") + 1
-    closed = end - len(line[:end].rstrip("="))
-    if closed == end:
-        return f"\n{line}"
-    opened = len(line) - len(line.lstrip("="))
-    level = min(opened, closed, 6)
-    title = VOIDS.sub(" ", line[level : end - level])
-    if any(name.lower() in IN_NO_HEADING for name in LEFT.findall(title)):
-        raise _UnsureError
-    return f"\n\n{tidy.HEADING}{level}{' '.join(title.split())}\n{line[end:]}"
-
-
-def _terms(text: str) -> str:
-    return re.sub(f"{TERM}([^\n:]*):", rf"\1{tidy.INDENT}", text).replace(TERM, "")
