@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
+from html.entities import entitydefs
 
 from puna.data.wiki import tidy
-from puna.data.wiki.words import BLOCKS
+from puna.data.wiki.words import BLOCKS, CONTROLS
 
 
 class UnsureError(Exception):
@@ -16,6 +18,7 @@ TERM = "\x07"  # behind the ; of a definition's term, until its : is met
 LINE = re.compile(r"\n(?:[*#:;]+|-{4,}|=[^\n]*)")
 VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
 LEFT = re.compile(r"</?([a-zA-Z]+)")
+ENTITY = re.compile(r"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|([0-9a-zA-Z]+));")
 IN_NO_HEADING = BLOCKS | {"li"}
 
 
@@ -68,3 +71,14 @@ def _heading(line: str) -> str:
 
 def terms(text: str) -> str:
     return re.sub(f"{TERM}([^\n:]*):", rf"\1{tidy.INDENT}", text).replace(TERM, "")
+
+
+def entity(found: re.Match[str]) -> str:
+    sixteen, ten, name = found.groups()
+    if name:
+        return CONTROLS.sub("", html.unescape(found[0])) if name in entitydefs else found[0]
+    digits = sixteen or ten
+    number = int(digits, 16 if sixteen else 10) if len(digits) < 9 else 0
+    if not 1 <= number <= 0x10FFFF:
+        return found[0]
+    return CONTROLS.sub("", chr(number))

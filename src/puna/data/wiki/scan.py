@@ -13,10 +13,20 @@ from __future__ import annotations
 
 import html
 import re
-from html.entities import entitydefs
 
 from puna.data.wiki import tidy
-from puna.data.wiki.lines import LEFT, TERM, VOIDS, UnsureError, lines, lines_behind, terms, without_sections
+from puna.data.wiki.lines import (
+    ENTITY,
+    LEFT,
+    TERM,
+    VOIDS,
+    UnsureError,
+    entity,
+    lines,
+    lines_behind,
+    terms,
+    without_sections,
+)
 from puna.data.wiki.templates import REMARKS, Arguments, Rule, normal, rule, subscript, superscript
 from puna.data.wiki.words import (
     BLOCKS,
@@ -66,7 +76,6 @@ LONE = re.compile(r"<(?![a-zA-Z/!])")
 TAG = re.compile(r"<[^<>]*>")
 UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img") - {"references", "s", "del"}
 INTERRUPTION = re.compile(r"[\s\[\]<>\"|]")
-ENTITY = re.compile(r"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|([0-9a-zA-Z]+));")
 WORK = re.compile(r"[\[<&\n:]")
 
 
@@ -256,7 +265,7 @@ class _Scanner:
         if "<" in text:
             text = BROKEN.sub("", text)
         if "&" in text:
-            text = ENTITY.sub(_entity, text)
+            text = ENTITY.sub(entity, text)
         return terms(text) if TERM in text else text
 
     def _links(self, text: str) -> str:
@@ -399,14 +408,3 @@ def _pair(found: re.Match[str]) -> str:
     if name == "poem":
         inside = inside.strip("\n").replace("\n", tidy.BREAK)
     return f"\n\n{inside}\n\n" if name in BLOCKS else inside
-
-
-def _entity(found: re.Match[str]) -> str:
-    sixteen, ten, name = found.groups()
-    if name:
-        return CONTROLS.sub("", html.unescape(found[0])) if name in entitydefs else found[0]
-    digits = sixteen or ten
-    number = int(digits, 16 if sixteen else 10) if len(digits) < 9 else 0
-    if not 1 <= number <= 0x10FFFF:
-        return found[0]
-    return CONTROLS.sub("", chr(number))
