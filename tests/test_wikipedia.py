@@ -19,7 +19,7 @@ from puna import recipe as recipes
 from puna.data import extract
 from puna.data.document import Document, document_id
 from puna.data.pipeline import bad_share
-from puna.data.sources import Dropped, SetAside, locate, read, split
+from puna.data.sources import Aside, Dropped, SetAside, locate, read, split
 from puna.data.sources.wikipedia import language_of
 from puna.data.wiki import dump as wikidump
 from puna.data.wiki.text import BrokenMarkupError, clean
@@ -43,10 +43,15 @@ def dump(*pages: str) -> bytes:
     return (HEADER + "".join(pages) + "</mediawiki>\n").encode()
 
 
-def records(*files: Path, task_size: int = 1 << 30, **values: object) -> list[Document | Dropped | SetAside]:
+def everything(*files: Path, task_size: int = 1 << 30, **values: object) -> list[Document | Dropped | SetAside | Aside]:
     recipe = Wikipedia.model_validate({"inputs": [str(file) for file in files], "share": 1, **values})
     inputs = locate("wikipedia", recipe)
     return [record for task in split("wikipedia", inputs, recipe, task_size) for record in read(task, inputs, recipe)]
+
+
+def records(*files: Path, task_size: int = 1 << 30, **values: object) -> list[Document | Dropped | SetAside]:
+    found = everything(*files, task_size=task_size, **values)
+    return [record for record in found if not isinstance(record, Aside)]
 
 
 def file(folder: Path, name: str, data: bytes) -> Path:

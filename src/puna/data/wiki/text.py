@@ -30,28 +30,24 @@ from mwparserfromhell.wikicode import Wikicode
 
 from puna.data.wiki import tidy
 from puna.data.wiki.templates import REMARKS, Arguments, normal, rule, subscript, superscript
-from puna.data.wiki.words import CATEGORIES, FILES, NO_EDITIONS, names
+from puna.data.wiki.words import (
+    BLOCKS,
+    BROKEN,
+    CATEGORIES,
+    CODE,
+    CONTROLS,
+    EDITION,
+    FILES,
+    FORMULAS,
+    GONE,
+    HIDDEN,
+    NO_EDITIONS,
+    names,
+)
 
 MAX_WORK = 20_000_000  # bytes times openings never closed: the parser reads to the end of the page for each of them
 
-GONE = names(
-    """ref|references|gallery|timeline|imagemap|score|hiero|graph|templatedata|templatestyles|inputbox|categorytree
-mapframe|maplink|section|includeonly|s|del|strike|rt|rp|indicator|style|script"""
-)
-BLOCKS = names("p|div|blockquote|center|poem|ul|ol|dl|h1|h2|h3|h4|h5|h6")
-CODE = names("pre|source|syntaxhighlight")
 VOID = names("br|hr|li|dt|dd|p|wbr|img|td|th|tr|nowiki|ref|references")
-HIDDEN = re.compile(
-    r"display\s*:\s*none|\b(noprint|navbox|metadata|mbox|infobox|thumb|hatnote|dablink)\b", re.IGNORECASE
-)
-EDITION = re.compile(r"[a-z]{2,3}(-[a-z]{2,8})*|simple")
-BROKEN = re.compile(
-    r"</ref\b[^<>]*>|</?(?:references|nowiki|noinclude|includeonly|onlyinclude|div|span|small|big|center|font|table|tr|td|th|tbody|"
-    r"caption|b|i|u|s|p|sub|sup|em|strong|tt|code|cite|blockquote|gallery|poem|math|pre|source|br|hr|li|ul|ol|dl|dd|dt|"
-    r"abbr|var|kbd|del|ins|nobr|noprint|section|timeline|imagemap)\b[^<>]*/?>",
-    re.IGNORECASE,
-)
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 OPENINGS = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|\[(?=http)|\]|<!--|-->|<(/?)([a-zA-Z]+)([^<>]*)(>?)")
 
 
@@ -126,7 +122,8 @@ class _Reader:
         name = normal(str(template.name))
         function, colon, _ = name.partition(":")
         if colon and (known := rule(function)):
-            return known(Arguments([str(template.name).partition(":")[2].strip()], {}, self.language))
+            value = self.text(template.name).partition(":")[2].strip()
+            return tidy.GAP if tidy.GAP in value else known(Arguments([value], {}, self.language))
         known = rule(name)
         if known is None:
             return "" if name in REMARKS or _is_remark(template) else tidy.GAP
@@ -151,7 +148,7 @@ class _Reader:
             return ""
         if name == "table":
             return self._table(tag) if self.keep_tables else "\n"
-        if name in ("math", "chem", "ce"):
+        if name in FORMULAS:
             formula = " ".join(html.unescape(str(tag.contents)).split())
             return self._keep(f"${formula}$") if formula else ""
         if name in CODE:

@@ -17,14 +17,36 @@ BREAK = "\x03"  # a line end that stays one
 INDENT = "\x04"  # wikitext's : and ;
 ITEM = "\x05"  # wikitext's * and #
 
-SPACES = str.maketrans(
-    dict.fromkeys("\t\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " ")
+DEEPEST = 40  # nested parentheses that are mended, so that time stays linear in the line
+SPACES = (
+    "\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-NOTHING = dict.fromkeys(
-    map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-)
+NOTHING = "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 LEADING = re.compile(rf"^[\s{INDENT}{ITEM}]+")
 INNER = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
+MARKED = (ITEM, INDENT, HEADING, " ", "")
+VERBATIM = re.compile(f"{KEPT}(\\d+){KEPT}")
+ALONE = re.compile(f"{KEPT}\\d+{KEPT}")
+BROKEN_BEGIN = ("|", "!", "{")
+BROKEN = ("{{", "}}", "[[", "]]", "<ref")
+OPEN = re.compile(r"\{\{.*$|\}\}|<ref\b.*$")
+OPEN_LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)?|\]\]")
+LEADS = (" ", INDENT, ITEM)
+MISPLACED = re.compile(rf"{HEADING}\d|{ITEM}")
+VARIANTS = re.compile(r"-\{(?:[^{}|]*\|)?(?:[a-z-]+:)?([^{};]*)[^{}]*\}-")  # one text for two scripts
+SWITCH = re.compile(r"__[A-ZА-ЯÄÖÜ]+__")
+WORD = re.compile(r"\w")
+NOTE = re.compile(rf"(?<=[^\s({GAP}]){GAP}")  # behind a word it was a note
+PIECES = re.compile(r"(?<=[;,])")
+QUOTES = re.compile("'{2,}")
+SPACE = re.compile("  +")
+FIRST_SIGN = re.compile(r"\( *[,;:] *")
+LAST_SIGN = re.compile(r" *[,;:]? *\)")
+INNER_SPACE = re.compile(r"(?<=[(\[]) +|(?<=\w) +(?=\])")
+EMPTY = re.compile(r"\((?:e\.g\.|i\.e\.|see|see also|cf\.?)?\)|\[ *\]|\" *\"(?!\w)")
+STRAY_SPACE = re.compile(r" ([,.])(?![.\w])")
+COMMAS = re.compile(r",(?: *,)+")
+COMMA_STOP = re.compile(r", *\.(?!\w|\.)")
 RESIDUE = ("{{", "}}", "[[", "]]", "{|", "|}", "|-", "'''", "<ref", "</ref")
 
 
@@ -37,14 +59,26 @@ class _Section:
 
 def tidy(text: str, dropped: frozenset[str], verbatim: Sequence[str]) -> str:
     """The text of a page without marks; `dropped` are titles of sections to leave out, in lower case."""
-    text = text.translate(NOTHING).translate(SPACES)
+    text = _one_space(text)
     parts = []
     for section in _with_text(_kept(_sections(text), dropped)):
         parts += [section.title] * (section.level > 0) + _paragraphs(section.lines)
     text = "\n\n".join(parts)
-    text = re.sub(f"{KEPT}(\\d+){KEPT}", lambda number: verbatim[int(number[1])], text)
+    text = VERBATIM.sub(lambda number: verbatim[int(number[1])], text)
     text = _without_residue(text)
     return re.sub(r"\n[ \n]*\n", "\n\n", text).strip()
+
+
+def _one_space(text: str) -> str:
+    """The text without invisible signs, and with the plain space as its only one but the line's end."""
+    text = text.replace("\t", " ")
+    if text.isascii():
+        return text
+    for sign in NOTHING:
+        text = text.replace(sign, "")
+    for sign in SPACES:
+        text = text.replace(sign, " ")
+    return text
 
 
 def _sections(text: str) -> list[_Section]:
@@ -61,10 +95,13 @@ def _joined(text: str) -> Iterator[tuple[str, bool]]:
     """(line, whether an empty one stood before it). As MediaWiki reads it, plain lines that follow one another are one
     line; list items, indented lines and those behind a <br> are lines of their own."""
     held, begins, joins = "", True, False
+    broken = any(mark in text for mark in BROKEN)
     for raw in text.split("\n"):
-        for index, piece in enumerate(raw.split(BREAK)):
-            line = _without_broken(_without_quotes(piece))
-            plain = line[:1] not in (ITEM, INDENT, HEADING, " ", "") and not re.fullmatch(f"{KEPT}\\d+{KEPT}", line)
+        for index, piece in enumerate(raw.split(BREAK) if BREAK in raw else (raw,)):
+            line = _without_quotes(piece) if "''" in piece else piece
+            if broken or line[:1] in BROKEN_BEGIN:
+                line = _without_broken(line)
+            plain = line[:1] not in MARKED and not (line[0] == KEPT and ALONE.fullmatch(line))
             if plain and joins and index == 0:
                 held += f" {line}"
                 continue
@@ -80,8 +117,7 @@ def _without_broken(line: str) -> str:
     """A line without markup that is not whole: templates, references, links and rows of tables never closed."""
     if line.startswith(("|", "!", "{|")) and KEPT not in line:
         return ""
-    line = re.sub(r"\{\{.*$|\}\}|<ref\b.*$", "", line)
-    return re.sub(r"\[\[(?:[^\[\]|]*\|)?|\]\]", "", line)
+    return OPEN_LINK.sub("", OPEN.sub("", line))
 
 
 def _kept(sections: list[_Section], dropped: frozenset[str]) -> list[_Section]:
@@ -113,27 +149,32 @@ def _paragraphs(lines: list[str]) -> list[str]:
 
 def _line(line: str) -> str:
     """One line without marks and gaps; empty when no word is left."""
-    lead = LEADING.match(line)
+    lead = LEADING.match(line) if line[:1] in LEADS else None
     item = lead is not None and ITEM in lead[0]
     line = line[lead.end() :] if lead else line
-    line = re.sub(rf"{HEADING}\d|{ITEM}", " ", line).replace(INDENT, ": ")
-    line = re.sub(r"-\{(?:[^{}|]*\|)?(?:[a-z-]+:)?([^{};]*)[^{}]*\}-", r"\1", line)  # one text for two scripts
-    line = re.sub(r"__[A-ZА-ЯÄÖÜ]+__", "", line)
+    if HEADING in line or ITEM in line:
+        line = MISPLACED.sub(" ", line)
+    line = line.replace(INDENT, ": ")
+    if "-{" in line:
+        line = VARIANTS.sub(r"\1", line)
+    if "__" in line:
+        line = SWITCH.sub("", line)
     if GAP in line:
         line = _without_gaps(line)
     line = _without_empty(line)
-    if not re.search(r"\w", line):
+    if not WORD.search(line):
         return ""
     return f"- {line}" if item else line
 
 
 def _without_gaps(line: str) -> str:
     """Drop what told about a dropped template: in parentheses the part that only introduced it."""
-    line = re.sub(rf"(?<=[^\s({GAP}]){GAP}", "", line)  # behind a word it was a note
-    previous = ""
-    while previous != line:
+    line = NOTE.sub("", line)
+    for _ in range(DEEPEST):
         previous = line
         line = INNER.sub(_without_labels, line)
+        if line == previous:
+            break
     return line.replace(GAP, "")
 
 
@@ -143,7 +184,7 @@ def _without_labels(group: re.Match[str]) -> str:
     if GAP not in inside:
         return group[0]
     kept = ""
-    for piece in re.split(r"(?<=[;,])", inside):
+    for piece in PIECES.split(inside):
         words = piece.replace(GAP, " ").rstrip(" ;,").split()
         if GAP not in piece or (len(words) > 1 and not words[-1].endswith(":")):
             kept += piece.replace(GAP, "")
@@ -152,31 +193,35 @@ def _without_labels(group: re.Match[str]) -> str:
 
 
 def _without_empty(line: str) -> str:
-    line = re.sub(r" +", " ", line)
-    line = re.sub(r"\(\s*[,;:]\s*", "(", line)
-    line = re.sub(r"\s*[,;:]?\s*\)", ")", line)
-    line = re.sub(r"(?<=[(\[])\s+|(?<=\w)\s+(?=\])", "", line)
-    line = re.sub(r"\((?:e\.g\.|i\.e\.|see|see also|cf\.?)?\)|\[\s*\]|\"\s*\"(?!\w)", "", line)
-    line = re.sub(r" +", " ", line)
-    line = re.sub(r" ([,.])(?![.\w])", r"\1", line)
-    line = re.sub(r",(?:\s*,)+", ",", line)
-    line = re.sub(r",\s*\.(?!\w|\.)", ".", line)
-    return re.sub(r"^[,.;:](?!\S)", "", line.strip()).strip()
+    """Each rule runs where the signs stand without which it finds nothing."""
+    line = SPACE.sub(" ", line) if "  " in line else line
+    if "( " in line or "(," in line or "(;" in line or "(:" in line:
+        line = FIRST_SIGN.sub("(", line)
+    if " )" in line or ",)" in line or ";)" in line or ":)" in line:
+        line = LAST_SIGN.sub(")", line)
+    if "( " in line or "[ " in line or " ]" in line:
+        line = INNER_SPACE.sub("", line)
+    if "()" in line or ".)" in line or "(see" in line or "(cf)" in line or "[" in line or '"' in line:
+        line = EMPTY.sub("", line)
+        line = SPACE.sub(" ", line) if "  " in line else line
+    if "," in line or " ." in line:
+        line = STRAY_SPACE.sub(r"\1", line) if " ," in line or " ." in line else line
+        line = COMMAS.sub(",", line) if ",," in line or ", ," in line else line
+        line = COMMA_STOP.sub(".", line) if ",." in line or ", ." in line else line
+    line = line.strip()
+    return line[1:].strip() if line[:1] in ",.;:" and line[1:2] in ("", " ") else line
 
 
 def _without_quotes(line: str) -> str:
     """A line without the marks of bold and italic; an apostrophe before them stays (L'''amour'')."""
-    runs = [(m.start(), len(m[0])) for m in re.finditer("'{2,}", line)]
-    if not runs:
-        return line
+    runs = [(found.start(), len(found[0])) for found in QUOTES.finditer(line)]
     # As MediaWiki reads a run: two marks are italic, three bold, five both; what is more was meant as apostrophes.
     marks = [2 if n == 2 else 3 if n in (3, 4) else 5 for _, n in runs]
     bold, italic = sum(n != 2 for n in marks), sum(n != 3 for n in marks)
     if bold % 2 and italic % 2:
         threes = [i for i, n in enumerate(marks) if n == 3]
-        best = [i for i in threes if re.search(r"(^|[^\w])\w$", line[: runs[i][0]])] or [
-            i for i in threes if re.search(r"\w$", line[: runs[i][0]])
-        ]
+        words = [i for i in threes if WORD.match(line, runs[i][0] - 1, runs[i][0])]
+        best = [i for i in words if runs[i][0] == 1 or not WORD.match(line, runs[i][0] - 2)] or words
         if best or threes:
             marks[(best or threes)[0]] = 2
     out, last = [], 0

@@ -6,6 +6,8 @@ of one means something else in another. Names are compared in lower case.
 
 from __future__ import annotations
 
+import re
+
 
 def sections(titles: list[str]) -> frozenset[str]:
     """The given English section titles with what the other languages call them, in lower case."""
@@ -89,3 +91,23 @@ kirjallisuutta|konuyla ilgili yayınlar|関連書籍|延伸阅读|延伸閱讀|�
 surse|източници|izvori|извори|viri|fonts|lähteet|kaynaklar|資料|来源|المصادر"""
     ),
 }
+
+# Tags, by what becomes of them.
+GONE = names(
+    """ref|references|gallery|timeline|imagemap|score|hiero|graph|templatedata|templatestyles|inputbox|categorytree
+mapframe|maplink|section|includeonly|s|del|strike|rt|rp|indicator|style|script"""
+)
+BLOCKS = names("p|div|blockquote|center|poem|ul|ol|dl|h1|h2|h3|h4|h5|h6")
+CODE = names("pre|source|syntaxhighlight")
+FORMULAS = names("math|chem|ce")
+HIDDEN = re.compile(
+    r"display\s*:\s*none|\b(noprint|navbox|metadata|mbox|infobox|thumb|hatnote|dablink)\b", re.IGNORECASE
+)
+EDITION = re.compile(r"[a-z]{2,3}(-[a-z]{2,8})*|simple")
+BROKEN = re.compile(
+    r"</ref\b[^<>]*>|</?(?:references|nowiki|noinclude|includeonly|onlyinclude|div|span|small|big|center|font|table|tr|td|th|tbody|"
+    r"caption|b|i|u|s|p|sub|sup|em|strong|tt|code|cite|blockquote|gallery|poem|math|pre|source|br|hr|li|ul|ol|dl|dd|dt|"
+    r"abbr|var|kbd|del|ins|nobr|noprint|section|timeline|imagemap)\b[^<>]*/?>",
+    re.IGNORECASE,
+)
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
