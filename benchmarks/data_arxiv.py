@@ -18,6 +18,7 @@ import statistics
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,8 @@ def _papers(samples: Path) -> list[bytes]:
     found = []
     for dump in sorted(samples.glob("*.tar")):
         with tarfile.open(dump) as file:
-            for member in file:
-                if member.name.endswith(".gz"):
-                    found.append(file.extractfile(member).read())  # type: ignore[union-attr]
+            papers = (member for member in file if member.name.endswith(".gz"))
+            found += [file.extractfile(paper).read() for paper in papers]  # type: ignore[union-attr]
     return found
 
 
@@ -97,6 +97,10 @@ def main() -> None:
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=1) + "\n")
 
+
+METRICS: dict[str, Callable[[Path, bool], Any]] = {
+    "arxiv": lambda samples, quick: arxiv(samples / "arxiv", quick=quick)
+}
 
 if __name__ == "__main__":
     main()

@@ -4,11 +4,10 @@
 
 One thread each, reader and Parquet writer included; MB of uncompressed input a second of one core. Peers run in turn
 with ours in the same process, so the ratios hold where single figures do not. A peer that is not installed is left out,
-and said.
-`--quick` ends within a minute. Real dumps come from where the tests find them.
+and said. `--quick` ends within a minute. Real dumps come from where the tests find them.
 
-Each file `data_NAME.py` beside this one has a table METRICS: name of a figure -> function of (folder of samples, quick)
-that gives it in the form of form.py.
+Each file `data_NAME.py` beside this one has a table METRICS: name -> function of (folder of samples, quick) that gives
+a figure in the form of form.py, or several by name.
 """
 
 from __future__ import annotations
@@ -50,8 +49,10 @@ def main() -> None:
         parser.error(f"no figure is named {', '.join(sorted(unknown))}; there are {', '.join(metrics)}")
     result = {}
     for name in asked.name or metrics:
-        result[name] = figure = metrics[name](asked.samples, asked.quick)
-        print(f"{name:16} {figure['value']:9.3f} {figure['unit']}", *_beside(figure), flush=True)
+        found = metrics[name](asked.samples, asked.quick)
+        for each, figure in (found if "value" not in found else {name: found}).items():
+            result[each] = figure
+            print(f"{each:20} {figure['value']:9.3f} {figure['unit']}", *_beside(figure), flush=True)
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -116,5 +116,9 @@ def _iterparse(files: list[bytes]) -> None:
             element.clear()
 
 
+METRICS: dict[str, Callable[[Path, bool], Any]] = {
+    "stackexchange": lambda samples, quick: stackexchange(samples, quick=quick)
+}
+
 if __name__ == "__main__":
     main()

@@ -128,5 +128,9 @@ def _stripped(pages: list[tuple[str, str]]) -> None:
         mwparserfromhell.parse(text).strip_code()
 
 
+METRICS: dict[str, Callable[[Path, bool], Any]] = {
+    "wikipedia": lambda samples, quick: wikipedia(samples / "wikipedia", quick=quick)
+}
+
 if __name__ == "__main__":
     main()
