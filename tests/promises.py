@@ -49,7 +49,7 @@ PROMISES = {
 HELD_BY = {
     "resume": "checkpoint faults fetch fetch_places proofs remote steps storage train whole_run",
     "order": "compiler dedup engine permutation windows",
-    "twins": "generate loss stack wiki_scan",
+    "twins": "arxiv_pylatexenc arxiv_twins generate loss stack wiki_scan",
     "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme",
     "origin": "arxiv arxiv_hostile books c4 code_forms code_text commoncrawl exclude github inputs inspect "

@@ -11,7 +11,7 @@ from puna import storage
 from puna.data.sources import Input, Part, Task, as_json, from_json, locate
 from puna.data.sources.inputs import normal, split_package
 from puna.errors import InputError
-from puna.recipe import GitHub, Source, Wikipedia
+from puna.recipe import GitHub, Wikipedia
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
@@ -143,9 +143,7 @@ def test_overlapping_parts_of_a_package_are_refused() -> None:
 
 
 @pytest.mark.promise("errors")
-def test_sources_and_kinds_of_input_that_are_not_read_yet_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="source arxiv: this version reads"):
-        locate("arxiv", Source.model_validate({"inputs": ["x"], "share": 1}))
+def test_kinds_of_input_that_code_is_not_read_from_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("x = 1\n")
     cases = {
         str(tmp_path): "no repository, archive or table of code in it",

@@ -84,7 +84,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
     """The data steps of a recipe in order; `inputs` are the located inputs of each source that has any."""
     graph: list[Step] = []
     for name, entries in inputs.items():
-        cleaning = recipe.sources[name].model_dump(mode="json", exclude=NOT_CLEANING)
+        cleaning = recipe.sources[name].model_dump(mode="json", exclude=NOT_CLEANING, exclude_defaults=True)
         graph += [
             Step(
                 f"inputs.{name}",

@@ -24,6 +24,8 @@ from puna.data.document import SCHEMA, read_table, write_table
 from puna.data.exclude import FIELDS, Exclusions
 from puna.storage import Place
 
+NOBODY = Exclusions(())
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -34,8 +36,8 @@ class Verdict:
     overlaps: tuple[Place, ...]  # each shard's scores against held-out text
     max_overlap: float
     parts: int
-    excluded: Exclusions
-    mask: tuple[str, ...]
+    excluded: Exclusions = NOBODY
+    mask: tuple[str, ...] = ()
 
 
 def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:

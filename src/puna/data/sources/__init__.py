@@ -12,7 +12,6 @@ from typing import Any
 
 from puna.data.sources import inputs as _inputs
 from puna.data.sources.records import Aside, Dropped, Input, Part, Record, SetAside, Task, as_json, from_json
-from puna.errors import InputError
 from puna.recipe import Source
 
 __all__ = [
@@ -20,12 +19,9 @@ __all__ = [
     "split",
 ]  # fmt: skip
 
-READERS = ("commoncrawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange")
-
 
 def locate(source: str, recipe: Source) -> list[Input]:
     """The inputs that a source of the recipe names, sorted; InputError with the mend where one is missing."""
-    _known(source)
     return _inputs.locate(source, recipe)
 
 
@@ -42,11 +38,4 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record
 
 
 def _reader(source: str) -> Any:
-    _known(source)
     return importlib.import_module(f"puna.data.sources.{source}")
-
-
-def _known(source: str) -> None:
-    if source not in READERS:
-        mend = f"take [sources.{source}] out of the recipe, or empty its inputs"
-        raise InputError(f"source {source}: this version reads {', '.join(READERS)}", mend=mend)
