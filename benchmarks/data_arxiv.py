@@ -65,7 +65,7 @@ def _papers(samples: Path) -> list[bytes]:
         with tarfile.open(dump) as file:
             for member in file:
                 if member.name.endswith(".gz"):
-                    found.append(file.extractfile(member).read())  # type: ignore[union-attr]
+                    found += [file.extractfile(member).read()]  # type: ignore[union-attr]
     return found
 
 

@@ -49,10 +49,10 @@ PROMISES = {
 HELD_BY = {
     "resume": "checkpoint faults proofs remote steps storage train whole_run",
     "order": "compiler dedup engine permutation windows",
-    "twins": "generate loss",
+    "twins": "arxiv_pylatexenc arxiv_twins generate loss",
     "alone": "outside",
     "numbers": "docs examples readme",
-    "origin": "github inputs wikipedia",
+    "origin": "arxiv arxiv_hostile github inputs wikipedia",
     "honest": "bits compression heldout ngram report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",

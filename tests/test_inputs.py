@@ -144,8 +144,8 @@ def test_overlapping_parts_of_a_package_are_refused() -> None:
 
 @pytest.mark.promise("errors")
 def test_sources_and_kinds_of_input_that_are_not_read_yet_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="source arxiv: this version reads wikipedia and github"):
-        locate("arxiv", Source.model_validate({"inputs": ["x"], "share": 1}))
+    with pytest.raises(InputError, match="source books: this version reads wikipedia and github and arxiv"):
+        locate("books", Source.model_validate({"inputs": ["x"], "share": 1}))
     for declared in (str(tmp_path), "project.tar.gz"):
         with pytest.raises(InputError, match="this version reads code from installed packages only"):
             github(declared)

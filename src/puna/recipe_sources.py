@@ -117,8 +117,8 @@ class ArXiv(Source):
     keep_appendix: bool = True
     """Keep what stands behind \\appendix. The paper names the bibliography alone; RedPajama drops both."""
     keep_without_section: bool = False
-    """Keep papers without any section, from behind their title and abstract on. The paper, and RedPajama, take text from
-    the first section on, and so drop them."""
+    """Keep papers without any section, from behind their title and abstract on. The paper, and RedPajama, take text
+    from the first section on, and so drop them."""
 
 
 class StackExchange(Source):
