@@ -20,8 +20,8 @@ PAPER += "\n\\end{document}\n"
 
 def paper(body: str, preamble: str = "") -> str:
     """A whole file whose first section begins with `body`."""
-    front = f"\\documentclass{{article}}\n{preamble}\n\\begin{{document}}\nFront.\n"
-    return f"{front}\\section{{One}}\n{body}\n\\end{{document}}\n"
+    begin, end = "\\begin{document}\nFront.\n\\section{One}\n", "\n\\end{document}\n"
+    return f"\\documentclass{{article}}\n{preamble}\n{begin}{body}{end}"
 
 
 def packed(files: dict[str, str | bytes]) -> bytes:

@@ -124,7 +124,8 @@ def test_a_comment_goes_without_the_character_before_it(tmp_path: Path, raw: str
         ("\\providecommand{\\p}{first}\\providecommand{\\p}{second}", "\\p", "first"),
         ("\\renewcommand{\\vec}[1]{\\mathbf{#1}}", "$\\vec v$", "$\\mathbf{v}$"),
         ("\\newcommand{\\eg}{e.g.\\xspace}", "\\eg this", "e.g. this"),
-        ("\\newcommand{\\x}{X}", "\\verb|\\x| \\begin{verbatim}\\x\\end{verbatim}", "\\verb|\\x| \\begin{verbatim}\\x\\end{verbatim}"),  # noqa: E501
+        ("\\newcommand{\\x}{X}", "\\verb|\\x|\\begin{verbatim}\\x\\end{verbatim}",
+         "\\verb|\\x|\\begin{verbatim}\\x\\end{verbatim}"),
         ("\\newcommand{\\x}{X}", "\\x\\renewcommand{\\x}{Y}\\x", "XY"),
         ("\\def\\abc{long (abc)\\def\\abc{abc}}", "\\abc, \\abc", "long (abc), abc"),
         ("\\def\\0{{\\bf 0}}", "\\0=\\0", "{\\bf 0}={\\bf 0}"),
@@ -191,11 +192,14 @@ def test_papers_without_source_are_dropped_by_name(tmp_path: Path) -> None:
     ("files", "main"),
     [
         ({"00README.XXX": "b.tex toplevelfile\n", "a.tex": PAPER, "b.tex": paper("B")}, "B"),
-        ({"00README.json": '{"sources": [{"filename": "b.tex", "usage": "toplevel"}]}', "a.tex": PAPER, "b.tex": paper("B")}, "B"),  # noqa: E501
+        ({"00README.json": '{"sources": [{"filename": "b.tex", "usage": "toplevel"}]}', "a.tex": PAPER,
+          "b.tex": paper("B")}, "B"),
         ({"a.tex": PAPER + PROSE, "ms.tex": paper("B")}, "B"),
-        ({"a.tex": paper("A\\input{main}"), "main.tex": PAPER.replace("\\section{One}\n" + PROSE, "M\\end{document}")}, "A"),  # noqa: E501
+        ({"a.tex": paper("A\\input{main}"),
+          "main.tex": PAPER.replace("\\section{One}\n" + PROSE, "M\\end{document}")}, "A"),
         ({"fig.tex": PAPER.replace("{article}", "{standalone}"), "z.tex": paper("B")}, "B"),
-        ({"a.tex": "% \\documentclass{x}\n" + PROSE * 9, "old.tex": paper("B").replace("documentclass", "documentstyle[11pt]")}, "B"),  # noqa: E501
+        ({"a.tex": "% \\documentclass{x}\n" + PROSE * 9,
+          "old.tex": paper("B").replace("documentclass", "documentstyle[11pt]")}, "B"),
         ({"plain.tex": "\\def\\s{S}\\section{One}\n\\s\\bye"}, "S\\bye"),
     ],
 )  # fmt: skip
@@ -205,8 +209,10 @@ def test_the_main_file_is_found(tmp_path: Path, files: dict[str, str | bytes], m
 
 def test_definitions_of_the_papers_own_classes_and_packages_are_read(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {
-        "main.tex": paper("\\x \\y{a} \\z", "\\usepackage[o]{amsmath,mine}\\newcommand{\\z}{own}").replace("article", "cls"),  # noqa: E501
-        "mine.sty": "\\RequirePackage{more}\n% \\newcommand{\\x}{no}\n\\newcommand{\\x}{%\n  X}\\def\\a@b{\\def\\x{never}}",  # noqa: E501
+        "main.tex": paper("\\x \\y{a} \\z", "\\usepackage[o]{amsmath,mine}\\newcommand{\\z}{own}").replace(
+            "article", "cls"),
+        "mine.sty": "\\RequirePackage{more}\n% \\newcommand{\\x}{no}\n\\newcommand{\\x}{%\n  X}"
+        "\\def\\a@b{\\def\\x{never}}",
         "more.sty": "\\long\\def\\y#1{<#1>}", "cls.cls": "\\newcommand{\\z}{class's}",
     }  # fmt: skip
     assert text_of(tmp_path, files) == "\\section{One}\nX<a> own"

@@ -79,6 +79,7 @@ def test_a_broken_paper_is_set_aside_and_the_next_is_read(tmp_path: Path, stored
     assert sum(isinstance(record, Document) for record in found) == 2
 
 
+@pytest.mark.prove
 def test_bombs_and_long_lines_cost_little_memory(tmp_path: Path) -> None:
     nested = packed({"a.gz": gzip.compress(BOMB), "a.tex": PAPER})
     line = single("\\section{A}" + "x" * 200_000_000)
@@ -172,6 +173,7 @@ def test_any_damage_of_a_dump_ends_in_records(
     assert records(file, task_size=1) == found
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,1 +1,1 @@
-"""LaTeX papers as arXiv stores them: archives of archives, many encodings, comments, macros, bibliographies."""
+"""LaTeX papers as arXiv stores them: archives in archives, many encodings, comments, macros, bibliographies."""

@@ -16,16 +16,15 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 
 from puna.data.latex import words
+from puna.data.latex.arguments import TOKEN, Frame, joined, read_arguments
 from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
 from puna.data.latex.definitions import (
     IN_PACKAGE,
     INTERNAL,
     OF_STRUCTURE,
     PROGRAM,
-    REACH,
     SPACES,
     Macro,
     group_end,
@@ -52,7 +51,6 @@ PREFIXED = re.compile(r"\s*\\(" + "|".join((*words.DEF, "let", *words.NEW, *word
 ENDLESS, PLAIN, NESTED = "endless", "plain", "nested"
 PACKAGE = (".cls", ".sty")
 NAMED = re.compile(r"\s*\{([^{}\\]*)\}")
-TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|.", re.DOTALL)
 LINE_END = re.compile(r"[ \t]*\n")
 CALLED = re.compile(r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+)")
 PLAIN_NAME = re.compile(r"\s*\{?\s*([^\s{}\\%]+)\s*\}?")
@@ -62,18 +60,6 @@ Load = Callable[[str, str], "tuple[str, str] | None"]
 
 class EndlessError(Exception):
     """A paper whose macros or files never come to an end."""
-
-
-@dataclass(slots=True)
-class Frame:
-    text: str
-    pos: int
-    depth: int
-    """How many calls it stands within."""
-    file: str | None = None
-    """Path of the file that it is; None for what a call became."""
-    unclosed: set[str] = field(default_factory=set)
-    """Verbatim environments of which no more end in it."""
 
 
 Action = Callable[[Frame, str, int], None]
@@ -246,8 +232,9 @@ class Expander:
             return
         if is_letter(name[-1]):
             frame.pos = SPACE.match(frame.text, end).end()  # type: ignore[union-attr]
-        arguments = self._arguments(meaning) if meaning.marks or meaning.lead else []
+        arguments = read_arguments(self._frames, meaning) if meaning.marks or meaning.lead else []
         if arguments is None:
+            self._spend(FAILED)
             frame.pos = end
             self.left[name] = "without its arguments"
             self._as_it_is(frame, start)
@@ -278,48 +265,6 @@ class Expander:
         self._spend(len(seen))
         self._kinds[name] = ENDLESS if name in seen else kind
         return self._kinds[name]
-
-    def _arguments(self, meaning: Macro) -> list[str] | None:
-        """The arguments of a call, from the last frame on; None, and nothing read, when they are not there."""
-        index = len(self._frames) - 1
-        pos = self._frames[index].pos
-        found: list[str] = []
-        if meaning.lead:
-            if not self._frames[index].text.startswith(meaning.lead, pos):
-                return None
-            pos += len(meaning.lead)
-        for number, mark in enumerate(meaning.marks):
-            index, pos = self._next(index, pos)
-            text = self._frames[index].text
-            if number == 0 and meaning.default is not None:
-                end = option_end(text, pos)
-                if end < 0 and text.startswith("[", pos):
-                    self._spend(FAILED)
-                found.append(meaning.default if end < 0 else text[pos + 1 : end - 1])
-                pos = max(pos, end)
-                continue
-            end = _delimited(text, pos, mark) if mark else _token(text, pos)
-            if end < 0:
-                self._spend(FAILED)
-                return None
-            argument = text[pos : end - len(mark)]
-            whole = argument.startswith("{") and group_end(argument, 0) == len(argument)
-            found.append(argument[1:-1] if whole else argument)
-            pos = end
-        if meaning.marks:
-            del self._frames[index + 1 :]
-        self._frames[index].pos = pos
-        return found
-
-    def _next(self, index: int, pos: int) -> tuple[int, int]:
-        """Where the next argument begins: behind blanks, in an outer frame when the inner ones are read through."""
-        while True:
-            frame = self._frames[index]
-            pos = SPACES.match(frame.text, pos).end()  # type: ignore[union-attr]
-            if pos < len(frame.text) or frame.file is not None or index == 0:
-                return index, pos
-            index -= 1
-            pos = self._frames[index].pos
 
     # What stands in braces behind \begin and \end, verbatim text, files
 
@@ -437,42 +382,3 @@ def expand(text: str, macros: dict[str, Macro] | None = None) -> str:
     for name, meaning in (macros or {}).items():
         expander._learn(name, meaning)
     return expander.read("", text, preamble=False)
-
-
-def joined(pieces: list[str]) -> str:
-    """Pieces of a body and arguments as one text, in which no letter joins the name of a command before it."""
-    if len(pieces) < 2:
-        return "".join(pieces)
-    out: list[str] = []
-    for piece in pieces:
-        if piece:
-            if out and is_letter(piece[0]) and ends_in_word(out[-1]):
-                out.append(" ")
-            out.append(piece)
-    return "".join(out)
-
-
-def _token(text: str, pos: int) -> int:
-    """Behind a group or a single token; -1 when neither follows."""
-    if text.startswith("{", pos):
-        return group_end(text, pos)
-    match = TOKEN.match(text, pos)
-    return match.end() if match and match[0] not in ("}", "\n") and match[0] != "\\" else -1
-
-
-def _delimited(text: str, pos: int, mark: str) -> int:
-    """Behind the next `mark` that no braces hide; -1 when there is none within the group and REACH."""
-    last = text.find(mark, pos, pos + REACH)
-    while last >= 0 and pos < len(text):
-        if text.startswith(mark, pos):
-            return pos + len(mark)
-        if text[pos] == "}":
-            return -1
-        end = group_end(text, pos) if text[pos] == "{" else TOKEN.match(text, pos).end()  # type: ignore[union-attr]
-        if end < 0:
-            return -1
-        pos = end
-    return -1
-
-
-__all__ = ["EndlessError", "Expander", "expand", "joined"]

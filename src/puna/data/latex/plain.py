@@ -127,6 +127,9 @@ def expand(text: str, macros: dict[str, Macro] | None = None) -> str:
         elif name in words.VERBATIM_COMMANDS:
             end = behind_command(here, name, end)
         definition = read_definition(here, name, end) if name in words.DEFINING else None
+        if name in words.DEFINING and not definition and (after := here[_behind_space(here, end) :]):
+            # What follows a definition that cannot be read is no call: it would have been the name.
+            end = len(here) - len(after) + 1 + (len(_name(after, 0)) if after[0] == "\\" else 0)
         meaning = known.get(name)
         if definition and not any(each.left for each in definition.macros.values()):
             for each, meant in definition.macros.items():
