@@ -183,3 +183,13 @@ def test_a_folder_that_is_no_run_is_one_line_with_the_mend(tmp_path: Path) -> No
         for command in (status.status, clean.plan):
             with pytest.raises(InputError, match="puna ls"):
                 command(folder)
+
+
+@pytest.mark.parametrize("told", [{"pid": "abc"}, {"pid": None}, {"host": 7}, {"born": []}])
+def test_a_damaged_lock_is_nobodys(run: Path, told: dict[str, object]) -> None:
+    hold(run)
+    path = run / "run.lock"
+    path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    assert lock.holder(run) is None
+    assert status.status(run, lambda recipe: []).as_text()
+    assert _listed(run.parent)["tiny"].state == "done"

@@ -278,3 +278,19 @@ def test_a_full_disk_does_not_keep_clean_from_making_room(changed: Path, monkeyp
     assert clean.clean(changed, plan) > 0
     assert not list((changed / "superseded").glob("*/*"))
     assert not (changed / "run.lock").exists()
+
+
+@pytest.mark.parametrize(
+    "file", ["work/duplicates.wikipedia/*/*.hashes", "work/duplicates.wikipedia/*/*.verdicts", "work/heldout/*/*.grams",
+             "work/overlap.wikipedia/*/*.overlap", "work/extract.wikipedia/*/*.parquet"]
+)  # fmt: skip
+def test_a_task_whose_file_is_gone_is_done_again(run: Path, home: Path, file: str) -> None:
+    """Of an interrupted step: its tasks' records stand, its own does not."""
+    before = _results(run)
+    step = file.split("/")[1]
+    (run / "records" / f"{step}.json").unlink()
+    sorted(run.glob(file))[0].unlink()
+    go(home, run, target="documents")
+    assert (run / "records" / f"{step}.json").exists()
+    go(home, run)
+    assert _results(run) == before

@@ -79,6 +79,26 @@ def test_what_an_interrupted_attempt_left_is_not_needed_again(tmp_path: Path, mo
     run_steps(tmp_path, _graph(), workers=1)
 
 
+def test_what_an_interrupted_attempt_left_outside_work_is_not_needed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops = iter([True])
+
+    def work(context: Context) -> Mapping[str, Any]:
+        for number in range(3):
+            if number == 2 and next(stops, False):
+                raise KeyboardInterrupt
+            storage.write(context.folder / "checkpoints" / str(number), bytes(1_000_000))
+        return {}
+
+    graph = [Step("train", work, ("checkpoints/*",), space=lambda context: Need(3_000_000, 1_000_000, 0))]
+    _free(monkeypatch, 3_100_000)
+    with pytest.raises(KeyboardInterrupt):
+        run_steps(tmp_path, graph, workers=1)
+    _free(monkeypatch, 1_100_000)
+    run_steps(tmp_path, graph, workers=1)
+
+
 def test_what_may_be_written_once_more_stays_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _free(monkeypatch, 999_999)
     with pytest.raises(PunaError, match=r"needs about 1\.0 MB more"):

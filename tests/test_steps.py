@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -171,6 +172,20 @@ def test_an_old_value_that_comes_back_finds_what_it_had_made(tmp_path: Path) -> 
     assert _go(tmp_path, _graph("xyz")) == []
 
 
+def test_a_value_that_comes_back_keeps_the_tasks_that_it_had_finished(tmp_path: Path) -> None:
+    def graph(value: int) -> list[Step]:
+        return [Step("mapped", _mapped, ("{work}/*.out",), values={"value": value})]
+
+    for value in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            run_steps(tmp_path, graph(value), workers=1)
+    for scratch in (tmp_path / "work" / "mapped").iterdir():
+        (scratch / "go").touch()
+    ran.clear()
+    run_steps(tmp_path, graph(1), workers=1)
+    assert ran == ["task 2", "task 3"]
+
+
 class _Killed(BaseException):
     pass
 
@@ -255,6 +270,15 @@ def test_a_step_that_the_recipe_has_no_more_is_set_aside(tmp_path: Path) -> None
     assert _go(tmp_path, _graph()) == []
 
 
+@pytest.mark.parametrize("table", ["values", "inputs", "outputs"])
+def test_a_record_of_another_shape_means_not_done(tmp_path: Path, table: str) -> None:
+    _go(tmp_path, _graph())
+    path = tmp_path / "records" / "second.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {table: []}))
+    assert "second" in _go(tmp_path, _graph())
+    assert _go(tmp_path, _graph()) == []
+
+
 @pytest.mark.parametrize("damage", ["", "[]", "{}", "nonsense", '{"format": 1}'])
 def test_a_damaged_record_means_not_done(tmp_path: Path, damage: str) -> None:
     _go(tmp_path, _graph())
@@ -271,7 +295,8 @@ def test_a_damaged_task_record_means_that_the_task_is_done_again(tmp_path: Path)
     (scratch,) = (tmp_path / "work" / "mapped").iterdir()
     (scratch / "go").touch()
     (scratch / "0.json").write_text("{}")
-    (scratch / "1.json").write_text("")
+    record = json.loads((scratch / "1.json").read_text())
+    (scratch / "1.json").write_text(json.dumps(record | {"sizes": []}))
     ran.clear()
     run_steps(tmp_path, graph, workers=1)
     assert ran == ["task 0", "task 1", "task 2", "task 3"]

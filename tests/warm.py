@@ -33,6 +33,7 @@ MAY_FAIL = ("log.txt", "run.lock")  # a line of the log ends no work, nor does a
 
 Shim = Callable[[str, str], None]
 place: Disk | Store = Disk()
+finished: dict[str, set[str]] = {}  # by scenario: steps that the commands before had done, and that must not be lost
 
 
 def serve() -> None:
@@ -79,6 +80,8 @@ def _list(scenario: Scenario) -> list[Border]:
     for kind, commands in (("before", scenario.before), ("undisturbed", (*scenario.before, scenario.again))):
         for command in commands:
             _succeed(f"{scenario.name}-{kind}", command)
+            if kind == "before" and scenario.faulted[:1] != ("clean",):  # which gives up what an old value made
+                finished.setdefault(scenario.name, set()).update(_done(f"{scenario.name}-{kind}") - {"report"})
     found = []
     for out in (f"{scenario.name}-listed", f"{scenario.name}-listed-again"):
         place.lay(f"{scenario.name}-before" if scenario.before else "", out)
@@ -112,7 +115,7 @@ class _Underway:
         self.scenario, self.kind, self.number = scenario, kind, number
         self.out = f"{scenario.name}-{kind}-{number}"
         self.border: Border | None = None
-        self.done: set[str] = set()  # steps that the disturbed command had finished
+        self.done = set(finished.get(scenario.name, ()))  # and those that the disturbed command had finished
 
     def begin(self) -> int:
         """Fork the command that meets the fault; its process id."""
@@ -126,7 +129,7 @@ class _Underway:
             self.border = _named(*json.loads(met.read_text()), self.out) if met.exists() else Border("", "")
             problem = _wrong(self.kind, self.border, status, self.out)
             if self.scenario.faulted == self.scenario.again:
-                self.done = _done(self.out)
+                self.done |= _done(self.out)
             if not problem:
                 if self.kind == "power":
                     shutil.rmtree(self.out)

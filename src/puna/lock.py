@@ -31,6 +31,7 @@ from puna.formats import LOCK
 from puna.progress import say
 from puna.storage import Place
 
+TOLD = {"host": str, "pid": int, "born": str}  # what a lock says of its holder at least
 HELD = "run.lock.held"  # an empty file: its flock is held as long as the run is
 GUARD = "run.lock.guard"  # an empty file: its flock is held while the lock is judged
 
@@ -84,7 +85,7 @@ def holder(folder: Place) -> Holder | None:
     told = _holder(folder / "run.lock")
     if not told:
         return None
-    return Holder(str(told["host"]), int(told["pid"]), _alive(told))
+    return Holder(told["host"], told["pid"], _alive(told))
 
 
 def _take(folder: Place, take_over: bool, to_free: bool) -> tuple[BinaryIO, dict[str, Any]]:
@@ -201,7 +202,8 @@ def _holder(lock: Place) -> dict[str, Any]:
         value = json.loads(data or b"null")
     except ValueError:
         return {}
-    return value if isinstance(value, dict) and {"host", "pid", "born"} <= value.keys() else {}
+    sound = isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in TOLD.items())
+    return value if sound else {}
 
 
 def _hold(folder: Place) -> tuple[BinaryIO, bool | None]:

@@ -23,6 +23,7 @@ from puna.storage import Place
 BEGUN = ".begun.json"
 WORK = "work/"  # below it lies what tasks made
 OF_A_STEP = ("step", "version", "fingerprint", "values", "inputs", "outputs", "produced", "counts", "seconds")
+TABLES_OF_A_STEP = ("values", "inputs", "outputs")
 OF_A_TASK = ("result", "sizes", "seconds")
 
 Record = Mapping[str, Any]
@@ -36,12 +37,12 @@ def read_records(folder: Place) -> dict[str, Record]:
 
 
 def of_step(folder: Place, name: str) -> Record | None:
-    return _record(folder / "records" / f"{name}.json", OF_A_STEP, "the step is done again")
+    return _record(folder / "records" / f"{name}.json", OF_A_STEP, "the step is done again", TABLES_OF_A_STEP)
 
 
 def of_task(folder: Place, scratch: Place, name: str) -> Record | None:
     """The record of a finished task; None when there is none, or its files are gone or of another size."""
-    record = _record(scratch / f"{name}.json", OF_A_TASK, "the task is done again")
+    record = _record(scratch / f"{name}.json", OF_A_TASK, "the task is done again", ("result", "sizes"))
     if record is not None:
         for file, size in record["sizes"].items():
             seen = storage.look(folder / file)
@@ -198,7 +199,12 @@ def _aside(folder: Place, name: str, fingerprint: str) -> Place:
     return folder / "superseded" / f"{name}-{fingerprint[:16]}"
 
 
-def _record(path: Place, keys: tuple[str, ...], otherwise: str) -> Record | None:
+def is_record(value: Mapping[str, Any], keys: Iterable[str], tables: Iterable[str]) -> bool:
+    """Whether a JSON object has these keys, and objects under `tables`."""
+    return value.keys() >= set(keys) and all(isinstance(value[key], dict) for key in tables)
+
+
+def _record(path: Place, keys: tuple[str, ...], otherwise: str, tables: tuple[str, ...] = ()) -> Record | None:
     """A record, or None where there is none; a damaged one counts as none and is said, a newer one is refused."""
     data = storage.find(path)
     if data is None:
@@ -209,7 +215,7 @@ def _record(path: Place, keys: tuple[str, ...], otherwise: str) -> Record | None
         value = None
     if isinstance(value, dict):
         RECORD.refuse_newer(value.get("format"), path)
-    if not isinstance(value, dict) or not value.keys() >= set(keys):
+    if not isinstance(value, dict) or not is_record(value, keys, tables):
         say(f"{path}: this record is damaged; {otherwise}")
         return None
     return value

@@ -137,7 +137,7 @@ def run_steps(
             # cleaned away.
             if not ready(step):
                 return from_the_start()
-            _foresee(step, context, anew=True)
+            _foresee(step, context, anew=records.begun(folder, step.name) != context.fingerprint)
         found = _found(step, context, verify)
         if found is None:
             if not ready(step):
@@ -147,10 +147,12 @@ def run_steps(
     return done
 
 
-def refuse_newer(folder: Place, steps: Sequence[Step]) -> None:
+def refuse_newer(folder: Place, steps: Sequence[Step], others: Mapping[str, int]) -> None:
     """Raise Newer when a newer Puna has worked in the folder: on a step that this one does not have, or by a later
-    version of one. Called before anything is changed, so that nothing of it is set aside or made again."""
-    versions = {step.name.partition(".")[0]: step.version for step in steps}
+    version of one. Called before anything is changed, so that nothing of it is set aside or made again.
+
+    others: steps that not every recipe has, with their versions."""
+    versions = {**others, **{step.name.partition(".")[0]: step.version for step in steps}}
     for path in storage.listing(folder / "records", "*.json"):
         try:
             record = storage.read_json(path)
@@ -196,7 +198,9 @@ def _found(step: Step, context: Context, verify: bool) -> Record | None:
     if not records.bring_back(folder, step.name, fingerprint, step.version, step.outputs):
         return None
     record = records.of_step(folder, step.name)
-    if record is None or record["fingerprint"] != fingerprint or records.damaged(folder, record, verify):
+    if record is None:
+        return None  # it was interrupted then: what its tasks made is there again, and each vouches for itself
+    if record["fingerprint"] != fingerprint or records.damaged(folder, record, verify):
         records.forget(folder, step.name, fingerprint, step.version, step.outputs)
         return None
     say(f"{step.name}: what an earlier run made with these values is taken up again")

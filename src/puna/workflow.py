@@ -52,7 +52,7 @@ def work(name: str, overrides: Sequence[str], out: str | None, target: str | Non
     inputs = locate_inputs(recipe, folder)
     workers = options.workers or usable_cpus()
     steps = build(recipe, inputs, options)
-    refuse_newer(folder, steps)
+    refuse_newer(folder, steps, pipeline.OF_SOME_SOURCES)
     space.check(folder, "a run folder", space.BEGUN)
     with open_run(folder, recipe, take_over=options.take_over) as run:
         say(f"{recipe.name}: into {folder}, {workers} data workers")

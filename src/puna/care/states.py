@@ -23,7 +23,7 @@ from puna.errors import InputError, PunaError
 from puna.formats import RECORD, Newer
 from puna.lock import Holder, holder
 from puna.recipe import Recipe
-from puna.records import OF_A_STEP, Record
+from puna.records import OF_A_STEP, TABLES_OF_A_STEP, Record, is_record
 from puna.run import read_recipe
 from puna.storage import Place
 
@@ -108,7 +108,7 @@ def look(folder: Place) -> Known:
             continue
         if name.endswith(".begun"):
             begun[name.removesuffix(".begun")] = str(value.get("fingerprint", ""))
-        elif _is_record(value):
+        elif is_record(value, OF_A_STEP, TABLES_OF_A_STEP):
             records[name] = value
         else:
             unreadable.append(name)
@@ -169,12 +169,6 @@ def told_steps(names: Sequence[str], among: Sequence[str]) -> str:
     return ", ".join(kind if len(found) >= whole[kind] else ", ".join(found) for kind, found in kinds.items())
 
 
-def _is_record(value: Mapping[str, Any]) -> bool:
-    if not value.keys() >= set(OF_A_STEP):
-        return False
-    return all(isinstance(value[key], dict) for key in ("values", "inputs", "outputs"))
-
-
 def _in_order(records: Mapping[str, Record]) -> dict[str, Record]:
     """The records, each behind those it was made from."""
     ordered: dict[str, Record] = {}
@@ -193,6 +187,7 @@ def _current(records: Mapping[str, Record], begun: Mapping[str, str], recipe: Re
         if name not in begun and all(holds):
             current.add(name)
     # The report holds the whole recipe, so that it tells of a value that was changed and of which nothing came yet.
-    if REPORT in current and recipe and records[REPORT]["values"].get("recipe") != recipe.model_dump(mode="json"):
+    told = recipe.model_dump(mode="json", exclude_defaults=True) if recipe else None
+    if REPORT in current and recipe and records[REPORT]["values"].get("recipe") != told:
         current.discard(REPORT)
     return frozenset(current)

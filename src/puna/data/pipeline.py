@@ -40,6 +40,7 @@ from puna.steps import Context, Step
 from puna.storage import Place
 
 CHOOSING = {"sites"}  # values of a source by which inputs are chosen: split sees them
+OF_SOME_SOURCES = {"notice": 1}  # versions of steps that a recipe without their source does not have
 NOT_CLEANING = {"inputs", "share", "max_epochs", "heldout_groups"}  # values of a source that extraction never sees
 
 
@@ -161,6 +162,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 notice,
                 ("notices/github.txt",),
                 ("extract.github", "documents.github"),
+                version=OF_SOME_SOURCES["notice"],
                 space=notice_space,
             )
         )
@@ -248,12 +250,15 @@ def _duplicates_space(recipe: Recipe, name: str, context: Context) -> Need:
 def _write_hashes(partitions: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     index, shard = task
     pairs = zip(read_column(shard, "id"), read_column(shard, "text"), strict=True)
-    return {"documents": exact.write_hashes(scratch / f"{index:05d}.hashes", pairs, partitions)}
+    target = scratch / f"{index:05d}.hashes"
+    documents = exact.write_hashes(target, pairs, partitions)
+    return {"documents": documents, "files": [storage.below(target, scratch.parents[2])]}
 
 
 def _find_repeats(hashes: Sequence[Place], part: int, scratch: Place) -> dict[str, Any]:
-    documents, size = exact.find_repeats(hashes, part, scratch / f"{part:05d}.verdicts")
-    return {"documents": documents, "bytes": size}
+    target = scratch / f"{part:05d}.verdicts"
+    documents, size = exact.find_repeats(hashes, part, target)
+    return {"documents": documents, "bytes": size, "files": [storage.below(target, scratch.parents[2])]}
 
 
 def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str, Any]:
@@ -329,8 +334,9 @@ def _overlap_space(name: str, context: Context) -> Need:
 def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     index, shard = task
     scores = overlaps(read_column(shard, "text"), _mapped(str(known)), n)
-    storage.write(scratch / f"{index:05d}.overlap", scores.astype("<f4").tobytes())
-    return {"documents": len(scores)}
+    target = scratch / f"{index:05d}.overlap"
+    storage.write(target, scores.astype("<f4").tobytes())
+    return {"documents": len(scores), "files": [storage.below(target, scratch.parents[2])]}
 
 
 @lru_cache(maxsize=1)
