@@ -77,7 +77,9 @@ def read_recipe(folder: Place) -> Recipe:
     """The resolved recipe of a run folder; InputError when it is none."""
     target = folder / "recipe.toml"
     if not storage.is_file(target):
-        raise InputError("is not a run folder (it holds no recipe.toml)", where=str(folder))
+        raise InputError(
+            "is not a run folder (it holds no recipe.toml)", where=str(folder), mend="puna ls shows the runs"
+        )
     return recipes.load(str(target))
 
 

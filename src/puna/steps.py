@@ -189,7 +189,7 @@ def _found(step: Step, context: Context, verify: bool) -> Record | None:
             return None
         records.ended(folder, step.name)
         return record
-    if record is not None:
+    if record is not None and not records.kept_aside(folder, step.name, fingerprint):
         inputs = _inputs(step, context.records)
         why = records.difference(record, records.plain(step.values), step.version, inputs)
         say(f"{step.name}: done again, since {why}")

@@ -18,6 +18,7 @@ from puna.care.states import last_lines
 from puna.data.document import Document, read_documents
 from puna.data.exclude import Exclusions, entries
 from puna.errors import InputError
+from puna.records import read_records
 from puna.run import read_recipe
 from puna.storage import Place
 from puna.tokens import manifest as manifests
@@ -92,7 +93,7 @@ def documents(run: str, names: Sequence[str]) -> Trace:
     found: list[Traced] = []
     for held_out, path, document in _all(folder):
         origin = document.origin
-        entry = chosen.of(document.id, document.group, origin.url, origin.title, origin.key, origin.dump)
+        entry = chosen.of(document.id, document.group, origin.url, origin.title, origin.key, origin.dump, origin.file)
         if entry is not None:
             read = steps.that_read(document.source, path.stem, document.id) if steps and not held_out else ()
             found.append(Traced(document, entry, held_out, read))
@@ -117,37 +118,59 @@ def step(run: str, number: int) -> Trace:
     return Trace(run, planned, trained, tuple(found), ())
 
 
-@dataclass(frozen=True)
 class _Steps:
     """Which windows are read in which step."""
 
-    windows: Windows
-    per_step: int
+    def __init__(self, windows: Windows, per_step: int) -> None:
+        self.windows, self.per_step = windows, per_step
+        self._last: tuple[tuple[str, str], int, Shard, dict[str, int]] | None = None
 
     @staticmethod
     def of(folder: Place) -> tuple[_Steps | None, int, int]:
-        """(steps, planned, trained) of a run; no steps before it has a mixture."""
+        """(steps, planned, trained) of a run; no steps before it has a mixture. InputError when the tokens were made
+        from other documents than there are now."""
         recipe = read_recipe(folder)
         if not storage.exists(manifests.folder_of(folder) / "mixture.json"):
             return None, 0, 0
         windows, per_step = Windows(folder), recipes.batch_windows(recipe)
+        _refuse_others(folder)
         return _Steps(windows, per_step), -(-len(windows) // per_step), _trained(folder)
 
     def that_read(self, source: str, shard: str, document: str) -> tuple[int, ...]:
-        before = 0
-        for entry in self.windows.manifest.sources[source].shards:
-            if entry.name == shard:
-                opened = Shard.open(manifests.stem(self.windows.folder, source, shard))
-                row = opened.ids.index(document)
-                first, last = (before + int(opened.offsets[row + more]) for more in (0, 1))
-                return tuple(sorted({i // self.per_step + 1 for i in self.windows.readings(source, first, last)}))
-            before += entry.tokens
-        return ()
+        if source not in self.windows.mixture.sources:
+            return ()
+        before, opened, rows = self._shard(source, shard)
+        first, last = (before + int(opened.offsets[rows[document] + more]) for more in (0, 1))
+        return tuple(sorted({i // self.per_step + 1 for i in self.windows.readings(source, first, last)}))
+
+    def _shard(self, source: str, name: str) -> tuple[int, Shard, dict[str, int]]:
+        """(tokens of the source before it, the shard, row of each document); the last one is kept."""
+        if self._last is None or self._last[0] != (source, name):
+            before = 0
+            for entry in self.windows.manifest.sources[source].shards:
+                if entry.name == name:
+                    break
+                before += entry.tokens
+            opened = Shard.open(manifests.stem(self.windows.folder, source, name))
+            self._last = ((source, name), before, opened, {id: row for row, id in enumerate(opened.ids)})
+        return self._last[1:]
 
     def documents_of(self, number: int) -> set[str]:
         first = (number - 1) * self.per_step
         last = min(first + self.per_step, len(self.windows))
         return {part.document for i in range(first, last) for part in self.windows.documents(i)}
+
+
+def _refuse_others(folder: Place) -> None:
+    """Tokens of documents that were changed since would tell of steps that read what is no more."""
+    known = read_records(folder)
+    for name, record in known.items():
+        source = name.partition(".")[2]
+        if name.startswith("documents."):
+            tokens = known.get(f"tokens.{source}")
+            if tokens is None or tokens["inputs"].get(name) != record["produced"]:
+                what = f"its tokens were made from other {source} documents than there are now"
+                raise InputError(what, where=str(folder), mend="puna tokens RECIPE makes them anew")
 
 
 def _trained(folder: Place) -> int:

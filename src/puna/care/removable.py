@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from puna import storage
+from puna import records, storage
 from puna.care import states
 from puna.care.states import Known
 
@@ -189,6 +189,8 @@ def _handed_on(known: Known) -> set[str]:
     ends = [f"documents.{name.removeprefix('extract.')}" for name in known.records if name.startswith("extract.")]
     if not ends or not known.current.issuperset(ends):
         return set()
+    if any(records.damaged(known.folder, known.records[name]) for name in ends):
+        return set()  # they can be made again only from what would go
     before: set[str] = set()
     waiting = list(ends)
     while waiting:

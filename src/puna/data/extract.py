@@ -27,7 +27,7 @@ EXAMPLES = 5  # of each kind that are kept for people to look at
 
 def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task, scratch: Place) -> dict[str, Any]:
     """Read one task and write its documents to scratch/TASK-NNN.parquet; the result counts every record."""
-    counts = _Counts(task)
+    counts = _Counts()
     shards: list[str] = []
     with _Beside(scratch, task.name) as beside:
         documents = counts.kept(beside.passing(read(task, inputs, recipe)))
@@ -135,14 +135,12 @@ class _Beside:
 
 
 class _Counts:
-    def __init__(self, task: Task) -> None:
+    def __init__(self) -> None:
         self.records = self.aside = self.lost = 0
         self.size: Counter[str] = Counter()
         self.examples = _Sample()
         self.dropped: dict[str, dict[str, Any]] = {}
         self.unread: list[dict[str, str]] = []
-        declared = {part.declared for part in task.parts}
-        self.file = declared.pop() if len(declared) == 1 else ""
 
     def kept(self, records: Iterator[Record]) -> Iterator[Document]:
         """The documents among the records; everything is counted as it passes."""
@@ -157,7 +155,7 @@ class _Counts:
                 rule = self.dropped.setdefault(record.rule, {"documents": 0, "bytes": 0, "examples": _Sample()})
                 rule["documents"] += 1
                 rule["bytes"] += record.size
-                rule["examples"].see(record.file or self.file, record.key, record.example)
+                rule["examples"].see(record.file, record.key, record.example)
             else:
                 self.aside += 1
                 self.lost += record.size

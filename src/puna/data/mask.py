@@ -4,8 +4,8 @@ Only forms that are hardly anything else are taken, so that dates, prices, versi
 
     mail    name@host.tld
     phone   + and 8 to 15 digits in groups; (ddd) ddd-dddd and ddd-ddd-dddd with one sign between the groups
-    ip      four numbers to 255 with dots between them, none of them part of a longer number or version; IPv6 in full
-            or shortened by ::, as `ipaddress` reads it
+    ip      four numbers to 255 with dots between them, not part of a longer number nor behind "version" or "section"
+            (a version of four numbers cannot be told else); IPv6 in full or shortened by ::, as `ipaddress` reads it
 
 Each becomes its kind in brackets: [mail], [phone], [ip].
 """
@@ -20,12 +20,12 @@ MAIL = re.compile(
     r"(?<![\w.+-])[\w+-][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}\b"
 )
 PHONE = re.compile(
-    r"(?<![\w.+-])(?:\+(?=(?:[ .()-]{0,2}\d){8,15}(?!\d))\d(?:[ .()-]{0,2}\d){7,14}"
+    r"(?<![\w.+=-])(?:\+(?=(?:[ .()-]{0,2}\d){8,15}(?!\d))\d(?:[ .()-]{0,2}\d){7,14}"
     r"|(?:\(\d{3}\) ?|\d{3}(?P<sign>[ .-]))\d{3}(?(sign)(?P=sign)|-)\d{4})(?![\w]|[.-]\d)"
 )
 IP = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)"
-    r"|(?=[0-9A-Fa-f:]{0,39}:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]))"
+    r"(?<![\w.])(?<!version )(?<!section )(?<!v)(?:::ffff:)?\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)"
+    r"|(?<![\w.:])(?:(?=[0-9A-Fa-f:]{0,39}:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]))"
 )
 
 
@@ -34,8 +34,8 @@ def _address(found: re.Match[str]) -> str:
         ipaddress.ip_address(found[0])
     except ValueError:
         return found[0]
-    # :: alone is an address to no one, and an operator in many languages.
-    return "[ip]" if sum(map(str.isalnum, found[0])) > 3 else found[0]
+    # :: parts names in many languages, and some of them are made of the letters a to f.
+    return "[ip]" if sum(map(str.isdigit, found[0])) > 1 and len(found[0]) > 6 else found[0]
 
 
 RULES: dict[str, tuple[re.Pattern[str], str | Callable[[re.Match[str]], str], str]] = {

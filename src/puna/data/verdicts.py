@@ -8,6 +8,7 @@ from typing import Any
 from puna import space, storage
 from puna.data import exclude, route
 from puna.data.outputs import files, held, kept, numbered, shards_of
+from puna.errors import InputError
 from puna.progress import say
 from puna.recipe import Recipe
 from puna.space import Need
@@ -33,6 +34,9 @@ def documents(recipe: Recipe, excluded: tuple[str, ...], name: str, context: Con
     counts = route.total(results)
     if excluded:
         asked = counts["dropped"]["excluded"]["documents"]
+        if not counts["training"]["documents"] and asked:
+            what = f"no {name} document is left to train on: data.exclude names {asked:,} of them"
+            raise InputError(what, where="data.exclude", mend="take entries out, or the source")
         named = f"{counts['named']:,} of {len(excluded):,} entries of data.exclude"
         say(f"  {name}: {asked:,} documents left out, by {named}")
     return counts

@@ -25,7 +25,7 @@ from puna.data.latex import archive, tar
 from puna.data.latex.cut import cut
 from puna.data.latex.expand import EndlessError
 from puna.data.latex.paper import NotTextError, read_paper
-from puna.data.sources.records import EXAMPLE, Aside, Dropped, Input, Part, Record, SetAside, Task, group_parts
+from puna.data.sources.records import EXAMPLE, Aside, Dropped, Input, Part, Record, SetAside, Task, group_parts, placed
 from puna.recipe import ArXiv, Source
 
 # arXiv asks no licence in the archive: it is said paper by paper in its metadata, which the dump does not hold.
@@ -55,7 +55,8 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record
     """The records of a task's papers, in the order of the dumps."""
     known = {entry.declared: entry for entry in inputs}
     for part in task.parts:
-        yield from _Reader(known[part.declared], cast(ArXiv, recipe)).read(part)
+        for record in _Reader(known[part.declared], cast(ArXiv, recipe)).read(part):
+            yield placed(record, part.declared)
 
 
 def paper_id(name: str) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import xxhash
 
 from puna.data.document import Document, Origin, document_id
-from puna.data.sources.records import EXAMPLE, Dropped, Input, Part, Record, SetAside, Task, group_parts
+from puna.data.sources.records import EXAMPLE, Dropped, Input, Part, Record, SetAside, Task, group_parts, placed
 from puna.data.web.c4_rules import Rules
 from puna.data.web.jsonl import Break, Line, is_compressed, lines
 from puna.data.web.main_text import plain, title, whole_text
@@ -50,7 +50,8 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record
     rules = Rules(values)
     for part in task.parts:
         entry = known[part.declared]
-        yield from (_pages if WARC.search(entry.dump) else _rows)(entry, part, values, rules)
+        for record in (_pages if WARC.search(entry.dump) else _rows)(entry, part, values, rules):
+            yield placed(record, part.declared)
 
 
 def _pages(entry: Input, part: Part, recipe: C4, rules: Rules) -> Iterator[Record]:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import cast
 
 from puna.data.document import Document, Origin, document_id
-from puna.data.sources.records import EXAMPLE, Aside, Dropped, Input, Part, Record, Task, group_parts
+from puna.data.sources.records import EXAMPLE, Aside, Dropped, Input, Part, Record, Task, group_parts, placed
 from puna.data.web.main_text import Prose, main_text, plain, title
 from puna.data.web.pages import Page, host, pages
 from puna.data.web.warc import borders
@@ -39,12 +39,12 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record
         entry = known[part.declared]
         for page in pages(entry, part, values):
             if not isinstance(page, Page):
-                yield page
+                yield placed(page, part.declared)
                 continue
             document = _document(page, entry, values)
             if page.truncated and isinstance(document, Document):
                 yield Aside("truncated", {"id": document.id, "key": page.key, "reason": page.truncated})
-            yield document
+            yield placed(document, part.declared)
 
 
 def _document(page: Page, entry: Input, recipe: CommonCrawl) -> Document | Dropped:

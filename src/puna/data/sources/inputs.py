@@ -38,6 +38,10 @@ def locate(source: str, recipe: Source) -> list[Input]:
     """The inputs of a source, sorted by declared name. Raises InputError for what is missing or named twice."""
     found: dict[str, Input] = {}
     for declared in recipe.inputs:
+        if not declared.strip():
+            raise InputError(
+                "an input is empty", where=f"sources.{source}.inputs", mend="is a variable of the shell unset?"
+            )
         for entry in _entries(source, declared):
             same = found.setdefault(entry.declared, entry)
             if same.location != entry.location:
@@ -170,6 +174,9 @@ def _files(source: str, declared: str) -> Iterator[Input]:
             yield Input(path.name, location, _dump(path.name, path), storage.size(location))
         return
     root, names = _local(source, declared)
+    if not names and _expanded(declared).is_dir():
+        what = f"holds no file that {source} is read from"
+        raise InputError(what, where=declared, mend=f"docs/sources/{source}.md says how they are named")
     if not names:
         mend = (
             "check the name; relative ones start from the folder in which puna runs, puna fetch gets those of [fetch]"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 
 from puna import storage
 from puna.data.document import Document
 
+T = TypeVar("T")
 EXAMPLE = 200  # characters of a dropped record that are kept for people to look at
 
 
@@ -74,7 +75,7 @@ class Dropped:
     example: str
     """Its beginning, at most EXAMPLE characters."""
     file: str = ""
-    """The input that holds it, where a task reads several."""
+    """The input that holds it, as declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,11 @@ class Aside:
 
 
 Record = Document | Dropped | SetAside
+
+
+def placed(record: T, file: str) -> T:
+    """A record with the input that holds it, where it is a dropped one and says none."""
+    return replace(record, file=file) if isinstance(record, Dropped) and not record.file else record
 
 
 def as_json(tasks: Sequence[Task]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from lxml import etree
 
 from puna.data.document import Document, Origin, document_id
-from puna.data.sources.records import EXAMPLE, Aside, Dropped, Input, Part, Record, SetAside, Task, group_parts
+from puna.data.sources.records import EXAMPLE, Aside, Dropped, Input, Part, Record, SetAside, Task, group_parts, placed
 from puna.data.wiki import scan
 from puna.data.wiki import text as wikitext
 from puna.data.wiki import words as wikiwords
@@ -46,23 +46,31 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record
     """The records of a task's pages, in the order of the dumps; behind each article, the addresses that it cites."""
     known = {entry.declared: entry for entry in inputs}
     for part in task.parts:
-        yield from _read_part(known[part.declared], part, cast(Wikipedia, recipe))
+        for record in _read_part(known[part.declared], part, cast(Wikipedia, recipe)):
+            yield placed(record, part.declared)
 
 
 def language_of(file: str, beginning: bytes) -> str:
     """The language of a dump: by its published name (dewiki-...), else by what it says of itself, else `und`."""
+    edition = edition_of(file, beginning)
+    return TRANSPARENT.get(edition, edition)
+
+
+def edition_of(file: str, beginning: bytes) -> str:
+    """The name of the edition, which is the first part of its host."""
     named = re.match(r"([a-z][a-z_]+?)wiki(?=[-_.\d])", file.rsplit("/", 1)[-1])
     said = re.search(rb"""<mediawiki\b[^>]*?\sxml:lang\s*=\s*["']([A-Za-z-]+)["']""", beginning)
-    code = named[1].replace("_", "-") if named else said[1].decode().lower() if said else "und"
-    return TRANSPARENT.get(code, code)
+    return named[1].replace("_", "-") if named else said[1].decode().lower() if said else "und"
 
 
 def _read_part(entry: Input, part: Part, recipe: Wikipedia) -> Iterator[Record | Aside]:
-    language = language_of(entry.dump, head(entry.location))
+    edition = edition_of(entry.dump, head(entry.location))
+    language = TRANSPARENT.get(edition, edition)
     if recipe.languages and language not in (*recipe.languages, "und"):
-        yield Dropped("language", part.declared, part.end - part.start, f"the dump's language is {language}")
+        if part.start == 0:  # one record for the dump, however it is cut
+            yield Dropped("language", part.declared, entry.size, f"the dump's language is {language}", part.declared)
         return
-    reader = _Reader(entry, language, recipe)
+    reader = _Reader(entry, edition, recipe)
     found = False
     for page in pages(entry.location, part.start, part.end):
         found = True
@@ -74,8 +82,9 @@ def _read_part(entry: Input, part: Part, recipe: Wikipedia) -> Iterator[Record |
 class _Reader:
     """Turns pages of one dump into records."""
 
-    def __init__(self, entry: Input, language: str, recipe: Wikipedia) -> None:
-        self.entry, self.language, self.recipe = entry, language, recipe
+    def __init__(self, entry: Input, edition: str, recipe: Wikipedia) -> None:
+        self.entry, self.edition, self.recipe = entry, edition, recipe
+        self.language = TRANSPARENT.get(edition, edition)
         self.sections = wikiwords.sections(recipe.drop_sections)
         self.parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
 
@@ -139,7 +148,7 @@ class _Reader:
 
     def _document(self, values: dict[str, str], text: str, offset: int) -> Document:
         key, title, dump = values["id"], values["title"], self.entry.dump
-        site = f"https://{self.language}.wikipedia.org/wiki/" if self.language != "und" else ""
+        site = f"https://{self.edition}.wikipedia.org/wiki/" if self.edition != "und" else ""
         url = site + quote(title.replace(" ", "_"), safe="/:,()!*'@;") if site else ""
         origin = Origin(dump, key, self.entry.declared, offset, url, title, values["timestamp"], LICENCE)
         return Document(document_id("wikipedia", dump, key), "wikipedia", key, self.language, text, origin)
