@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,6 +51,21 @@ def test_ids_are_equal_only_for_equal_names(one: tuple[str, str, str], cuts: tup
 def test_an_id_does_not_change_between_versions() -> None:
     assert document_id("wikipedia", "enwiki.xml.bz2", "12") == "0cfd946d3ad63c83134fb70b6190a536"
     assert document_id("ab", "c", "") != document_id("a", "bc", "")
+
+
+@given(st.lists(st.tuples(ANY_TEXT, ANY_TEXT), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=60)
+def test_columns_are_what_rows_would_be(tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]) -> None:
+    location = tmp_path_factory.mktemp("shard") / "a.parquet"
+    documents = [document(*text) for text in texts]
+    write_documents(location, documents)
+    rows = [asdict(each) for each in documents]
+    plain: list[dict[str, Any]] = [
+        {name: valid(value) for name, value in row.items() if name != "origin"} for row in rows
+    ]
+    for row, made in zip(rows, plain, strict=True):
+        made["origin"] = {name: valid(value) if name != "offset" else value for name, value in row["origin"].items()}
+    assert read_table(location).to_pylist() == pa.Table.from_pylist(plain, SCHEMA).to_pylist() == plain
 
 
 @given(st.lists(ANY_TEXT, max_size=5))

@@ -50,6 +50,7 @@ CASES = {
         "$a < b$ and $$\\sum_{i} x_i^2 \\\\ y$$ $z$"
     ),
     "<p>&eacute;&#233;&#xE9;&nbsp;&hellip; &amp;lt;b&amp;gt; AT&T &unknown;</p>": "ééé … &lt;b&gt; AT&T &unknown;",
+    "<p>a &copy&gt; b &notin&lt; &amp;gt c &ltd;</p>": "a ©> b ¬in< &gt c <d;",
     "<!-- language: lang-js -->\n<p>a<!-- <b>x</b> -->b</p><script>if (a<b) c()</script><kbd>Ctrl</kbd>": "ab\n\nCtrl",
     "a<!-- <p>x</p>\n<i --> b<pre>c</p>\n<p>d</pre><table><tr><td>e</p>\n</td></tr></table>": "a b\n\nc\nd\n\ne",
     "<P>A<BR/>B</P><UL><LI>C</UL>": "A\nB\n\n- C",

@@ -5,18 +5,21 @@ Reads the done-records of a run alone. A figure that the run has not got to yet 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from puna import storage
+from puna.data.exclude import Exclusions, entries
 from puna.data.sources.records import EXAMPLE
 from puna.errors import InputError
 from puna.progress import size
 from puna.records import read_records
+from puna.run import read_recipe
 from puna.storage import Place
 
 FORMAT = 1  # of the JSON
+_KEYS = ("id", "group", "url", "title", "key", "dump", "file")  # of an example, as `Exclusions.of` takes them
 WIDE = 100  # characters of an example on the screen
 AFTER = {  # what takes documents out behind the source's own rules, in the order of the report
     "excluded": "data.exclude",
@@ -78,15 +81,23 @@ def funnels(run: str, source: str | None = None) -> list[Funnel]:
         raise InputError("holds nothing that was extracted yet", where=run, mend="puna data RECIPE does it")
     if source is not None and source not in found:
         raise InputError(f"has no source {source!r}", where=run, mend=f"it has {', '.join(sorted(found))}")
-    return [_funnel(folder, name, known) for name in sorted(found) if source in (None, name)]
+    hidden = Exclusions(entries(read_recipe(folder).data.exclude))
+    return [_funnel(folder, name, known, hidden) for name in sorted(found) if source in (None, name)]
 
 
-def _funnel(folder: Place, source: str, known: Mapping[str, Mapping[str, Any]]) -> Funnel:
+def shown(examples: Sequence[dict[str, Any]], hidden: Exclusions) -> list[dict[str, Any]]:
+    """The examples without those that the list of exclusions names."""
+    return [one for one in examples if hidden.of(*(str(one.get(key, "")) for key in _KEYS)) is None]
+
+
+def _funnel(folder: Place, source: str, known: Mapping[str, Mapping[str, Any]], hidden: Exclusions) -> Funnel:
     try:
         counts = known[f"extract.{source}"]["counts"]
         rules = sorted(counts["dropped"].items(), key=lambda item: (-item[1]["bytes"], item[0]))
         later, left = _ends(known, source)
-        return Funnel(source, counts["records"], counts["set_aside"], dict(rules), counts["kept"], later, left)
+        told = {rule: found | {"examples": shown(found["examples"], hidden)} for rule, found in rules}
+        kept = counts["kept"] | {"examples": shown(counts["kept"].get("examples", []), hidden)}
+        return Funnel(source, counts["records"], counts["set_aside"], told, kept, later, left)
     except (LookupError, TypeError, AttributeError):
         where = str(folder / "records" / f"extract.{source}.json")
         raise InputError("is damaged", where=where, mend="puna data RECIPE mends it") from None

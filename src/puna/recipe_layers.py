@@ -24,6 +24,7 @@ from puna.progress import size
 
 RECIPES = Path(__file__).with_name("recipes")
 LARGEST = 1_000_000  # bytes of a recipe
+DEEPEST = 8  # levels of tables; no key of a recipe has more than three
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 ALTERNATIVES = (("train", "tokens", "steps"), ("train", "steps", "tokens"))  # setting one replaces the other below it
@@ -88,6 +89,9 @@ def lay(values: Values, origins: Origins, layer: Values, origin: str) -> None:
 
 
 def _lay_table(values: Values, origins: Origins, layer: Values, origin: str, above: Key) -> None:
+    if len(above) > DEEPEST:
+        what = f"unknown key {'.'.join(above[:3])}..., {len(above)} levels deep"
+        raise InputError(what, where=origin, mend="puna recipe keys lists them all")
     for name, value in layer.items():
         key = (*above, name)
         is_table = isinstance(value, dict)

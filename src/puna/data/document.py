@@ -76,7 +76,8 @@ class DocumentWriter:
     def __init__(self, location: Location, *, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
         self.location, self.count = location, 0
         self._limit, self._size = row_group_bytes, 0
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[tuple[str, ...]] = []
+        self._origins: list[tuple[Any, ...]] = []
         self._open = ExitStack()
 
     def __enter__(self) -> DocumentWriter:
@@ -90,13 +91,11 @@ class DocumentWriter:
 
     def write(self, document: Document) -> None:
         """Add a document. What is not valid Unicode in it (lone surrogates) is written as U+FFFD."""
-        row: dict[str, Any] = {name: valid(getattr(document, name)) for name, _ in _FIELDS}
-        origin = document.origin
-        row["origin"] = {name: valid(getattr(origin, name)) for name, _ in _ORIGIN if name != "offset"}
-        row["origin"]["offset"] = origin.offset
-        self._rows.append(row)
+        text, origin = valid(document.text), document.origin
+        self._rows.append((document.id, document.source, document.group, document.language, text))
+        self._origins.append(tuple([getattr(origin, name) for name, _ in _ORIGIN]))
         self.count += 1
-        self._size += len(row["text"].encode())
+        self._size += utf8_size(text)
         if self._size >= self._limit:
             self._flush()
 
@@ -106,8 +105,21 @@ class DocumentWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            self._parquet.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
-        self._rows, self._size = [], 0
+            origin = pa.StructArray.from_arrays(
+                _columns(self._origins, _ORIGIN), fields=list(SCHEMA.field("origin").type)
+            )
+            columns = [*_columns(self._rows, _FIELDS), origin]
+            self._parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
+        self._rows, self._origins, self._size = [], [], 0
+
+
+def _columns(rows: list[tuple[Any, ...]], fields: list[tuple[str, pa.DataType]]) -> list[pa.Array]:
+    """The columns of rows, text made valid."""
+    columns = zip(*rows, strict=True)
+    return [
+        pa.array(values if kind == pa.int64() else [valid(value) for value in values], kind)
+        for (_, kind), values in zip(fields, columns, strict=True)
+    ]
 
 
 def write_documents(
@@ -156,11 +168,18 @@ def read_table(location: Location, columns: Sequence[str] | None = None) -> pa.T
 
 def valid(text: str) -> str:
     """`text` with every lone surrogate as U+FFFD and every pair of them as the character it means."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of valid text in UTF-8, counted without a copy where each character is one."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _parquet_writer(file: Any) -> pq.ParquetWriter:

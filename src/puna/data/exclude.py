@@ -23,15 +23,8 @@ from puna import storage
 from puna.errors import InputError
 
 REPOSITORIES = ("github.com/", "gitlab.com/", "bitbucket.org/", "codeberg.org/")
-FIELDS = (
-    "id",
-    "group",
-    "origin.url",
-    "origin.title",
-    "origin.key",
-    "origin.dump",
-    "origin.file",
-)  # what `Exclusions.of` compares
+# What `Exclusions.of` compares.
+FIELDS = ("id", "group", "origin.url", "origin.title", "origin.key", "origin.dump", "origin.file")
 
 
 def entries(declared: Sequence[str]) -> tuple[str, ...]:

@@ -15,13 +15,14 @@ import xxhash
 import zstandard
 
 from puna import storage
-from puna.data.document import Document, DocumentWriter, valid
+from puna.data.document import Document, DocumentWriter, utf8_size, valid
 from puna.data.sources import Aside, Dropped, Input, Record, Task, read
 from puna.data.sources.records import EXAMPLE
 from puna.progress import say
 from puna.recipe import Source
 from puna.storage import Place
 
+LINES = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 EXAMPLES = 5  # of each kind that are kept for people to look at
 
 
@@ -38,7 +39,7 @@ def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task
                 size = 0
                 while first is not None and size < shard_size:
                     writer.write(first)
-                    size += len(first.text.encode())
+                    size += utf8_size(first.text)
                     first = next(documents, None)
             shards.append(storage.below(shard, scratch.parents[2]))
     shards += [storage.below(file, scratch.parents[2]) for file in beside.files]
@@ -130,14 +131,12 @@ class _Beside:
                 zstandard.ZstdCompressor().stream_writer(raw, closefd=False)
             )
             self.files.append(file)
-        line = json.dumps(aside.value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-        self._writers[aside.kind].write(line.encode() + b"\n")
+        self._writers[aside.kind].write(LINES.encode(aside.value).encode() + b"\n")
 
 
 class _Counts:
     def __init__(self) -> None:
-        self.records = self.aside = self.lost = 0
-        self.size: Counter[str] = Counter()
+        self.records = self.documents = self.bytes = self.aside = self.lost = 0
         self.examples = _Sample()
         self.dropped: dict[str, dict[str, Any]] = {}
         self.unread: list[dict[str, str]] = []
@@ -147,7 +146,8 @@ class _Counts:
         for record in records:
             self.records += 1
             if isinstance(record, Document):
-                self.size.update(documents=1, bytes=len(record.text.encode()))
+                self.documents += 1
+                self.bytes += utf8_size(record.text)
                 origin = record.origin
                 self.examples.see(origin.file, origin.key, record.text, url=origin.url, title=origin.title)
                 yield record
@@ -164,7 +164,7 @@ class _Counts:
 
     def as_json(self) -> dict[str, Any]:
         dropped = {name: rule | {"examples": rule["examples"].found} for name, rule in self.dropped.items()}
-        size = {"documents": self.size["documents"], "bytes": self.size["bytes"]}
+        size = {"documents": self.documents, "bytes": self.bytes}
         return {
             "records": self.records,
             "kept": size | {"examples": self.examples.found},

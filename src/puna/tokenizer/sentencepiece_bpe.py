@@ -129,6 +129,8 @@ def dtype_for(vocabulary: int) -> np.dtype[Any]:
 def _open(model: bytes, where: str) -> tuple[Any, list[str]]:
     """The processor of `model` and its pieces, if it is an encoding that gives every text back."""
     mend = "give the tokenizer.model of a Puna run"
+    if not model:  # the library says so in lines of its own
+        raise InputError("is empty", where=where, mend=mend)
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         pieces = [processor.id_to_piece(i) for i in range(processor.vocab_size())]

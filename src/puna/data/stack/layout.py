@@ -66,7 +66,8 @@ class Page:
     def close(self, depth: int) -> None:
         if self.code:
             self.end_code()
-        self.flush()
+        if self.held:
+            self.flush()
         if len(self.open) > depth:
             _, _, self.indent, bullet = self.open[depth]
             self.bullet = bullet if self.bullet else ""  # still to come, when no line has been made since
@@ -122,5 +123,8 @@ def resolved(piece: str) -> str:
         if "&" in piece:
             piece = piece.replace("&amp;", "&")
             if "&" in piece:
-                piece = html.unescape(piece)
+                # Most of what code refers to; a call for each is what `unescape` would need.
+                piece = piece.replace("&lt;", "<").replace("&gt;", ">")
+                if "&" in piece:
+                    piece = html.unescape(piece)
     return piece

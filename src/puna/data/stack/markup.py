@@ -33,6 +33,7 @@ INLINES = ("a", "em", "strong", "code", "b", "i", "span", "kbd")  # tags that pa
 # Bounded, so that one without an end costs little.
 INLINE = re.compile(rf"&lt;/?(?:{'|'.join(INLINES)})(?: [^&]{{0,300}}(?:&(?!gt;)[^&]{{0,300}}){{0,12}})?(?<!--)&gt;")
 PARAGRAPH, END_PARAGRAPH = "&lt;p&gt;", "&lt;/p&gt;&#xA;"
+BETWEEN = f"{END_PARAGRAPH}&#xA;{PARAGRAPH}"
 START = re.compile(r"""\bstart\s*=\s*(?:&quot;|'|)(\d{1,9})""")
 COMMENT = "--&gt;"
 NOTHING = {"", "&#xA;", "&#xA;&#xA;", "&#xD;&#xA;", "&#xD;&#xA;&#xD;&#xA;", "&#xA;&#xA;&#xA;", " "}
@@ -42,10 +43,15 @@ def text(body: str) -> str:
     """The text of a post's body, escaped as in the XML; "" when it says nothing."""
     if "&lt;" not in body:
         return one_line(body)
+    body = INLINE.sub("", body)
+    # Most bodies are paragraphs with nothing in them but what parts no lines.
+    paragraphs = body.removeprefix(PARAGRAPH).removesuffix(END_PARAGRAPH).split(BETWEEN)
+    if "&lt;" not in "".join(paragraphs):
+        return "\n\n".join([line for paragraph in paragraphs if (line := one_line(paragraph))])
     page = Page()
     held = page.held
-    # Most of a body is paragraphs with nothing in them but what parts no lines: these need no look at their tags.
-    for number, chunk in enumerate(INLINE.sub("", body).split(END_PARAGRAPH)):
+    # So is most of the others: such paragraphs need no look at their tags.
+    for number, chunk in enumerate(body.split(END_PARAGRAPH)):
         if page.within_line or page.waiting:
             chunk = END_PARAGRAPH + chunk
         else:
@@ -54,13 +60,13 @@ def text(body: str) -> str:
                     page.flush()
                 page.blank = True
             chunk = (chunk.removeprefix("&#xA;") if number else chunk).removeprefix(PARAGRAPH)
-        if "&lt;" in chunk:
+        if page.within_line or page.waiting or held or "&lt;" in chunk:
             chunk, *pieces = chunk.split("&lt;")
             if chunk:
                 held.append(chunk)
             _act(page, pieces)
-        elif chunk:
-            held.append(chunk)
+        elif line := one_line(chunk):
+            page.line(line)
     page.close(0)
     return "\n".join(page.lines)
 
