@@ -5,7 +5,7 @@ Reads the done-records of a run alone. A figure that the run has not got to yet 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ from puna.run import read_recipe
 from puna.storage import Place
 
 FORMAT = 1  # of the JSON
-_KEYS = ("id", "group", "url", "title", "key", "dump", "file")  # of an example, as `Exclusions.of` takes them
 WIDE = 100  # characters of an example on the screen
 AFTER = {  # what takes documents out behind the source's own rules, in the order of the report
     "excluded": "data.exclude",
@@ -85,18 +84,13 @@ def funnels(run: str, source: str | None = None) -> list[Funnel]:
     return [_funnel(folder, name, known, hidden) for name in sorted(found) if source in (None, name)]
 
 
-def shown(examples: Sequence[dict[str, Any]], hidden: Exclusions) -> list[dict[str, Any]]:
-    """The examples without those that the list of exclusions names."""
-    return [one for one in examples if hidden.of(*(str(one.get(key, "")) for key in _KEYS)) is None]
-
-
 def _funnel(folder: Place, source: str, known: Mapping[str, Mapping[str, Any]], hidden: Exclusions) -> Funnel:
     try:
         counts = known[f"extract.{source}"]["counts"]
         rules = sorted(counts["dropped"].items(), key=lambda item: (-item[1]["bytes"], item[0]))
         later, left = _ends(known, source)
-        told = {rule: found | {"examples": shown(found["examples"], hidden)} for rule, found in rules}
-        kept = counts["kept"] | {"examples": shown(counts["kept"].get("examples", []), hidden)}
+        told = {rule: found | {"examples": hidden.without(found["examples"])} for rule, found in rules}
+        kept = counts["kept"] | {"examples": hidden.without(counts["kept"].get("examples", []))}
         return Funnel(source, counts["records"], counts["set_aside"], told, kept, later, left)
     except (LookupError, TypeError, AttributeError):
         where = str(folder / "records" / f"extract.{source}.json")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from puna import storage
@@ -70,6 +71,11 @@ class Exclusions:
             if name and (found := self._known.get(name.casefold())):
                 return found
         return (self._of_address(address(url)) if url else None) or self._of_archive(file)
+
+    def without(self, examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The examples of a rule that no entry names."""
+        keys = ("id", "group", "url", "title", "key", "dump", "file")
+        return [one for one in examples if self.of(*(str(one.get(key, "")) for key in keys)) is None]
 
     def _of_address(self, place: str) -> str | None:
         if found := self._known.get(place):

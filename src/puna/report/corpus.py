@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from puna.data.exclude import Exclusions
 from puna.report.facts import Facts, at, items, number, total
 from puna.report.markup import (
     Html,
@@ -63,7 +64,8 @@ def _funnel(facts: Facts) -> Html:
         if counts is None:
             missing.append(absent(f"what the rules kept of {source}", f"records/extract.{source}.json"))
             continue
-        kept, dropped = at(counts, "kept"), items(counts, "dropped")
+        kept = _allowed(at(counts, "kept"), facts.hidden)
+        dropped = [(rule, _allowed(value, facts.hidden)) for rule, value in items(counts, "dropped")]
         dropped.sort(key=lambda pair: (-(number(pair[1], "bytes") or 0), pair[0]))
         read = {unit: total(number(part, unit) for part in (kept, *(rule for _, rule in dropped))) for unit in _UNITS}
         rows += [[source], _share("read", read, read)]
@@ -75,6 +77,14 @@ def _funnel(facts: Facts) -> Html:
         return join(*missing)
     said = note("Kept bytes are of clean text as UTF-8; a dropped record counts with the bytes that its rule saw.")
     return join(table(["rule", *_UNITS, "of bytes", ""], rows, kind="shares"), said, *set_aside, *examples, *missing)
+
+
+def _allowed(rule: Any, hidden: Exclusions) -> Any:
+    """A rule without the examples that the list of exclusions names."""
+    found = at(rule, "examples")
+    if not isinstance(found, list):
+        return rule
+    return rule | {"examples": hidden.without(one for one in found if isinstance(one, dict))}
 
 
 def _examples(source: str, rules: list[tuple[str, Any]]) -> Html:

@@ -17,6 +17,8 @@ import numpy as np
 
 from puna import recipe as recipes
 from puna import storage
+from puna.data import exclude
+from puna.data.exclude import Exclusions
 from puna.errors import PunaError
 from puna.formats import refuse_newer
 from puna.storage import Place
@@ -62,6 +64,7 @@ class Facts:
     samples: Any = None
     curve: Curve | None = None
     unreadable: tuple[str, ...] = ()
+    hidden: Exclusions = field(default_factory=lambda: Exclusions(()))  # documents that no example may show
 
     def counts(self, step: str) -> Any:
         """What the done-record of `step` counted, or None."""
@@ -138,7 +141,16 @@ def read(folder: Place) -> Facts:
         samples=json_of("evaluations", "samples.json"),
         curve=_curve(folder / "metrics.jsonl"),
         unreadable=tuple(unreadable),
+        hidden=_hidden(asked),
     )
+
+
+def _hidden(asked: Any) -> Exclusions:
+    """What `data.exclude` names; a list that cannot be read any more hides nothing."""
+    try:
+        return Exclusions(exclude.entries(asked.data.exclude if asked else ()))
+    except PunaError:
+        return Exclusions(())
 
 
 def at(value: Any, *keys: str) -> Any:
