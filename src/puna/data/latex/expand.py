@@ -21,7 +21,6 @@ from puna.data.latex import words
 from puna.data.latex.arguments import TOKEN, Frame, joined, read_arguments
 from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
 from puna.data.latex.definitions import (
-    IN_PACKAGE,
     INTERNAL,
     OF_STRUCTURE,
     PROGRAM,
@@ -31,6 +30,7 @@ from puna.data.latex.definitions import (
     option_end,
     read_definition,
 )
+from puna.data.latex.packages import Package, read_package
 
 DEPTH = 200
 GROWTH = 10
@@ -83,7 +83,7 @@ class Expander:
         self._loaded: set[str] = set()
         self._kinds: dict[str, str] = {}
         self._programs: set[str] = set()
-        self._waiting: dict[str, tuple[str, str, int]] = {}  # of packages: text, command, and where its name ends
+        self._waiting: dict[str, tuple[Package, str, int]] = {}  # what is not read yet, and where it stands
         shared: dict[str, Action] = dict.fromkeys(words.DEFINING, self._define)
         shared |= dict.fromkeys(words.INPUTS, self._input) | {"endinput": self._endinput, "title": self._title}
         self._preamble_actions = shared | dict.fromkeys(words.PACKAGES, self._package) | {"begin": self._document}
@@ -193,8 +193,8 @@ class Expander:
     def _meaning(self, name: str) -> Macro | None:
         """What a name means. What packages define is read when it is first asked for: most of it never is."""
         if name in self._waiting:
-            text, command, at = self._waiting.pop(name)
-            definition = read_definition(text, command, at)
+            package, command, at = self._waiting.pop(name)
+            definition = package.definition(command, at)
             self._spend(100)
             for each, meaning in (definition.macros if definition else {}).items():
                 alias = definition.alias if definition else ""
@@ -321,34 +321,33 @@ class Expander:
             found = self._load(command, name.strip())
             if found and found[0] not in self._loaded:
                 self._loaded.add(found[0])
-                waiting += self._read_package(found[1])
+                package = read_package(found[1])
+                self._spend(len(package.text))
+                if package.provides:
+                    self._note_in_order(package)
+                else:
+                    self._note(package)
+                waiting += package.loads
 
-    def _read_package(self, text: str) -> list[tuple[str, str]]:
-        """Note what a class or package defines; what it loads in turn."""
-        loaded = []
-        self._spend(len(text))
-        for match in IN_PACKAGE.finditer(text):
-            command, kind = match[match.lastindex or 0], match.lastindex
-            if kind in (2, 4):
-                command, name = match[kind - 1], match[kind]
-                self._note(name, (text, command, match.start() + 1 + len(command)))
-            elif kind == 6:
-                for name in (f"begin{{{match[6]}}}", f"end{{{match[6]}}}"):
-                    self._note(name, (text, match[5], match.start() + 1 + len(match[5])))
-            elif kind == 7:
-                named = re.compile(r"\s*(?:\[[^\]]*\])?\s*\{([^{}\\]*)\}").match(text, match.end())
-                loaded += [(command, name) for name in named[1].split(",")[:100]] if named else []
-        return [*dict.fromkeys(loaded)]
-
-    def _note(self, name: str, where: tuple[str, str, int]) -> None:
-        if name in words.STRUCTURE or (where[1] == "providecommand" and self._meaning(name)):
-            return
-        self.macros.pop(name, None)
+    def _note(self, package: Package) -> None:
+        """Take the names that a class or package defines; their meanings are read when they are called for."""
         self._kinds.clear()
-        self._waiting[name] = where
-        self._body_actions[name] = self._call
-        if not self._marks and not is_letter(name[0]):
-            self._marks = True
+        for name in self.macros.keys() & package.last.keys():
+            del self.macros[name]
+        self._waiting |= package.last
+        self._body_actions |= dict.fromkeys(package.last, self._call)
+        self._marks = self._marks or package.marks
+
+    def _note_in_order(self, package: Package) -> None:
+        """The same, where a \\providecommand asks what is known before it."""
+        for name, command, at in package.notes:
+            if command == "providecommand" and self._meaning(name):
+                continue
+            self.macros.pop(name, None)
+            self._kinds.clear()
+            self._waiting[name] = package, command, at
+            self._body_actions[name] = self._call
+            self._marks = self._marks or not is_letter(name[0])
 
     def _input(self, frame: Frame, command: str, start: int) -> None:
         argument = PLAIN_NAME.match(frame.text, frame.pos) if command in ("input", "include", "subfile") else None

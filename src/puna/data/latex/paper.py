@@ -18,6 +18,7 @@ from puna.data.latex import words
 from puna.data.latex.archive import README, Files, inside
 from puna.data.latex.comments import package_comments, remove_comments
 from puna.data.latex.expand import PACKAGE, EndlessError, Expander, expand
+from puna.data.latex.packages import CHARACTER, NOTE, Kept
 
 CLASS = b"\\document"
 BEGIN = b"\\begin{document}"
@@ -38,6 +39,9 @@ NEW_VERBATIM = re.compile(
     r"\\(?:(?:Custom|Recustom)?DefineVerbatimEnvironment|RecustomVerbatimEnvironment|lstnewenvironment|newverbatim"
     r"|DeclareTCBListing|newtcblisting)\*?\s*(?:\[[^\]]*\]\s*)?\{\s*([^{}\\]+?)\s*\}"
 )
+VERBATIM_KEYS = (
+    b"VerbatimEnvironment", b"lstnewenvironment", b"newverbatim", b"DeclareTCBListing", b"newtcblisting",
+)  # fmt: skip
 NEW_COMMENT = re.compile(r"\\excludecomment\s*\{\s*([^{}\\]+?)\s*\}")
 NEW_IF = re.compile(r"\\newif\s*\\(if[A-Za-z@]+)")
 
@@ -138,6 +142,11 @@ def _decoded(data: bytes, declared: str) -> str:
     return data.decode("latin-1")
 
 
+package_text = Kept(
+    lambda data, declared: package_comments(decoded(data, declared)), lambda text: (CHARACTER + 1) * len(text) + NOTE
+)
+
+
 class _Texts:
     """The files of a paper without comments, each decoded once when it is asked for."""
 
@@ -150,21 +159,20 @@ class _Texts:
         self.verbatim, self._excluded = set(words.VERBATIM), set(words.COMMENT)
         self._conditionals = set(words.CONDITIONALS)
         for data in texts.values():
-            for key, names, pattern in (
-                (b"Verbatim", self.verbatim, NEW_VERBATIM), (b"newenvironment", self.verbatim, NEW_VERBATIM),
-                (b"listing", self.verbatim, NEW_VERBATIM), (b"newverbatim", self.verbatim, NEW_VERBATIM),
-                (b"excludecomment", self._excluded, NEW_COMMENT), (b"newif", self._conditionals, NEW_IF),
+            for names, pattern, keys in (
+                (self.verbatim, NEW_VERBATIM, VERBATIM_KEYS), (self._excluded, NEW_COMMENT, (b"excludecomment",)),
+                (self._conditionals, NEW_IF, (b"newif",)),
             ):  # fmt: skip
-                if key in data:
+                if any(key in data for key in keys):
                     names.update(pattern.findall(data.decode("latin-1")))
 
     def clean(self, path: str) -> str:
         if path not in self._cleaned:
-            text = decoded(self._texts[path], self._encoding)
+            data = self._texts[path]
             self._cleaned[path] = (
-                package_comments(text)
+                package_text(data, self._encoding)
                 if path.endswith(PACKAGE)
-                else remove_comments(text, self.verbatim, self._excluded, self._conditionals)
+                else remove_comments(decoded(data, self._encoding), self.verbatim, self._excluded, self._conditionals)
             )
         return self._cleaned[path]
 
