@@ -16,10 +16,11 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from puna.data.latex import words
 from puna.data.latex.arguments import TOKEN, Frame, joined, read_arguments
-from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
+from puna.data.latex.comments import LETTERS, SPACE, behind, behind_command, ends_in_word, is_letter
 from puna.data.latex.definitions import (
     INTERNAL,
     OF_STRUCTURE,
@@ -65,6 +66,16 @@ class EndlessError(Exception):
 Action = Callable[[Frame, str, int], None]
 
 
+class Written(NamedTuple):
+    """What each call of a macro without arguments becomes: text in which nothing is acted on."""
+
+    text: str
+    cost: int
+    """Of a call, in characters read again."""
+    spaces: bool
+    """Whether blanks behind it are part of it."""
+
+
 class Expander:
     """Reads one paper. `load(command, argument)` gives (path, text without comments) of a file of the paper."""
 
@@ -73,7 +84,6 @@ class Expander:
         self.left: dict[str, str] = {}
         self.missing: list[str] = []
         self.title = ""
-        self.expanded = 0
         self._load, self._verbatim = load, verbatim
         self._budget = max(FREE, GROWTH * size)
         self._frames: list[Frame] = []
@@ -82,6 +92,7 @@ class Expander:
         self._control = IN_PREAMBLE
         self._loaded: set[str] = set()
         self._kinds: dict[str, str] = {}
+        self._written: dict[str, Written] = {}
         self._programs: set[str] = set()
         self._waiting: dict[str, tuple[Package, str, int]] = {}  # what is not read yet, and where it stands
         shared: dict[str, Action] = dict.fromkeys(words.DEFINING, self._define)
@@ -98,7 +109,10 @@ class Expander:
         self._control = IN_PREAMBLE if preamble else ANY_CONTROL if self._marks else CONTROL
         self._push(Frame(text, 0, 0, path))
         while self._frames:
-            self._step()
+            if self._body:
+                self._step()
+            else:
+                self._step_in_preamble()
         text = "".join(self._out)
         if self._programs:
             used = self._programs.intersection(CALLED.findall(text))
@@ -110,26 +124,48 @@ class Expander:
         return self._body
 
     def _step(self) -> None:
-        """Read on to the next command that has an action, or to the end of the frame."""
+        """Read on to the next command that has an action, or to the end of the frame. What is called without arguments
+        and becomes text with no such command is written on the way."""
         frame = self._frames[-1]
         text, pos = frame.text, frame.pos
-        actions = self._body_actions if self._body else self._preamble_actions
+        action_of, written_of = self._body_actions.get, self._written.get if frame.depth < DEPTH else _nothing
         for match in self._control.finditer(text, pos):
-            action = actions.get(match[1])
-            if action is not None:
-                self._emit(text[pos : match.start()])
+            name = match[1]
+            action = action_of(name)
+            if action is None:
+                continue
+            start = match.start()
+            if pos < start:
+                self._emit(text[pos:start])
+            written = written_of(name)
+            if written is None:
                 frame.pos = match.end()
-                action(frame, match[1], match.start())
+                action(frame, name, start)
                 return
+            pos = match.end()
+            if written.spaces:
+                pos = SPACE.match(text, pos).end()  # type: ignore[union-attr]
+            self._spend(written.cost)
+            self._emit(written.text)
         self._emit(text[pos:])
+        self._frames.pop()
+
+    def _step_in_preamble(self) -> None:
+        frame = self._frames[-1]
+        for match in self._control.finditer(frame.text, frame.pos):
+            if match[1] is not None:
+                frame.pos = match.end()
+                self._preamble_actions[match[1]](frame, match[1], match.start())
+                return
         self._frames.pop()
 
     def _emit(self, piece: str) -> None:
         if not piece or not self._body:
             return
-        if self._out and is_letter(piece[0]) and ends_in_word(self._out[-1]):
-            self._out.append(" ")
-        self._out.append(piece)
+        out = self._out
+        if piece[0] in LETTERS and out and out[-1][-1] in LETTERS and ends_in_word(out[-1]):
+            out.append(" ")
+        out.append(piece)
 
     def _as_it_is(self, frame: Frame, start: int) -> None:
         self._emit(frame.text[start : frame.pos])
@@ -146,6 +182,11 @@ class Expander:
         self._budget -= 1 + characters
         if self._budget < 0:
             raise EndlessError("macros or files are read again and again")
+
+    def _forget(self) -> None:
+        """What calls become depends on what all names mean."""
+        self._kinds.clear()
+        self._written.clear()
 
     # Definitions
 
@@ -176,7 +217,7 @@ class Expander:
         """Take the meaning of a name; `own`: not one of a class or package, whose programs are nobody's business."""
         if meaning is OF_STRUCTURE or (meaning is PROGRAM and "@" in name):
             return
-        self._kinds.clear()
+        self._forget()
         self._waiting.pop(name, None)
         self.macros[name] = meaning
         self._programs.discard(name)
@@ -240,15 +281,23 @@ class Expander:
             self._as_it_is(frame, start)
             return
         text = joined([piece if isinstance(piece, str) else arguments[piece] for piece in meaning.pieces])
+        spaces = is_letter(name[-1])
         if not meaning.marks and text.endswith("\\xspace"):
-            text, frame.pos = text.removesuffix("\\xspace"), end
-        self.expanded += 1
-        if kind == PLAIN and "\\" not in "".join(arguments):
-            self._spend(len(text))
-            self._emit(text)
-        else:
-            self._spend(sum(map(len, arguments)))
+            text, frame.pos, spaces = text.removesuffix("\\xspace"), end, False
+        plain = kind == PLAIN and "\\" not in "".join(arguments)
+        cost = len(text) if plain else 1 + len(text) + sum(map(len, arguments))
+        if not plain and (frame.depth >= DEPTH or self._acts(text)):
+            self._spend(cost - 1 - len(text))
             self._push(Frame(text, 0, frame.depth + 1))
+            return
+        if not meaning.marks and not meaning.lead:
+            self._written[name] = Written(text, cost, spaces)
+        self._spend(cost)
+        self._emit(text)
+
+    def _acts(self, text: str) -> bool:
+        """Whether a command stands in it that has an action."""
+        return any(match[1] in self._body_actions for match in self._control.finditer(text))
 
     def _kind(self, name: str) -> str:
         """What a macro's body holds: itself (ENDLESS), nothing that is acted on (PLAIN), or other macros (NESTED)."""
@@ -331,7 +380,7 @@ class Expander:
 
     def _note(self, package: Package) -> None:
         """Take the names that a class or package defines; their meanings are read when they are called for."""
-        self._kinds.clear()
+        self._forget()
         for name in self.macros.keys() & package.last.keys():
             del self.macros[name]
         self._waiting |= package.last
@@ -344,7 +393,7 @@ class Expander:
             if command == "providecommand" and self._meaning(name):
                 continue
             self.macros.pop(name, None)
-            self._kinds.clear()
+            self._forget()
             self._waiting[name] = package, command, at
             self._body_actions[name] = self._call
             self._marks = self._marks or not is_letter(name[0])
@@ -373,6 +422,10 @@ class Expander:
             self.missing.append(f"{name} (within itself)")
             return
         self._push(Frame(text, 0, frame.depth + 1, path))
+
+
+def _nothing(name: str) -> None:
+    return None
 
 
 def expand(text: str, macros: dict[str, Macro] | None = None) -> str:
