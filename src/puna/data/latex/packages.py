@@ -61,7 +61,7 @@ class Package:
 class Kept(Generic[Value]):
     """Results of a function of its key, until they weigh more than `room`."""
 
-    def __init__(self, make: Callable[..., Value], weigh: Callable[[Value], int], room: int = ROOM // 2) -> None:
+    def __init__(self, make: Callable[..., Value], weigh: Callable[[Value], int], room: int = ROOM // 3) -> None:
         self._make, self._weigh, self._room = make, weigh, room
         self._values: dict[Hashable, tuple[Value, int]] = {}
         self._weight = 0
@@ -70,7 +70,7 @@ class Kept(Generic[Value]):
         if key in self._values:
             return self._values[key][0]
         value = self._make(*key)
-        weight = self._weigh(value)
+        weight = self._weigh(value) + sum(len(part) for part in key if isinstance(part, (str, bytes)))
         if weight <= self._room:
             self._values[key] = value, weight
             self._weight += weight

@@ -42,6 +42,7 @@ NEW_VERBATIM = re.compile(
 VERBATIM_KEYS = (
     b"VerbatimEnvironment", b"lstnewenvironment", b"newverbatim", b"DeclareTCBListing", b"newtcblisting",
 )  # fmt: skip
+OTHER_KEYS = (b"excludecomment", b"newif")
 NEW_COMMENT = re.compile(r"\\excludecomment\s*\{\s*([^{}\\]+?)\s*\}")
 NEW_IF = re.compile(r"\\newif\s*\\(if[A-Za-z@]+)")
 
@@ -97,6 +98,8 @@ def main_file(texts: dict[str, bytes]) -> str | None:
 
 
 def _title(expander: Expander) -> str:
+    if "\\" not in expander.title:
+        return expander.title
     try:
         return expand(expander.title, expander.macros)
     except EndlessError:
@@ -143,8 +146,18 @@ def _decoded(data: bytes, declared: str) -> str:
 
 
 package_text = Kept(
-    lambda data, declared: package_comments(decoded(data, declared)), lambda text: (CHARACTER + 1) * len(text) + NOTE
+    lambda data, declared: package_comments(decoded(data, declared)), lambda text: CHARACTER * len(text) + NOTE
 )
+
+
+def named(data: bytes) -> tuple[list[str], list[str], list[str]]:
+    """What a file names anew: environments of verbatim text and of comments, and conditionals."""
+    text = data.decode("latin-1") if any(key in data for key in (*VERBATIM_KEYS, *OTHER_KEYS)) else ""
+    verbatim = NEW_VERBATIM.findall(text) if any(key in data for key in VERBATIM_KEYS) else []
+    return verbatim, NEW_COMMENT.findall(text), NEW_IF.findall(text)
+
+
+package_names = Kept(named, lambda found: NOTE * (1 + sum(map(len, found))))
 
 
 class _Texts:
@@ -158,13 +171,10 @@ class _Texts:
         self._cleaned: dict[str, str] = {}
         self.verbatim, self._excluded = set(words.VERBATIM), set(words.COMMENT)
         self._conditionals = set(words.CONDITIONALS)
-        for data in texts.values():
-            for names, pattern, keys in (
-                (self.verbatim, NEW_VERBATIM, VERBATIM_KEYS), (self._excluded, NEW_COMMENT, (b"excludecomment",)),
-                (self._conditionals, NEW_IF, (b"newif",)),
-            ):  # fmt: skip
-                if any(key in data for key in keys):
-                    names.update(pattern.findall(data.decode("latin-1")))
+        for path, data in texts.items():
+            found = (package_names if path.endswith(PACKAGE) else named)(data)
+            for names, more in zip((self.verbatim, self._excluded, self._conditionals), found, strict=True):
+                names.update(more)
 
     def clean(self, path: str) -> str:
         if path not in self._cleaned:
