@@ -102,8 +102,13 @@ def test_a_paper_is_the_same_whatever_was_read_before_it(samples: Path) -> None:
 
 
 def test_what_is_kept_of_packages_weighs_no_more_than_its_room() -> None:
-    made = []
-    kept = Kept(lambda text: made.append(text) or text, len, room=10)
+    made: list[str] = []
+
+    def make(text: str) -> str:
+        made.append(text)
+        return text
+
+    kept = Kept(make, len, room=10)
     for text in ("ab", "ab", "cd", "x" * 20, "x" * 20, "ab"):
         assert kept(text) == text
     assert made == ["ab", "cd", "x" * 20, "x" * 20]

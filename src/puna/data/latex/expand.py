@@ -130,9 +130,7 @@ class Expander:
         text, pos = frame.text, frame.pos
         action_of, written_of = self._body_actions.get, self._written.get if frame.depth < DEPTH else _nothing
         for match in self._control.finditer(text, pos):
-            name = match[1]
-            action = action_of(name)
-            if action is None:
+            if (action := action_of(name := match[1])) is None:
                 continue
             start = match.start()
             if pos < start:
