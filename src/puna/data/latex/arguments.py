@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from puna.data.latex.comments import LETTERS, ends_in_word
 from puna.data.latex.definitions import REACH, SPACES, Macro, group_end, option_end
@@ -24,6 +25,16 @@ class Frame:
     """Path of the file that it is; None for what a call became."""
     unclosed: set[str] = field(default_factory=set)
     """Verbatim environments of which no more end in it."""
+
+
+class Written(NamedTuple):
+    """What each call of a macro without arguments becomes: text in which nothing is acted on."""
+
+    text: str
+    cost: int
+    """Of a call, in characters read again."""
+    spaces: bool
+    """Whether blanks behind it are part of it."""
 
 
 def read_arguments(frames: list[Frame], meaning: Macro) -> list[str] | None:

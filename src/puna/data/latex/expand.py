@@ -13,16 +13,25 @@ are read. `plain.expand` is the twin that reads character by character.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import NamedTuple
 
 from puna.data.latex import words
-from puna.data.latex.arguments import TOKEN, Frame, joined, read_arguments
+from puna.data.latex.arguments import TOKEN, Frame, Written, joined, read_arguments
+from puna.data.latex.commands import (
+    ANY_CONTROL,
+    CALLED,
+    CONTROL,
+    DEFINED_NAME,
+    IN_PREAMBLE,
+    LINE_END,
+    NAMED,
+    PREFIXED,
+    named_file,
+    named_packages,
+)
 from puna.data.latex.comments import LETTERS, SPACE, behind, behind_command, ends_in_word, is_letter
 from puna.data.latex.definitions import (
-    INTERNAL,
     OF_STRUCTURE,
     PROGRAM,
     SPACES,
@@ -37,24 +46,8 @@ DEPTH = 200
 GROWTH = 10
 FREE = 1_000_000
 FAILED = 500  # what a call without its arguments, or a definition that is none, costs of it
-_NAMES = r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+|"
-CONTROL = re.compile(_NAMES + r"\\(?=[A-Za-z\\]))")
-ANY_CONTROL = re.compile(_NAMES + r"[^A-Za-z])", re.DOTALL)  # once a macro is named by a mark, such as \0
-IN_PREAMBLE = re.compile(
-    r"\\(?:\\|"
-    + INTERNAL
-    + "|("
-    + "|".join((*words.DEFINING, *words.INPUTS, *words.PACKAGES, "endinput", "title", "begin(?=\\s*\\{document)"))
-    + r")(?![A-Za-z@]))",
-    re.DOTALL,
-)
-PREFIXED = re.compile(r"\s*\\(" + "|".join((*words.DEF, "let", *words.NEW, *words.PREFIXES)) + r")(?![A-Za-z@])")
 ENDLESS, PLAIN, NESTED = "endless", "plain", "nested"
 PACKAGE = (".cls", ".sty")
-NAMED = re.compile(r"\s*\{([^{}\\]*)\}")
-LINE_END = re.compile(r"[ \t]*\n")
-CALLED = re.compile(r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+)")
-PLAIN_NAME = re.compile(r"\s*\{?\s*([^\s{}\\%]+)\s*\}?")
 
 Load = Callable[[str, str], "tuple[str, str] | None"]
 
@@ -64,16 +57,6 @@ class EndlessError(Exception):
 
 
 Action = Callable[[Frame, str, int], None]
-
-
-class Written(NamedTuple):
-    """What each call of a macro without arguments becomes: text in which nothing is acted on."""
-
-    text: str
-    cost: int
-    """Of a call, in characters read again."""
-    spaces: bool
-    """Whether blanks behind it are part of it."""
 
 
 class Expander:
@@ -128,7 +111,7 @@ class Expander:
         and becomes text with no such command is written on the way."""
         frame = self._frames[-1]
         text, pos = frame.text, frame.pos
-        action_of, written_of = self._body_actions.get, self._written.get if frame.depth < DEPTH else _nothing
+        action_of, written_of = self._body_actions.get, (self._written if frame.depth < DEPTH else {}).get
         for match in self._control.finditer(text, pos):
             if (action := action_of(name := match[1])) is None:
                 continue
@@ -204,7 +187,7 @@ class Expander:
             self._learn(name, meant)
             kept = kept or meant.left
         if kept and self._body:
-            target = re.compile(r"\*?\s*\{?\s*(?:\\(?:[A-Za-z@]+|.)|[^{}\\]*)").match(frame.text, frame.pos)
+            target = DEFINED_NAME.match(frame.text, frame.pos)
             frame.pos = target.end() if target else frame.pos
             self._as_it_is(frame, start)
             return
@@ -356,13 +339,8 @@ class Expander:
             pass
 
     def _package(self, frame: Frame, command: str, start: int) -> None:
-        begin = SPACES.match(frame.text, frame.pos).end()  # type: ignore[union-attr]
-        begin = SPACES.match(frame.text, max(begin, option_end(frame.text, begin))).end()  # type: ignore[union-attr]
-        end = group_end(frame.text, begin)
-        if end < 0:
-            return
-        frame.pos = end
-        waiting = deque((command, name) for name in frame.text[begin + 1 : end - 1].split(",")[:100])
+        names, frame.pos = named_packages(frame.text, frame.pos)
+        waiting = deque((command, name) for name in names)
         while waiting:
             command, name = waiting.popleft()
             found = self._load(command, name.strip())
@@ -397,20 +375,11 @@ class Expander:
             self._marks = self._marks or not is_letter(name[0])
 
     def _input(self, frame: Frame, command: str, start: int) -> None:
-        argument = PLAIN_NAME.match(frame.text, frame.pos) if command in ("input", "include", "subfile") else None
-        if command in ("input", "include", "subfile"):
-            if not argument:
-                self._as_it_is(frame, start)
-                return
-            name, end = argument[1].strip('"'), argument.end()
-        else:
-            first = NAMED.match(frame.text, frame.pos)
-            second = NAMED.match(frame.text, first.end()) if first else None
-            if not first or not second:
-                self._as_it_is(frame, start)
-                return
-            name, end = f"{first[1].strip().rstrip('/')}/{second[1].strip()}", second.end()
-        frame.pos = end
+        named = named_file(frame.text, command, frame.pos)
+        if not named:
+            self._as_it_is(frame, start)
+            return
+        name, frame.pos = named
         found = self._load(command, name)
         if not found:
             self.missing.append(name)
@@ -420,10 +389,6 @@ class Expander:
             self.missing.append(f"{name} (within itself)")
             return
         self._push(Frame(text, 0, frame.depth + 1, path))
-
-
-def _nothing(name: str) -> None:
-    return None
 
 
 def expand(text: str, macros: dict[str, Macro] | None = None) -> str:
