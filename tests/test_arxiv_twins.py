@@ -13,7 +13,8 @@ from puna.data.latex import archive, plain
 from puna.data.latex.comments import remove_comments
 from puna.data.latex.definitions import macro
 from puna.data.latex.expand import expand
-from puna.data.latex.paper import decoded
+from puna.data.latex.packages import Kept, plain_package, read_package
+from puna.data.latex.paper import decoded, read_paper
 
 COMMENTED = st.lists(
     st.sampled_from(
@@ -75,13 +76,51 @@ def test_macros_by_jumps_and_by_characters_agree(text: str) -> None:
 @pytest.mark.promise("twins")
 def test_twins_agree_on_the_comments_of_real_papers(samples: Path) -> None:
     compared = 0
+    for texts in _papers(samples):
+        for path in [path for path in texts if path.endswith(".tex") and len(texts[path]) < 20_000]:
+            text = decoded(texts[path])
+            assert remove_comments(text) == plain.remove_comments(text), path
+            compared += 1
+    assert compared > 30
+
+
+@pytest.mark.promise("twins")
+def test_a_package_that_was_kept_is_the_same_as_one_read_anew(samples: Path) -> None:
+    for texts in _papers(samples):
+        for path in [path for path in texts if path.endswith((".cls", ".sty"))]:
+            text = decoded(texts[path])
+            kept, anew = read_package(text), plain_package(text)
+            assert kept is read_package(text)
+            assert (kept.text, kept.notes, kept.loads) == (text, anew.notes, anew.loads)
+
+
+@pytest.mark.promise("twins")
+def test_a_paper_is_the_same_whatever_was_read_before_it(samples: Path) -> None:
+    papers = [archive.Files(texts, (), b"") for texts in _papers(samples)]
+    first = [read_paper(files) for files in papers]
+    assert [read_paper(files) for files in reversed(papers)][::-1] == first
+
+
+def test_what_is_kept_of_packages_weighs_no_more_than_its_room() -> None:
+    made: list[str] = []
+
+    def make(text: str) -> str:
+        made.append(text)
+        return text
+
+    kept = Kept(make, len, room=10)
+    for text in ("ab", "ab", "cd", "x" * 20, "x" * 20, "ab"):
+        assert kept(text) == text
+    assert made == ["ab", "cd", "x" * 20, "x" * 20]
+    kept("efg")
+    kept("ab")
+    assert made[4:] == ["efg", "ab"]  # 4 for "ab" and its key, 4 for "cd" and 6 are more than 10: the oldest went
+
+
+def _papers(samples: Path) -> list[dict[str, bytes]]:
+    found = []
     for dump in sorted((samples / "arxiv").glob("*.tar")):
         with tarfile.open(dump) as file:
             papers = [file.extractfile(member).read() for member in file if member.name.endswith(".gz")]  # type: ignore[union-attr]
-        for paper in papers:
-            texts = archive.unpack(iter([paper]), len(paper), 1 << 30).texts
-            for path in [path for path in texts if path.endswith(".tex") and len(texts[path]) < 20_000]:
-                text = decoded(texts[path])
-                assert remove_comments(text) == plain.remove_comments(text), path
-                compared += 1
-    assert compared > 30
+        found += [archive.unpack(iter([paper]), len(paper), 1 << 30).texts for paper in papers]
+    return found

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from puna.data.latex.comments import ends_in_word, is_letter
+from puna.data.latex.comments import LETTERS, ends_in_word
 from puna.data.latex.definitions import REACH, SPACES, Macro, group_end, option_end
 
+# A group with no more than one level of groups in it, as most arguments are.
+GROUP = re.compile(SPACES.pattern + r"\{((?:[^{}\\]++|\\.|\{(?:[^{}\\]++|\\.)*+\})*+)\}", re.DOTALL)
 TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|.", re.DOTALL)
 
 
@@ -24,11 +27,33 @@ class Frame:
     """Verbatim environments of which no more end in it."""
 
 
+class Written(NamedTuple):
+    """What each call of a macro without arguments becomes: text in which nothing is acted on."""
+
+    text: str
+    cost: int
+    """Of a call, in characters read again."""
+    spaces: bool
+    """Whether blanks behind it are part of it."""
+
+
 def read_arguments(frames: list[Frame], meaning: Macro) -> list[str] | None:
     """The arguments of a call, from the last frame on; None, and nothing read, when they are not there."""
     index = len(frames) - 1
     pos = frames[index].pos
     found: list[str] = []
+    if not meaning.lead and meaning.default is None and not any(meaning.marks):
+        for _ in meaning.marks:
+            group = GROUP.match(frames[index].text, pos)
+            if not group:
+                break
+            found.append(group[1])
+            pos = group.end()
+        else:
+            frames[index].pos = pos
+            return found
+        pos = frames[index].pos
+        found.clear()
     if meaning.lead:
         if not frames[index].text.startswith(meaning.lead, pos):
             return None
@@ -45,7 +70,7 @@ def read_arguments(frames: list[Frame], meaning: Macro) -> list[str] | None:
         if end < 0:
             return None
         argument = text[pos : end - len(mark)]
-        whole = argument.startswith("{") and group_end(argument, 0) == len(argument)
+        whole = argument.startswith("{") and (not mark or group_end(argument, 0) == len(argument))
         found.append(argument[1:-1] if whole else argument)
         pos = end
     if meaning.marks:
@@ -72,7 +97,7 @@ def joined(pieces: list[str]) -> str:
     out: list[str] = []
     for piece in pieces:
         if piece:
-            if out and is_letter(piece[0]) and ends_in_word(out[-1]):
+            if piece[0] in LETTERS and out and out[-1][-1] in LETTERS and ends_in_word(out[-1]):
                 out.append(" ")
             out.append(piece)
     return "".join(out)

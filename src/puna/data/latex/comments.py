@@ -10,6 +10,7 @@ that reads character by character.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Collection
 
 from puna.data.latex.words import COMMENT, CONDITIONALS, DELIMITED, VERBATIM, VERBATIM_COMMANDS
@@ -29,6 +30,7 @@ PACKAGE_COMMENT = re.compile(
 WORD_COMMENT = re.compile(r"%(?<=[A-Za-z]%)[^\n]*\n?[ \t]*")
 SPACE = re.compile(r"[ \t]*(?:\n[ \t]*(?![ \t\n]))?")
 BRACES = re.compile(r"[{}]")
+LETTERS = frozenset(string.ascii_letters)
 BLANKS = re.compile(r"[ \t]*")
 REST_OF_LINE = re.compile(r"[ \t]*\n?")
 NAME = re.compile(r"\s*\{([^{}\\\n]*)\}")
@@ -155,7 +157,7 @@ def behind_command(text: str, name: str, at: int) -> int:
 
 def is_letter(character: str) -> bool:
     """Whether TeX would read it on as part of a command's name."""
-    return character.isascii() and character.isalpha()
+    return character in LETTERS
 
 
 def ends_in_word(text: str) -> bool:

@@ -13,16 +13,25 @@ are read. `plain.expand` is the twin that reads character by character.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Collection
 
 from puna.data.latex import words
-from puna.data.latex.arguments import TOKEN, Frame, joined, read_arguments
-from puna.data.latex.comments import SPACE, behind, behind_command, ends_in_word, is_letter
+from puna.data.latex.arguments import TOKEN, Frame, Written, joined, read_arguments
+from puna.data.latex.commands import (
+    ANY_CONTROL,
+    CALLED,
+    CONTROL,
+    DEFINED_NAME,
+    IN_PREAMBLE,
+    LINE_END,
+    NAMED,
+    PREFIXED,
+    named_file,
+    named_packages,
+)
+from puna.data.latex.comments import LETTERS, SPACE, behind, behind_command, ends_in_word, is_letter
 from puna.data.latex.definitions import (
-    IN_PACKAGE,
-    INTERNAL,
     OF_STRUCTURE,
     PROGRAM,
     SPACES,
@@ -31,29 +40,14 @@ from puna.data.latex.definitions import (
     option_end,
     read_definition,
 )
+from puna.data.latex.packages import Package, read_package
 
 DEPTH = 200
 GROWTH = 10
 FREE = 1_000_000
 FAILED = 500  # what a call without its arguments, or a definition that is none, costs of it
-_NAMES = r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+|"
-CONTROL = re.compile(_NAMES + r"\\(?=[A-Za-z\\]))")
-ANY_CONTROL = re.compile(_NAMES + r"[^A-Za-z])", re.DOTALL)  # once a macro is named by a mark, such as \0
-IN_PREAMBLE = re.compile(
-    r"\\(?:\\|"
-    + INTERNAL
-    + "|("
-    + "|".join((*words.DEFINING, *words.INPUTS, *words.PACKAGES, "endinput", "title", "begin(?=\\s*\\{document)"))
-    + r")(?![A-Za-z@]))",
-    re.DOTALL,
-)
-PREFIXED = re.compile(r"\s*\\(" + "|".join((*words.DEF, "let", *words.NEW, *words.PREFIXES)) + r")(?![A-Za-z@])")
 ENDLESS, PLAIN, NESTED = "endless", "plain", "nested"
 PACKAGE = (".cls", ".sty")
-NAMED = re.compile(r"\s*\{([^{}\\]*)\}")
-LINE_END = re.compile(r"[ \t]*\n")
-CALLED = re.compile(r"\\((?:begin|end)\{[^{}\\]*\}|[A-Za-z]+)")
-PLAIN_NAME = re.compile(r"\s*\{?\s*([^\s{}\\%]+)\s*\}?")
 
 Load = Callable[[str, str], "tuple[str, str] | None"]
 
@@ -73,7 +67,6 @@ class Expander:
         self.left: dict[str, str] = {}
         self.missing: list[str] = []
         self.title = ""
-        self.expanded = 0
         self._load, self._verbatim = load, verbatim
         self._budget = max(FREE, GROWTH * size)
         self._frames: list[Frame] = []
@@ -82,8 +75,9 @@ class Expander:
         self._control = IN_PREAMBLE
         self._loaded: set[str] = set()
         self._kinds: dict[str, str] = {}
+        self._written: dict[str, Written] = {}
         self._programs: set[str] = set()
-        self._waiting: dict[str, tuple[str, str, int]] = {}  # of packages: text, command, and where its name ends
+        self._waiting: dict[str, tuple[Package, str, int]] = {}  # what is not read yet, and where it stands
         shared: dict[str, Action] = dict.fromkeys(words.DEFINING, self._define)
         shared |= dict.fromkeys(words.INPUTS, self._input) | {"endinput": self._endinput, "title": self._title}
         self._preamble_actions = shared | dict.fromkeys(words.PACKAGES, self._package) | {"begin": self._document}
@@ -98,7 +92,10 @@ class Expander:
         self._control = IN_PREAMBLE if preamble else ANY_CONTROL if self._marks else CONTROL
         self._push(Frame(text, 0, 0, path))
         while self._frames:
-            self._step()
+            if self._body:
+                self._step()
+            else:
+                self._step_in_preamble()
         text = "".join(self._out)
         if self._programs:
             used = self._programs.intersection(CALLED.findall(text))
@@ -110,26 +107,46 @@ class Expander:
         return self._body
 
     def _step(self) -> None:
-        """Read on to the next command that has an action, or to the end of the frame."""
+        """Read on to the next command that has an action, or to the end of the frame. What is called without arguments
+        and becomes text with no such command is written on the way."""
         frame = self._frames[-1]
         text, pos = frame.text, frame.pos
-        actions = self._body_actions if self._body else self._preamble_actions
+        action_of, written_of = self._body_actions.get, (self._written if frame.depth < DEPTH else {}).get
         for match in self._control.finditer(text, pos):
-            action = actions.get(match[1])
-            if action is not None:
-                self._emit(text[pos : match.start()])
+            if (action := action_of(name := match[1])) is None:
+                continue
+            start = match.start()
+            if pos < start:
+                self._emit(text[pos:start])
+            written = written_of(name)
+            if written is None:
                 frame.pos = match.end()
-                action(frame, match[1], match.start())
+                action(frame, name, start)
                 return
+            pos = match.end()
+            if written.spaces:
+                pos = SPACE.match(text, pos).end()  # type: ignore[union-attr]
+            self._spend(written.cost)
+            self._emit(written.text)
         self._emit(text[pos:])
+        self._frames.pop()
+
+    def _step_in_preamble(self) -> None:
+        frame = self._frames[-1]
+        for match in self._control.finditer(frame.text, frame.pos):
+            if match[1] is not None:
+                frame.pos = match.end()
+                self._preamble_actions[match[1]](frame, match[1], match.start())
+                return
         self._frames.pop()
 
     def _emit(self, piece: str) -> None:
         if not piece or not self._body:
             return
-        if self._out and is_letter(piece[0]) and ends_in_word(self._out[-1]):
-            self._out.append(" ")
-        self._out.append(piece)
+        out = self._out
+        if piece[0] in LETTERS and out and out[-1][-1] in LETTERS and ends_in_word(out[-1]):
+            out.append(" ")
+        out.append(piece)
 
     def _as_it_is(self, frame: Frame, start: int) -> None:
         self._emit(frame.text[start : frame.pos])
@@ -146,6 +163,11 @@ class Expander:
         self._budget -= 1 + characters
         if self._budget < 0:
             raise EndlessError("macros or files are read again and again")
+
+    def _forget(self) -> None:
+        """What calls become depends on what all names mean."""
+        self._kinds.clear()
+        self._written.clear()
 
     # Definitions
 
@@ -165,7 +187,7 @@ class Expander:
             self._learn(name, meant)
             kept = kept or meant.left
         if kept and self._body:
-            target = re.compile(r"\*?\s*\{?\s*(?:\\(?:[A-Za-z@]+|.)|[^{}\\]*)").match(frame.text, frame.pos)
+            target = DEFINED_NAME.match(frame.text, frame.pos)
             frame.pos = target.end() if target else frame.pos
             self._as_it_is(frame, start)
             return
@@ -176,7 +198,7 @@ class Expander:
         """Take the meaning of a name; `own`: not one of a class or package, whose programs are nobody's business."""
         if meaning is OF_STRUCTURE or (meaning is PROGRAM and "@" in name):
             return
-        self._kinds.clear()
+        self._forget()
         self._waiting.pop(name, None)
         self.macros[name] = meaning
         self._programs.discard(name)
@@ -193,8 +215,8 @@ class Expander:
     def _meaning(self, name: str) -> Macro | None:
         """What a name means. What packages define is read when it is first asked for: most of it never is."""
         if name in self._waiting:
-            text, command, at = self._waiting.pop(name)
-            definition = read_definition(text, command, at)
+            package, command, at = self._waiting.pop(name)
+            definition = package.definition(command, at)
             self._spend(100)
             for each, meaning in (definition.macros if definition else {}).items():
                 alias = definition.alias if definition else ""
@@ -240,15 +262,23 @@ class Expander:
             self._as_it_is(frame, start)
             return
         text = joined([piece if isinstance(piece, str) else arguments[piece] for piece in meaning.pieces])
+        spaces = is_letter(name[-1])
         if not meaning.marks and text.endswith("\\xspace"):
-            text, frame.pos = text.removesuffix("\\xspace"), end
-        self.expanded += 1
-        if kind == PLAIN and "\\" not in "".join(arguments):
-            self._spend(len(text))
-            self._emit(text)
-        else:
-            self._spend(sum(map(len, arguments)))
+            text, frame.pos, spaces = text.removesuffix("\\xspace"), end, False
+        plain = kind == PLAIN and "\\" not in "".join(arguments)
+        cost = len(text) if plain else 1 + len(text) + sum(map(len, arguments))
+        if not plain and (frame.depth >= DEPTH or self._acts(text)):
+            self._spend(cost - 1 - len(text))
             self._push(Frame(text, 0, frame.depth + 1))
+            return
+        if not meaning.marks and not meaning.lead:
+            self._written[name] = Written(text, cost, spaces)
+        self._spend(cost)
+        self._emit(text)
+
+    def _acts(self, text: str) -> bool:
+        """Whether a command stands in it that has an action."""
+        return any(match[1] in self._body_actions for match in self._control.finditer(text))
 
     def _kind(self, name: str) -> str:
         """What a macro's body holds: itself (ENDLESS), nothing that is acted on (PLAIN), or other macros (NESTED)."""
@@ -309,62 +339,47 @@ class Expander:
             pass
 
     def _package(self, frame: Frame, command: str, start: int) -> None:
-        begin = SPACES.match(frame.text, frame.pos).end()  # type: ignore[union-attr]
-        begin = SPACES.match(frame.text, max(begin, option_end(frame.text, begin))).end()  # type: ignore[union-attr]
-        end = group_end(frame.text, begin)
-        if end < 0:
-            return
-        frame.pos = end
-        waiting = deque((command, name) for name in frame.text[begin + 1 : end - 1].split(",")[:100])
+        names, frame.pos = named_packages(frame.text, frame.pos)
+        waiting = deque((command, name) for name in names)
         while waiting:
             command, name = waiting.popleft()
             found = self._load(command, name.strip())
             if found and found[0] not in self._loaded:
                 self._loaded.add(found[0])
-                waiting += self._read_package(found[1])
+                package = read_package(found[1])
+                self._spend(len(package.text))
+                if package.provides:
+                    self._note_in_order(package)
+                else:
+                    self._note(package)
+                waiting += package.loads
 
-    def _read_package(self, text: str) -> list[tuple[str, str]]:
-        """Note what a class or package defines; what it loads in turn."""
-        loaded = []
-        self._spend(len(text))
-        for match in IN_PACKAGE.finditer(text):
-            command, kind = match[match.lastindex or 0], match.lastindex
-            if kind in (2, 4):
-                command, name = match[kind - 1], match[kind]
-                self._note(name, (text, command, match.start() + 1 + len(command)))
-            elif kind == 6:
-                for name in (f"begin{{{match[6]}}}", f"end{{{match[6]}}}"):
-                    self._note(name, (text, match[5], match.start() + 1 + len(match[5])))
-            elif kind == 7:
-                named = re.compile(r"\s*(?:\[[^\]]*\])?\s*\{([^{}\\]*)\}").match(text, match.end())
-                loaded += [(command, name) for name in named[1].split(",")[:100]] if named else []
-        return [*dict.fromkeys(loaded)]
+    def _note(self, package: Package) -> None:
+        """Take the names that a class or package defines; their meanings are read when they are called for."""
+        self._forget()
+        for name in self.macros.keys() & package.last.keys():
+            del self.macros[name]
+        self._waiting |= package.last
+        self._body_actions |= dict.fromkeys(package.last, self._call)
+        self._marks = self._marks or package.marks
 
-    def _note(self, name: str, where: tuple[str, str, int]) -> None:
-        if name in words.STRUCTURE or (where[1] == "providecommand" and self._meaning(name)):
-            return
-        self.macros.pop(name, None)
-        self._kinds.clear()
-        self._waiting[name] = where
-        self._body_actions[name] = self._call
-        if not self._marks and not is_letter(name[0]):
-            self._marks = True
+    def _note_in_order(self, package: Package) -> None:
+        """The same, where a \\providecommand asks what is known before it."""
+        for name, command, at in package.notes:
+            if command == "providecommand" and self._meaning(name):
+                continue
+            self.macros.pop(name, None)
+            self._forget()
+            self._waiting[name] = package, command, at
+            self._body_actions[name] = self._call
+            self._marks = self._marks or not is_letter(name[0])
 
     def _input(self, frame: Frame, command: str, start: int) -> None:
-        argument = PLAIN_NAME.match(frame.text, frame.pos) if command in ("input", "include", "subfile") else None
-        if command in ("input", "include", "subfile"):
-            if not argument:
-                self._as_it_is(frame, start)
-                return
-            name, end = argument[1].strip('"'), argument.end()
-        else:
-            first = NAMED.match(frame.text, frame.pos)
-            second = NAMED.match(frame.text, first.end()) if first else None
-            if not first or not second:
-                self._as_it_is(frame, start)
-                return
-            name, end = f"{first[1].strip().rstrip('/')}/{second[1].strip()}", second.end()
-        frame.pos = end
+        named = named_file(frame.text, command, frame.pos)
+        if not named:
+            self._as_it_is(frame, start)
+            return
+        name, frame.pos = named
         found = self._load(command, name)
         if not found:
             self.missing.append(name)

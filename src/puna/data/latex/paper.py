@@ -18,6 +18,7 @@ from puna.data.latex import words
 from puna.data.latex.archive import README, Files, inside
 from puna.data.latex.comments import package_comments, remove_comments
 from puna.data.latex.expand import PACKAGE, EndlessError, Expander, expand
+from puna.data.latex.packages import CHARACTER, NOTE, Kept
 
 CLASS = b"\\document"
 BEGIN = b"\\begin{document}"
@@ -38,6 +39,10 @@ NEW_VERBATIM = re.compile(
     r"\\(?:(?:Custom|Recustom)?DefineVerbatimEnvironment|RecustomVerbatimEnvironment|lstnewenvironment|newverbatim"
     r"|DeclareTCBListing|newtcblisting)\*?\s*(?:\[[^\]]*\]\s*)?\{\s*([^{}\\]+?)\s*\}"
 )
+VERBATIM_KEYS = (
+    b"VerbatimEnvironment", b"lstnewenvironment", b"newverbatim", b"DeclareTCBListing", b"newtcblisting",
+)  # fmt: skip
+OTHER_KEYS = (b"excludecomment", b"newif")
 NEW_COMMENT = re.compile(r"\\excludecomment\s*\{\s*([^{}\\]+?)\s*\}")
 NEW_IF = re.compile(r"\\newif\s*\\(if[A-Za-z@]+)")
 
@@ -93,6 +98,8 @@ def main_file(texts: dict[str, bytes]) -> str | None:
 
 
 def _title(expander: Expander) -> str:
+    if "\\" not in expander.title:
+        return expander.title
     try:
         return expand(expander.title, expander.macros)
     except EndlessError:
@@ -138,6 +145,21 @@ def _decoded(data: bytes, declared: str) -> str:
     return data.decode("latin-1")
 
 
+package_text = Kept(
+    lambda data, declared: package_comments(decoded(data, declared)), lambda text: CHARACTER * len(text) + NOTE
+)
+
+
+def named(data: bytes) -> tuple[list[str], list[str], list[str]]:
+    """What a file names anew: environments of verbatim text and of comments, and conditionals."""
+    text = data.decode("latin-1") if any(key in data for key in (*VERBATIM_KEYS, *OTHER_KEYS)) else ""
+    verbatim = NEW_VERBATIM.findall(text) if any(key in data for key in VERBATIM_KEYS) else []
+    return verbatim, NEW_COMMENT.findall(text), NEW_IF.findall(text)
+
+
+package_names = Kept(named, lambda found: NOTE * (1 + sum(map(len, found))))
+
+
 class _Texts:
     """The files of a paper without comments, each decoded once when it is asked for."""
 
@@ -149,22 +171,18 @@ class _Texts:
         self._cleaned: dict[str, str] = {}
         self.verbatim, self._excluded = set(words.VERBATIM), set(words.COMMENT)
         self._conditionals = set(words.CONDITIONALS)
-        for data in texts.values():
-            for key, names, pattern in (
-                (b"Verbatim", self.verbatim, NEW_VERBATIM), (b"newenvironment", self.verbatim, NEW_VERBATIM),
-                (b"listing", self.verbatim, NEW_VERBATIM), (b"newverbatim", self.verbatim, NEW_VERBATIM),
-                (b"excludecomment", self._excluded, NEW_COMMENT), (b"newif", self._conditionals, NEW_IF),
-            ):  # fmt: skip
-                if key in data:
-                    names.update(pattern.findall(data.decode("latin-1")))
+        for path, data in texts.items():
+            found = (package_names if path.endswith(PACKAGE) else named)(data)
+            for names, more in zip((self.verbatim, self._excluded, self._conditionals), found, strict=True):
+                names.update(more)
 
     def clean(self, path: str) -> str:
         if path not in self._cleaned:
-            text = decoded(self._texts[path], self._encoding)
+            data = self._texts[path]
             self._cleaned[path] = (
-                package_comments(text)
+                package_text(data, self._encoding)
                 if path.endswith(PACKAGE)
-                else remove_comments(text, self.verbatim, self._excluded, self._conditionals)
+                else remove_comments(decoded(data, self._encoding), self.verbatim, self._excluded, self._conditionals)
             )
         return self._cleaned[path]
 
