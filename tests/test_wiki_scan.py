@@ -20,7 +20,7 @@ from lxml import etree
 from puna.data.sources import Aside
 from puna.data.sources.wikipedia import _values, language_of
 from puna.data.wiki import dump as wikidump
-from puna.data.wiki import scan, tidy
+from puna.data.wiki import links, marks, scan, tidy
 from puna.data.wiki.references import normal, references
 from puna.data.wiki.text import BrokenMarkupError, clean
 from puna.data.wiki.words import sections
@@ -181,11 +181,12 @@ def test_hostile_markup_takes_a_bounded_number_of_sweeps(kind: str, monkeypatch:
         def sub(self, instead: object, text: str) -> str:
             return self.subn(instead, text)[0]
 
-    for name in ("TEMPLATE", "LOOSE", "LINK", "LOOSE_LINK", "BRACKETED", "PAIR"):
-        monkeypatch.setattr(scan, name, Counted(getattr(scan, name)))
+    for module, swept in [(scan, ["TEMPLATE", "LOOSE", "PAIR"]), (links, ["LINK", "LOOSE_LINK", "BRACKETED"])]:
+        for name in swept:
+            monkeypatch.setattr(module, name, Counted(getattr(module, name)))
     text = HOSTILE[kind]
     found = scan.clean(text)
-    assert sweeps <= 4 * scan.DEEPEST * len(text)
+    assert sweeps <= 4 * marks.DEEPEST * len(text)
     assert found is None or not [mark for mark in tidy.RESIDUE if mark in found]
 
 

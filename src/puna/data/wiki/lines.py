@@ -7,14 +7,9 @@ import re
 from html.entities import entitydefs
 
 from puna.data.wiki import tidy
+from puna.data.wiki.marks import TERM, UnsureError
 from puna.data.wiki.words import BLOCKS, CONTROLS
 
-
-class UnsureError(Exception):
-    """The page holds what only the exact mode reads."""
-
-
-TERM = "\x07"  # behind the ; of a definition's term, until its : is met
 LINE = re.compile(r"\n(?:[*#:;]+|-{4,}|=[^\n]*)")
 VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
 LEFT = re.compile(r"</?([a-zA-Z]+)")
