@@ -58,7 +58,7 @@ def _heading(line: str) -> str:
         return f"\n{line}"
     opened = len(line) - len(line.lstrip("="))
     level = min(opened, closed, 6)
-    title = VOIDS.sub(" ", line[level : end - level])
+    title = VOIDS.sub(" ", line[level : end - level]).replace(tidy.BREAK, " ")
     if any(name.lower() in IN_NO_HEADING for name in LEFT.findall(title)):
         raise UnsureError
     return f"\n\n{tidy.HEADING}{level}{' '.join(title.split())}\n{line[end:]}"

@@ -15,7 +15,7 @@ import re
 
 from puna.data.wiki import tidy
 from puna.data.wiki.lines import ENTITY, LEFT, VOIDS, entity, lines, lines_behind, terms, without_sections
-from puna.data.wiki.links import OPEN_ADDRESS, SCHEME_ENDS, addresses, in_address, links
+from puna.data.wiki.links import HEADED, OPEN_ADDRESS, SCHEME_ENDS, addresses, in_address, links
 from puna.data.wiki.marks import DEEPEST, SEALED, SIGNS, TERM, VOID, UnsureError, opened
 from puna.data.wiki.meanings import MEANINGS, NOTHING, UNKNOWN, remember
 from puna.data.wiki.templates import Arguments, Rule, subscript, superscript
@@ -156,6 +156,8 @@ class _Scanner:
     def _inline(self, text: str) -> str:
         """Links, addresses, tags and entities as what a reader sees of them."""
         addressed = any(scheme in text for scheme in SCHEME_ENDS)
+        if addressed and HEADED.search(text):
+            raise UnsureError
         if addressed:
             text = addresses(text)
         if "[" in text:
@@ -188,10 +190,10 @@ def _pair(found: re.Match[str]) -> str:
     name, attributes, inside = found[1].lower(), found[2], found[3]
     if name in GONE or (attributes and HIDDEN.search(attributes)):
         return VOID
-    if name == "sup":
-        return superscript(inside.strip())
-    if name == "sub":
-        return subscript(inside.strip())
+    if name in ("sup", "sub"):
+        inside = inside.replace(VOID, "").strip()
+        shifted = (superscript if name == "sup" else subscript)(opened(inside))
+        return inside if shifted == opened(inside) else shifted
     if name == "li":
         return f"\n{tidy.ITEM}{inside}\n"
     if name == "table":
