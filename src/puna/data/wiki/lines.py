@@ -14,7 +14,7 @@ LINE = re.compile(r"\n(?:[*#:;]+|-{4,}|=[^\n]*)")
 VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
 LEFT = re.compile(r"</?([a-zA-Z]+)")
 ENTITY = re.compile(r"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|([0-9a-zA-Z]+));")
-IN_NO_HEADING = BLOCKS | {"li"}
+IN_NO_LINE = BLOCKS | {"li"}
 
 
 def without_sections(text: str, dropped: frozenset[str]) -> str:
@@ -55,11 +55,13 @@ def _heading(line: str) -> str:
     end = line.rfind("=") + 1
     closed = end - len(line[:end].rstrip("="))
     if closed == end:
+        if "<" in line:
+            raise UnsureError
         return f"\n{line}"
     opened = len(line) - len(line.lstrip("="))
     level = min(opened, closed, 6)
     title = VOIDS.sub(" ", line[level : end - level]).replace(tidy.BREAK, " ")
-    if any(name.lower() in IN_NO_HEADING for name in LEFT.findall(title)):
+    if any(name.lower() in IN_NO_LINE for name in LEFT.findall(title)):
         raise UnsureError
     return f"\n\n{tidy.HEADING}{level}{' '.join(title.split())}\n{line[end:]}"
 

@@ -6,6 +6,7 @@ import html
 import re
 
 from puna.data.wiki import tidy
+from puna.data.wiki.lines import IN_NO_LINE, LEFT
 from puna.data.wiki.marks import DEEPEST, VOID, UnsureError
 from puna.data.wiki.words import CATEGORIES, EDITION, FILES, NO_EDITIONS
 
@@ -16,15 +17,23 @@ BARE_SCHEMES = r"(?:bitcoin|geo|magnet|mailto|news|sips?|sms|tel|urn|xmpp):"
 BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: ([^\n\[\]]*))?\]")
 ADDRESS = re.compile(rf"(?<!\w)(?<!\[)(?:{SCHEMES}|{BARE_SCHEMES})(?:[^\s\[\]<>\"'{VOID}]|'(?!'))+{VOID}?")
 HEADED = re.compile(rf"{tidy.HEADING}\d(?:{SCHEMES}|{BARE_SCHEMES})")
+NESTED = re.compile(rf"\[(?:{SCHEMES}|//|{BARE_SCHEMES})(?:[^\]\n]|\]\])*?\[(?:{SCHEMES}|//|{BARE_SCHEMES})")
+ADDRESSED = re.compile(rf"\[(?:{SCHEMES}|//|{BARE_SCHEMES})(?:[^\]\n]|\]\])*?(?:{SCHEMES}|{BARE_SCHEMES})")
 OPEN_ADDRESS = re.compile(rf"\[(?:{SCHEMES}|{BARE_SCHEMES})")
 SCHEME_ENDS = ("://", *(f"{scheme}:" for scheme in BARE_SCHEMES[3:-2].split("|")))
+FARTHEST = 300  # characters before an address in which what may hold it is looked for
 INTERRUPTION = re.compile(r"[\s\[\]<>\"|]")
 TAG = re.compile(r"<[^<>]*>")
 
 
 def addresses(text: str) -> str:
     """Bare addresses as gaps, and those in brackets as what is shown for them."""
-    return ADDRESS.sub(_address, BRACKETED.sub(_bracketed, text))
+    if NESTED.search(text):
+        raise UnsureError
+    text = BRACKETED.sub(_bracketed, text)
+    if ADDRESSED.search(text):
+        raise UnsureError
+    return ADDRESS.sub(_address, text)
 
 
 def links(text: str) -> str:
@@ -51,7 +60,7 @@ def in_address(found: re.Match[str]) -> bool:
     text, start = found.string, found.start()
     if text.startswith("http", found.end()):
         return True
-    scheme = text.rfind("://", max(0, start - 300), start) if start and text[start - 1] not in " (\n" else -1
+    scheme = text.rfind("://", max(0, start - FARTHEST), start) if start and text[start - 1] not in " (\n" else -1
     return scheme >= 0 and not INTERRUPTION.search(text, scheme, start)
 
 
@@ -64,25 +73,46 @@ def _link(found: re.Match[str]) -> str:
             return VOID
         if title.lstrip().startswith("//") or "://" in title:
             raise UnsureError
-    if "\n" in title or "<" in title or ">" in title:
+    if "\n" in title or "<" in title or ">" in title or "\x16" in title or not title.strip(f" {VOID}"):
         raise UnsureError
     if bar:
         shown = shown.strip("\n")
         if "|" in shown or "=" in shown:
             shown = shown.replace("|", "\x08").replace("=", "\x0e")
-        if "\n" in shown or ("<" in shown and not TAG.sub("", shown).strip(f" {VOID}")):
+        if "\n" in shown or ("<" in shown and _breaks(shown)):
             raise UnsureError
         if "&" in shown and not html.unescape(shown).strip():
             raise UnsureError
-        if shown.strip() and shown != VOID:
+        if shown.strip() and (VOID not in shown or shown.replace(VOID, "").strip()):
             return shown
     title = title.strip().lstrip(":")
     return title.replace("=", "\x0e") if "=" in title else title
 
 
+def _breaks(shown: str) -> bool:
+    """Whether nothing is shown but tags, or something that ends a line."""
+    if any(name.lower() in IN_NO_LINE for name in LEFT.findall(shown)):
+        return True
+    return not TAG.sub("", shown).strip(f" {VOID}")
+
+
+def _in_brackets(found: re.Match[str]) -> bool:
+    """Whether what is shown for another address may hold this one."""
+    text, start = found.string, found.start()
+    begin = text.rfind("[", max(0, start - FARTHEST), start)
+    return begin >= 0 and text.find("]", begin, start) < 0
+
+
+def _in_title(found: re.Match[str]) -> bool:
+    """Whether an address may be part of a link's title."""
+    text, start = found.string, found.start()
+    begin = text.rfind("[[", max(0, start - FARTHEST), start)
+    return begin >= 0 and text.find("|", begin, start) < 0 and text.find("]]", begin, start) < 0
+
+
 def _bracketed(found: re.Match[str]) -> str:
     shown = found[2]
-    if in_address(found) or (shown and "<" in shown and "://" in shown):
+    if in_address(found) or _in_brackets(found) or (shown and "<" in shown and "://" in shown):
         raise UnsureError
     if shown is None:
         return tidy.GAP
@@ -94,7 +124,7 @@ def _bracketed(found: re.Match[str]) -> str:
 def _address(found: re.Match[str]) -> str:
     """A gap, and the punctuation behind an address."""
     address = found[0]
-    if address.endswith(VOID):
+    if address.endswith(VOID) or _in_title(found):
         raise UnsureError
     sound = address.rstrip(",;\\.:!?" if "(" in address else ",;\\.:!?)")
     return tidy.GAP + address[len(sound) :]

@@ -18,7 +18,7 @@ TERM = "\x07"  # behind the ; of a definition's term, until its : is met
 SEALED = str.maketrans("|=<>&[]{}:*#;-", "\x08\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a")
 OPENED = {chr(sealed): chr(sign) for sign, sealed in SEALED.items()}
 SEALS = re.compile("[\x08\x0e-\x1a]")
-SIGNS = re.compile(r"[|=<>&\[\]{}]|^[-:*#;]")
+SIGNS = re.compile(r"[|=<>&\[\]{}:]|^[-*#;]")
 
 
 def opened(text: str) -> str:

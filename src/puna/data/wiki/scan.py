@@ -113,12 +113,14 @@ class _Scanner:
         if in_address(found):
             raise UnsureError
         if ":" not in name:
-            return self._said(known, self._given(rest) if bar else Arguments([], {}, self.language))
+            return self._said(known, self._given(rest) if bar else Arguments([], {}, self.language), found)
         value = self._argument(name.partition(":")[2]).strip()
-        return tidy.GAP if tidy.GAP in value else self._said(known, Arguments([value], {}, self.language))
+        return tidy.GAP if tidy.GAP in value else self._said(known, Arguments([value], {}, self.language), found)
 
-    def _said(self, known: Rule, given: Arguments) -> str:
+    def _said(self, known: Rule, given: Arguments, found: re.Match[str]) -> str:
         text = known(given)
+        if "\n" in text and found.string.startswith("=", found.string.rfind("\n", 0, found.start()) + 1):
+            raise UnsureError
         return text.translate(SEALED) if SIGNS.search(text) else text
 
     def _given(self, rest: str) -> Arguments:
