@@ -11,7 +11,7 @@ from puna.data.wiki.marks import TERM, UnsureError
 from puna.data.wiki.words import BLOCKS, CONTROLS
 
 LINE = re.compile(r"\n(?:[*#:;]+|-{4,}|=[^\n]*)")
-VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
+VOIDS = re.compile(r"</?(?:br|hr)(?: [^<>\n]*)?/?>", re.IGNORECASE)
 LEFT = re.compile(r"</?([a-zA-Z]+)")
 ENTITY = re.compile(r"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|([0-9a-zA-Z]+));")
 IN_NO_LINE = BLOCKS | {"li"}
@@ -60,7 +60,11 @@ def _heading(line: str) -> str:
         return f"\n{line}"
     opened = len(line) - len(line.lstrip("="))
     level = min(opened, closed, 6)
-    title = VOIDS.sub(" ", line[level : end - level]).replace(tidy.BREAK, " ")
+    written = line[level : end - level]
+    title = VOIDS.sub(" ", written)
+    if "[" in written and title != written:
+        raise UnsureError
+    title = title.replace(tidy.BREAK, " ")
     if any(name.lower() in IN_NO_LINE for name in LEFT.findall(title)):
         raise UnsureError
     return f"\n\n{tidy.HEADING}{level}{' '.join(title.split())}\n{line[end:]}"

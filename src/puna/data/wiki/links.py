@@ -17,10 +17,13 @@ BARE_SCHEMES = r"(?:bitcoin|geo|magnet|mailto|news|sips?|sms|tel|urn|xmpp):"
 BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: ([^\n\[\]]*))?\]")
 ADDRESS = re.compile(rf"(?<!\w)(?<!\[)(?:{SCHEMES}|{BARE_SCHEMES})(?:[^\s\[\]<>\"'{VOID}]|'(?!'))+{VOID}?")
 HEADED = re.compile(rf"{tidy.HEADING}\d(?:{SCHEMES}|{BARE_SCHEMES})")
-NESTED = re.compile(rf"\[(?:{SCHEMES}|//|{BARE_SCHEMES})(?:[^\]\n]|\]\])*?\[(?:{SCHEMES}|//|{BARE_SCHEMES})")
+NESTED = re.compile(
+    rf"\[(?:{SCHEMES}|//|{BARE_SCHEMES})(?:[^\s\[\]]*\[|(?:[^\]\n]|\]\])*?\[(?:{SCHEMES}|//|{BARE_SCHEMES}))"
+)
 ADDRESSED = re.compile(rf"\[(?:{SCHEMES}|//|{BARE_SCHEMES})(?:[^\]\n]|\]\])*?(?:{SCHEMES}|{BARE_SCHEMES})")
 OPEN_ADDRESS = re.compile(rf"\[(?:{SCHEMES}|{BARE_SCHEMES})")
 SCHEME_ENDS = ("://", *(f"{scheme}:" for scheme in BARE_SCHEMES[3:-2].split("|")))
+NO_TITLE = re.compile(r"[\n<>\[\]{}\x16]")
 FARTHEST = 300  # characters before an address in which what may hold it is looked for
 INTERRUPTION = re.compile(r"[\s\[\]<>\"|]")
 TAG = re.compile(r"<[^<>]*>")
@@ -66,6 +69,8 @@ def in_address(found: re.Match[str]) -> bool:
 
 def _link(found: re.Match[str]) -> str:
     title, bar, shown = found[1].partition("|")
+    if NO_TITLE.search(title) or not title.strip(f" {VOID}"):
+        raise UnsureError
     if ":" in title:
         prefix = title.lstrip().partition(":")[0]
         word = prefix.strip().lower()
@@ -73,8 +78,6 @@ def _link(found: re.Match[str]) -> str:
             return VOID
         if title.lstrip().startswith("//") or "://" in title:
             raise UnsureError
-    if "\n" in title or "<" in title or ">" in title or "\x16" in title or not title.strip(f" {VOID}"):
-        raise UnsureError
     if bar:
         shown = shown.strip("\n")
         if "|" in shown or "=" in shown:

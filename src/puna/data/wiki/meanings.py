@@ -26,7 +26,7 @@ def remember(name: str) -> Rule:
     """What a template's name, as written, means."""
     written = name.replace(VOID, "")
     stripped = written.strip()
-    if not stripped or "\n" in stripped or any(sign in written for sign in "[]<>\x01"):
+    if not stripped or "\n" in stripped or any(sign in written for sign in "[]{}<>\x01"):
         raise UnsureError
     common = normal(written)
     function, colon, _ = common.partition(":")

@@ -26,9 +26,10 @@ CONTROL_BYTES = bytes((*range(9), *range(11, 32), 127))
 TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
 LOOSE = re.compile(r"\{\{((?:[^{}]|\{(?![{|])|\}(?!\}))*)\}\}")
 TABLE = re.compile(r"(?m)^\s?\{\||^[ \t]*\|\}(?!\})")
-CLOSED = re.compile(r"<([a-zA-Z]+)(?:\s[^<>]*)?/>")
+CLOSED = re.compile(r"<([a-zA-Z]+)(?: [^<>\n]*)?/>")
 PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)(\s[^<>]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
-LONE = re.compile(r"<(?![a-zA-Z/!])")
+LONE = re.compile(r"<(?=[\s\d=.+\-−]|$)")
+STRANGE = re.compile(r"<(?!/?[a-zA-Z][a-zA-Z0-9]*(?: [^<>\n]*)?/?>)")
 UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img") - {"references", "s", "del"}
 WORK = re.compile(r"[\[<&\n:]")
 
@@ -169,7 +170,7 @@ class _Scanner:
         if "<" in text:
             text = self._tags(text)
         if "<" in text:
-            text = BROKEN.sub("", text)
+            text = BROKEN.sub(VOID, text)
         if "&" in text:
             text = ENTITY.sub(entity, text)
         return terms(text) if TERM in text else text
@@ -183,7 +184,7 @@ class _Scanner:
             text, count = PAIR.subn(_pair, text)
             if not count:
                 break
-        if any(name.lower() in UNSURE for name in LEFT.findall(text)):
+        if STRANGE.search(text) or any(name.lower() in UNSURE for name in LEFT.findall(text)):
             raise UnsureError
         return text
 

@@ -14,7 +14,7 @@ VERBATIM = names(
 categorytree|section|ref"""
 )
 BEGIN = re.compile(r"<(!--|[a-zA-Z]+)")
-REST = re.compile(r"(?:[\s/][^<>]*)?>")
+REST = re.compile(r"(?:[ \t][^<>]*|/)?>")
 
 
 def without_verbatim(text: str, kept: list[str]) -> str:
