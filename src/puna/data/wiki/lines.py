@@ -58,6 +58,8 @@ def _heading(line: str) -> str:
         if "<" in line:
             raise UnsureError
         return f"\n{line}"
+    if "<" in line[end:]:
+        raise UnsureError
     opened = len(line) - len(line.lstrip("="))
     level = min(opened, closed, 6)
     written = line[level : end - level]

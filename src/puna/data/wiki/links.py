@@ -15,7 +15,8 @@ LOOSE_LINK = re.compile(r"\[\[((?:[^\[\]]|\[(?!\[)|\](?!\]))*)\]\]")
 SCHEMES = r"(?:https?|ftps?|git|gopher|ircs?|mms|nntp|redis|sftp|ssh|svn|telnet|worldwind)://"
 BARE_SCHEMES = r"(?:bitcoin|geo|magnet|mailto|news|sips?|sms|tel|urn|xmpp):"
 BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: ([^\n\[\]]*))?\]")
-ADDRESS = re.compile(rf"(?<!\w)(?<!\[)(?:{SCHEMES}|{BARE_SCHEMES})(?:[^\s\[\]<>\"'{VOID}]|'(?!'))+{VOID}?")
+_REST = rf"(?:[^\s\[\]<>\"'{VOID}]|'(?!'))"
+ADDRESS = re.compile(rf"(?<!\w)(?<!\[)(?:{SCHEMES}{_REST}*|{BARE_SCHEMES}{_REST}+){VOID}?")
 HEADED = re.compile(rf"{tidy.HEADING}\d(?:{SCHEMES}|{BARE_SCHEMES})")
 NESTED = re.compile(
     rf"\[(?:{SCHEMES}|//|{BARE_SCHEMES})(?:[^\s\[\]]*\[|(?:[^\]\n]|\]\])*?\[(?:{SCHEMES}|//|{BARE_SCHEMES}))"
@@ -69,10 +70,12 @@ def in_address(found: re.Match[str]) -> bool:
 
 def _link(found: re.Match[str]) -> str:
     title, bar, shown = found[1].partition("|")
-    if NO_TITLE.search(title) or not title.strip(f" {VOID}"):
+    if NO_TITLE.search(title) or not title.strip(f" {VOID}") or _in_title(found):
         raise UnsureError
     if ":" in title:
         prefix = title.lstrip().partition(":")[0]
+        if "&" in prefix:
+            raise UnsureError
         word = prefix.strip().lower()
         if word and (word in FILES or word in CATEGORIES or (EDITION.fullmatch(prefix) and word not in NO_EDITIONS)):
             return VOID
@@ -82,19 +85,22 @@ def _link(found: re.Match[str]) -> str:
         shown = shown.strip("\n")
         if "|" in shown or "=" in shown:
             shown = shown.replace("|", "\x08").replace("=", "\x0e")
-        if "\n" in shown or ("<" in shown and _breaks(shown)):
+        if "\n" in shown or (("<" in shown or ">" in shown) and _breaks(shown)):
             raise UnsureError
         if "&" in shown and not html.unescape(shown).strip():
             raise UnsureError
         if shown.strip() and (VOID not in shown or shown.replace(VOID, "").strip()):
             return shown
-    title = title.strip().lstrip(":")
+    title = title.strip()
+    if "&" in title and (written := html.unescape(title)) != written.strip():
+        raise UnsureError
+    title = title.lstrip(":")
     return title.replace("=", "\x0e") if "=" in title else title
 
 
 def _breaks(shown: str) -> bool:
-    """Whether nothing is shown but tags, or something that ends a line."""
-    if any(name.lower() in IN_NO_LINE for name in LEFT.findall(shown)):
+    """Whether nothing is shown but tags, or something that ends a line or a tag."""
+    if shown.count("<") != shown.count(">") or any(name.lower() in IN_NO_LINE for name in LEFT.findall(shown)):
         return True
     return not TAG.sub("", shown).strip(f" {VOID}")
 
@@ -107,7 +113,7 @@ def _in_brackets(found: re.Match[str]) -> bool:
 
 
 def _in_title(found: re.Match[str]) -> bool:
-    """Whether an address may be part of a link's title."""
+    """Whether an address or a link may be part of a link's title."""
     text, start = found.string, found.start()
     begin = text.rfind("[[", max(0, start - FARTHEST), start)
     return begin >= 0 and text.find("|", begin, start) < 0 and text.find("]]", begin, start) < 0
@@ -115,7 +121,7 @@ def _in_title(found: re.Match[str]) -> bool:
 
 def _bracketed(found: re.Match[str]) -> str:
     shown = found[2]
-    if in_address(found) or _in_brackets(found) or (shown and "<" in shown and "://" in shown):
+    if "''" in found[1] or in_address(found) or _in_brackets(found) or (shown and "<" in shown and "://" in shown):
         raise UnsureError
     if shown is None:
         return tidy.GAP
@@ -127,7 +133,7 @@ def _bracketed(found: re.Match[str]) -> str:
 def _address(found: re.Match[str]) -> str:
     """A gap, and the punctuation behind an address."""
     address = found[0]
-    if address.endswith(VOID) or _in_title(found):
+    if address.endswith((VOID, "//")) or "//&" in address or _in_title(found):
         raise UnsureError
     sound = address.rstrip(",;\\.:!?" if "(" in address else ",;\\.:!?)")
     return tidy.GAP + address[len(sound) :]

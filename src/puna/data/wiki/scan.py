@@ -27,10 +27,16 @@ TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
 LOOSE = re.compile(r"\{\{((?:[^{}]|\{(?![{|])|\}(?!\}))*)\}\}")
 TABLE = re.compile(r"(?m)^\s?\{\||^[ \t]*\|\}(?!\})")
 CLOSED = re.compile(r"<([a-zA-Z]+)(?: [^<>\n]*)?/>")
-PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)(\s[^<>]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
+PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)( [^<>\n]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
 LONE = re.compile(r"<(?=[\s\d=.+\-−]|$)")
 STRANGE = re.compile(r"<(?!/?[a-zA-Z][a-zA-Z0-9]*(?: [^<>\n]*)?/?>)")
-UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img") - {"references", "s", "del"}
+UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img|div|blockquote|center|poem|ul|ol|dl") - {
+    "references",
+    "s",
+    "del",
+}
+PARTED = re.compile(rf"{TERM}[^\n:]*[\[<][^\n:\]>]*:|{TERM}[^\n:]*<[^\n]*:")
+BEGINNERS = tuple("=*#:;-")
 WORK = re.compile(r"[\[<&\n:]")
 
 
@@ -97,6 +103,8 @@ class _Scanner:
             elif depth:
                 depth -= 1
                 if depth == 0 and "{{" not in (inside := text[begin : found.end()]) and "}}" not in inside:
+                    if text.startswith(BEGINNERS, found.end()):
+                        raise UnsureError
                     out += (text[last:begin], "\n")
                     last = found.end()
         return "".join([*out, text[last:]])
@@ -164,10 +172,14 @@ class _Scanner:
         if addressed:
             text = addresses(text)
         if "[" in text:
+            if "<[" in text or (TERM in text and PARTED.search(text)):
+                raise UnsureError
             text = links(text)
             if addressed and OPEN_ADDRESS.search(text):
                 raise UnsureError
         if "<" in text:
+            if "<<" in text or (TERM in text and PARTED.search(text)):
+                raise UnsureError
             text = self._tags(text)
         if "<" in text:
             text = BROKEN.sub(VOID, text)

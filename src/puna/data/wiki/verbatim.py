@@ -14,6 +14,7 @@ VERBATIM = names(
 categorytree|section|ref"""
 )
 BEGIN = re.compile(r"<(!--|[a-zA-Z]+)")
+END = re.compile(r"</([a-zA-Z0-9]*)")
 REST = re.compile(r"(?:[ \t][^<>]*|/)?>")
 
 
@@ -51,7 +52,7 @@ def without_verbatim(text: str, kept: list[str]) -> str:
 
 def _verbatim(name: str, attributes: str, inside: str, kept: list[str]) -> str:
     if name == "ref":
-        if inside.count("{{") != inside.count("}}") or inside.count("[[") != inside.count("]]") or "<ref" in inside:
+        if _broken(inside):
             raise UnsureError
         return VOID
     if name in GONE or (attributes != ">" and HIDDEN.search(attributes)):
@@ -65,6 +66,14 @@ def _verbatim(name: str, attributes: str, inside: str, kept: list[str]) -> str:
     return _keep(html.unescape(inside), kept)
 
 
+def _broken(inside: str) -> bool:
+    """Whether what a reference holds may reach beyond its end."""
+    if inside.count("{{") != inside.count("}}") or inside.count("[[") != inside.count("]]") or "<ref" in inside:
+        return True
+    ends = END.findall(inside) if "</" in inside else []
+    return any(not name or f"<{name}" not in inside for name in ends if name != "ref")
+
+
 def _keep(text: str, kept: list[str]) -> str:
     kept.append(text)
     return f"{tidy.KEPT}{len(kept) - 1}{tidy.KEPT}"
@@ -76,6 +85,6 @@ _CLOSINGS = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in VERBA
 def _closing(text: str, name: str, start: int) -> tuple[int, int]:
     """Where the end tag of `name` begins and ends."""
     found = _CLOSINGS[name].search(text, start)
-    if found is None:
+    if found is None or "\n" in found[0]:
         raise UnsureError
     return found.span()
