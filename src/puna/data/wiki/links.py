@@ -74,7 +74,7 @@ def _link(found: re.Match[str]) -> str:
         raise UnsureError
     if ":" in title:
         prefix = title.lstrip().partition(":")[0]
-        if "&" in prefix:
+        if "&" in prefix and ";" in prefix:
             raise UnsureError
         word = prefix.strip().lower()
         if word and (word in FILES or word in CATEGORIES or (EDITION.fullmatch(prefix) and word not in NO_EDITIONS)):
