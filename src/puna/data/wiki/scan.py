@@ -130,7 +130,7 @@ class _Scanner:
         text = known(given)
         if "\n" in text and found.string.startswith("=", found.string.rfind("\n", 0, found.start()) + 1):
             raise UnsureError
-        return text.translate(SEALED) if SIGNS.search(text) else text
+        return (text.translate(SEALED) if SIGNS.search(text) else text) or VOID
 
     def _given(self, rest: str) -> Arguments:
         given = Arguments([], {}, self.language)
