@@ -161,8 +161,8 @@ class Wikipedia(Source):
     keep_tables: bool = False
     """Keep the text of tables, a row a line, cells between bars."""
     parser: Literal["fast", "exact"] = "fast"
-    """How mark-up is read: `exact` parses every page whole, `fast` gives the same text about ten times as fast and
-    parses only the pages that it is not sure of."""
+    """How mark-up is read: `exact` parses every page whole, `fast` gives the same text, cleans nine times as fast
+    as mwparserfromhell alone and parses only the pages that it is not sure of."""
 
 
 class Books(Source):

@@ -7,19 +7,14 @@ import re
 from html.entities import entitydefs
 
 from puna.data.wiki import tidy
+from puna.data.wiki.marks import TERM, UnsureError
 from puna.data.wiki.words import BLOCKS, CONTROLS
 
-
-class UnsureError(Exception):
-    """The page holds what only the exact mode reads."""
-
-
-TERM = "\x07"  # behind the ; of a definition's term, until its : is met
 LINE = re.compile(r"\n(?:[*#:;]+|-{4,}|=[^\n]*)")
-VOIDS = re.compile(r"</?(?:br|hr)\b[^<>]*>", re.IGNORECASE)
+VOIDS = re.compile(r"</?(?:br|hr)(?: [^<>\n]*)?/?>", re.IGNORECASE)
 LEFT = re.compile(r"</?([a-zA-Z]+)")
 ENTITY = re.compile(r"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|([0-9a-zA-Z]+));")
-IN_NO_HEADING = BLOCKS | {"li"}
+IN_NO_LINE = BLOCKS | {"li"}
 
 
 def without_sections(text: str, dropped: frozenset[str]) -> str:
@@ -60,11 +55,19 @@ def _heading(line: str) -> str:
     end = line.rfind("=") + 1
     closed = end - len(line[:end].rstrip("="))
     if closed == end:
+        if "<" in line:
+            raise UnsureError
         return f"\n{line}"
+    if "<" in line[end:]:
+        raise UnsureError
     opened = len(line) - len(line.lstrip("="))
     level = min(opened, closed, 6)
-    title = VOIDS.sub(" ", line[level : end - level])
-    if any(name.lower() in IN_NO_HEADING for name in LEFT.findall(title)):
+    written = line[level : end - level]
+    title = VOIDS.sub(" ", written)
+    if "[" in written and title != written:
+        raise UnsureError
+    title = title.replace(tidy.BREAK, " ")
+    if any(name.lower() in IN_NO_LINE for name in LEFT.findall(title)):
         raise UnsureError
     return f"\n\n{tidy.HEADING}{level}{' '.join(title.split())}\n{line[end:]}"
 

@@ -3,7 +3,7 @@
 What encloses is resolved from the inside out: comments, references and verbatim tags in one walk over the page's tags;
 then templates that hold no other, tables, links and tags, again while something changes. Each sweep is linear in the
 page, and sweeps are at most DEEPEST, so time is bounded by their product. What is resolved leaves control characters
-behind, which no page can hold: the marks of `tidy`, and those below.
+behind, which no page can hold: those of `tidy` and of `marks`.
 
 `clean` gives what the exact mode gives, or None where it is not sure to: markup that is left open, arguments of
 templates, tags that cross. Such a page is read by the exact mode.
@@ -11,71 +11,32 @@ templates, tags that cross. Such a page is read by the exact mode.
 
 from __future__ import annotations
 
-import html
 import re
 
 from puna.data.wiki import tidy
-from puna.data.wiki.lines import (
-    ENTITY,
-    LEFT,
-    TERM,
-    VOIDS,
-    UnsureError,
-    entity,
-    lines,
-    lines_behind,
-    terms,
-    without_sections,
-)
-from puna.data.wiki.templates import REMARKS, Arguments, Rule, normal, rule, subscript, superscript
-from puna.data.wiki.words import (
-    BLOCKS,
-    BROKEN,
-    CATEGORIES,
-    CODE,
-    CONTROLS,
-    EDITION,
-    FILES,
-    FORMULAS,
-    GONE,
-    HIDDEN,
-    NO_EDITIONS,
-    names,
-)
+from puna.data.wiki.lines import ENTITY, LEFT, VOIDS, entity, lines, lines_behind, terms, without_sections
+from puna.data.wiki.links import HEADED, OPEN_ADDRESS, SCHEME_ENDS, addresses, in_address, links
+from puna.data.wiki.marks import DEEPEST, SEALED, SIGNS, TERM, VOID, UnsureError, opened
+from puna.data.wiki.meanings import MEANINGS, NOTHING, UNKNOWN, remember
+from puna.data.wiki.templates import Arguments, Rule, subscript, superscript
+from puna.data.wiki.verbatim import without_verbatim
+from puna.data.wiki.words import BLOCKS, BROKEN, CONTROLS, GONE, HIDDEN, names
 
-DEEPEST = 40  # levels of nesting that are resolved; the exact mode's parser does not go deeper either
-MAX_TEMPLATES = 4096  # names of templates that are remembered
-
-VOID = "\x06"  # something without text stood here: what follows it does not begin a line
 CONTROL_BYTES = bytes((*range(9), *range(11, 32), 127))
-SEALED = str.maketrans("|=<>&[]{}:*#;-", "\x08\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a")
-OPENED = {chr(sealed): chr(sign) for sign, sealed in SEALED.items()}
-SEALS = re.compile("[\x08\x0e-\x1a]")
-SIGNS = re.compile(r"[|=<>&\[\]{}]|^[-:*#;]")
-
-VERBATIM = names(
-    """nowiki|math|chem|ce|pre|source|syntaxhighlight|gallery|timeline|imagemap|score|hiero|graph|templatedata|inputbox
-categorytree|section|ref"""
-)
-BEGIN = re.compile(r"<(!--|[a-zA-Z]+)")
-REST = re.compile(r"(?:[\s/][^<>]*)?>")
 TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
 LOOSE = re.compile(r"\{\{((?:[^{}]|\{(?![{|])|\}(?!\}))*)\}\}")
 TABLE = re.compile(r"(?m)^\s?\{\||^[ \t]*\|\}(?!\})")
-LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
-LOOSE_LINK = re.compile(r"\[\[((?:[^\[\]]|\[(?!\[)|\](?!\]))*)\]\]")
-SCHEMES = r"(?:https?|ftps?|git|gopher|ircs?|mms|nntp|redis|sftp|ssh|svn|telnet|worldwind)://"
-BARE_SCHEMES = r"(?:bitcoin|geo|magnet|mailto|news|sips?|sms|tel|urn|xmpp):"
-BRACKETED = re.compile(rf"\[((?:{SCHEMES}|//|{BARE_SCHEMES})[^\s\[\]<>\"]+)(?: ([^\n\[\]]*))?\]")
-ADDRESS = re.compile(rf"(?<!\w)(?<!\[)(?:{SCHEMES}|{BARE_SCHEMES})(?:[^\s\[\]<>\"'{VOID}]|'(?!'))+{VOID}?")
-OPEN_ADDRESS = re.compile(rf"\[(?:{SCHEMES}|{BARE_SCHEMES})")
-SCHEME_ENDS = ("://", *(f"{scheme}:" for scheme in BARE_SCHEMES[3:-2].split("|")))
-CLOSED = re.compile(r"<([a-zA-Z]+)(?:\s[^<>]*)?/>")
-PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)(\s[^<>]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
-LONE = re.compile(r"<(?![a-zA-Z/!])")
-TAG = re.compile(r"<[^<>]*>")
-UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img") - {"references", "s", "del"}
-INTERRUPTION = re.compile(r"[\s\[\]<>\"|]")
+CLOSED = re.compile(r"<([a-zA-Z]+)(?: [^<>\n]*)?/>")
+PAIR = re.compile(r"<([a-zA-Z][a-zA-Z0-9]*)( [^<>\n]*)?>([^<]*)</\1\s*>", re.IGNORECASE)
+LONE = re.compile(r"<(?=[\s\d=.+\-−]|$)")
+STRANGE = re.compile(r"<(?!/?[a-zA-Z][a-zA-Z0-9]*(?: [^<>\n]*)?/?>)")
+UNSURE = GONE | names("li|dt|dd|td|th|tr|wbr|meta|link|img|div|blockquote|center|poem|ul|ol|dl") - {
+    "references",
+    "s",
+    "del",
+}
+PARTED = re.compile(rf"{TERM}[^\n:]*[\[<][^\n:\]>]*:|{TERM}[^\n:]*<[^\n]*:")
+BEGINNERS = tuple("=*#:;-")
 WORK = re.compile(r"[\[<&\n:]")
 
 
@@ -104,64 +65,12 @@ class _Scanner:
         self.verbatim: list[str] = []
 
     def page(self, text: str, sections: frozenset[str] = frozenset()) -> str:
-        text = self._without_verbatim(text)
+        text = without_verbatim(text, self.verbatim)
         if "{{{" in text:
             raise UnsureError
         text = self._enclosed(text)
         text = self._inline(without_sections(lines(text), sections))
-        if any(seal in text for seal in OPENED):
-            text = SEALS.sub(lambda sign: OPENED[sign[0]], text)
-        return text.replace(VOID, "")
-
-    def _without_verbatim(self, text: str) -> str:
-        """Comments and references are gone, code and formulas kept aside."""
-        out: list[str] = []
-        last = 0
-        for found in BEGIN.finditer(text):
-            start = found.start()
-            if start < last:
-                continue
-            name = found[1]
-            if name == "!--":
-                end = text.find("-->", start + 4)
-                if end < 0:
-                    raise UnsureError
-                out += (text[last:start], VOID)
-                last = end + 3
-                continue
-            if name not in VERBATIM and (name := name.lower()) not in VERBATIM:
-                continue
-            rest = REST.match(text, found.end())
-            if rest is None:
-                raise UnsureError
-            if rest[0].endswith("/>"):
-                out += (text[last:start], VOID)
-                last = rest.end()
-                continue
-            end, after = _closing(text, name, rest.end())
-            out += (text[last:start], self._verbatim(name, rest[0], text[rest.end() : end]))
-            last = after
-        out.append(text[last:])
-        return "".join(out)
-
-    def _verbatim(self, name: str, attributes: str, inside: str) -> str:
-        if name == "ref":
-            if inside.count("{{") != inside.count("}}") or inside.count("[[") != inside.count("]]") or "<ref" in inside:
-                raise UnsureError
-            return VOID
-        if name in GONE or (attributes != ">" and HIDDEN.search(attributes)):
-            return VOID
-        if name in FORMULAS:
-            formula = " ".join(html.unescape(inside).split())
-            return self._keep(f"${formula}$") if formula else VOID
-        if name in CODE:
-            code = re.sub(r"</?nowiki>", "", inside).strip("\n")
-            return f"\n{self._keep(html.unescape(code))}\n" if code.strip() else VOID
-        return self._keep(html.unescape(inside))
-
-    def _keep(self, text: str) -> str:
-        self.verbatim.append(text)
-        return f"{tidy.KEPT}{len(self.verbatim) - 1}{tidy.KEPT}"
+        return opened(text).replace(VOID, "")
 
     def _enclosed(self, text: str) -> str:
         """Templates and tables are resolved from the inside out."""
@@ -194,6 +103,8 @@ class _Scanner:
             elif depth:
                 depth -= 1
                 if depth == 0 and "{{" not in (inside := text[begin : found.end()]) and "}}" not in inside:
+                    if text.startswith(BEGINNERS, found.end()):
+                        raise UnsureError
                     out += (text[last:begin], "\n")
                     last = found.end()
         return "".join([*out, text[last:]])
@@ -201,27 +112,29 @@ class _Scanner:
     def _template(self, found: re.Match[str]) -> str:
         content = found[1]
         name, bar, rest = content.partition("|")
-        known = _MEANINGS.get(name)
+        known = MEANINGS.get(name)
         if known is None:
-            known = _remember(name)
-        if known is _NOTHING:
+            known = remember(name)
+        if known is NOTHING:
             return VOID
-        if known is _UNKNOWN:
+        if known is UNKNOWN:
             return self._remark(content) if "date" in rest else tidy.GAP
-        if _in_address(found):
+        if in_address(found):
             raise UnsureError
         if ":" not in name:
-            return self._said(known, self._given(rest) if bar else Arguments([], {}, self.language))
+            return self._said(known, self._given(rest) if bar else Arguments([], {}, self.language), found)
         value = self._argument(name.partition(":")[2]).strip()
-        return tidy.GAP if tidy.GAP in value else self._said(known, Arguments([value], {}, self.language))
+        return tidy.GAP if tidy.GAP in value else self._said(known, Arguments([value], {}, self.language), found)
 
-    def _said(self, known: Rule, given: Arguments) -> str:
+    def _said(self, known: Rule, given: Arguments, found: re.Match[str]) -> str:
         text = known(given)
-        return text.translate(SEALED) if SIGNS.search(text) else text
+        if "\n" in text and found.string.startswith("=", found.string.rfind("\n", 0, found.start()) + 1):
+            raise UnsureError
+        return (text.translate(SEALED) if SIGNS.search(text) else text) or VOID
 
     def _given(self, rest: str) -> Arguments:
         given = Arguments([], {}, self.language)
-        for part in self._links(rest).split("|") if "[" in rest else rest.split("|"):
+        for part in links(rest).split("|") if "[" in rest else rest.split("|"):
             if "<" in part and (tags := CLOSED.sub("", VOIDS.sub("", part))).count("<") != 2 * tags.count("</"):
                 raise UnsureError
             key, equals, value = part.partition("=")
@@ -241,12 +154,12 @@ class _Scanner:
             value = self._inline(lines_behind(value))
         if VOID in value:
             value = value.replace(VOID, "")
-        return SEALS.sub(lambda sign: OPENED[sign[0]], value) if SEALS.search(value) else value
+        return opened(value)
 
     def _remark(self, content: str) -> str:
         """VOID for an editor's remark: all that it is given is a date and reasons."""
         rest = content.partition("|")[2]
-        parts = (self._links(rest) if "[" in rest else rest).split("|")
+        parts = (links(rest) if "[" in rest else rest).split("|")
         keys = [part.partition("=") for part in parts]
         dated = any(key.replace(VOID, "").strip().lower() == "date" for key, equals, _ in keys if equals)
         return VOID if dated and all(equals for _, equals, _ in keys) else tidy.GAP
@@ -254,37 +167,25 @@ class _Scanner:
     def _inline(self, text: str) -> str:
         """Links, addresses, tags and entities as what a reader sees of them."""
         addressed = any(scheme in text for scheme in SCHEME_ENDS)
+        if addressed and HEADED.search(text):
+            raise UnsureError
         if addressed:
-            text = ADDRESS.sub(_address, BRACKETED.sub(_bracketed, text))
+            text = addresses(text)
         if "[" in text:
-            text = self._links(text)
+            if "<[" in text or (TERM in text and PARTED.search(text)):
+                raise UnsureError
+            text = links(text)
             if addressed and OPEN_ADDRESS.search(text):
                 raise UnsureError
         if "<" in text:
+            if "<<" in text or (TERM in text and PARTED.search(text)):
+                raise UnsureError
             text = self._tags(text)
         if "<" in text:
-            text = BROKEN.sub("", text)
+            text = BROKEN.sub(VOID, text)
         if "&" in text:
             text = ENTITY.sub(entity, text)
         return terms(text) if TERM in text else text
-
-    def _links(self, text: str) -> str:
-        if "[[[" in text:
-            raise UnsureError
-        for _ in range(DEEPEST):
-            text, count = LINK.subn(_link, text)
-            if "[" not in text:
-                return text
-            text, more = BRACKETED.subn(_bracketed, text)
-            if "[[" not in text:
-                break
-            if not count and not more:
-                text, count = LOOSE_LINK.subn(_link, text) if "[[" in text else (text, 0)
-                if not count:
-                    break
-        if "[[" in text or "]]" in text:
-            raise UnsureError
-        return text
 
     def _tags(self, text: str) -> str:
         text = VOIDS.sub(tidy.BREAK, LONE.sub("\x0f", text))
@@ -295,112 +196,19 @@ class _Scanner:
             text, count = PAIR.subn(_pair, text)
             if not count:
                 break
-        if any(name.lower() in UNSURE for name in LEFT.findall(text)):
+        if STRANGE.search(text) or any(name.lower() in UNSURE for name in LEFT.findall(text)):
             raise UnsureError
         return text
-
-
-def _nothing(given: Arguments) -> str:
-    return VOID
-
-
-def _unknown(given: Arguments) -> str:
-    return tidy.GAP
-
-
-_NOTHING: Rule = _nothing
-_UNKNOWN: Rule = _unknown
-_MEANINGS: dict[str, Rule] = {}
-
-
-def _remember(name: str) -> Rule:
-    """What a template's name, as written, means."""
-    written = name.replace(VOID, "")
-    stripped = written.strip()
-    if not stripped or "\n" in stripped or any(sign in written for sign in "[]<>\x01"):
-        raise UnsureError
-    common = normal(written)
-    function, colon, _ = common.partition(":")
-    known = rule(function) if colon else None
-    known = known or rule(common) or (_NOTHING if common in REMARKS else _UNKNOWN)
-    if len(_MEANINGS) < MAX_TEMPLATES and len(name) < 64:
-        _MEANINGS[name] = known
-    return known
-
-
-_CLOSINGS = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in VERBATIM}
-
-
-def _closing(text: str, name: str, start: int) -> tuple[int, int]:
-    """Where the end tag of `name` begins and ends."""
-    found = _CLOSINGS[name].search(text, start)
-    if found is None:
-        raise UnsureError
-    return found.span()
-
-
-def _in_address(found: re.Match[str]) -> bool:
-    """Whether a template may be part of an address, or stand right before one."""
-    text, start = found.string, found.start()
-    if text.startswith("http", found.end()):
-        return True
-    scheme = text.rfind("://", max(0, start - 300), start) if start and text[start - 1] not in " (\n" else -1
-    return scheme >= 0 and not INTERRUPTION.search(text, scheme, start)
-
-
-def _link(found: re.Match[str]) -> str:
-    title, bar, shown = found[1].partition("|")
-    if ":" in title:
-        prefix = title.lstrip().partition(":")[0]
-        word = prefix.strip().lower()
-        if word and (word in FILES or word in CATEGORIES or (EDITION.fullmatch(prefix) and word not in NO_EDITIONS)):
-            return VOID
-        if title.lstrip().startswith("//") or "://" in title:
-            raise UnsureError
-    if "\n" in title or "<" in title or ">" in title:
-        raise UnsureError
-    if bar:
-        shown = shown.strip("\n")
-        if "|" in shown or "=" in shown:
-            shown = shown.replace("|", "\x08").replace("=", "\x0e")
-        if "\n" in shown or ("<" in shown and not TAG.sub("", shown).strip(f" {VOID}")):
-            raise UnsureError
-        if "&" in shown and not html.unescape(shown).strip():
-            raise UnsureError
-        if shown.strip() and shown != VOID:
-            return shown
-    title = title.strip().lstrip(":")
-    return title.replace("=", "\x0e") if "=" in title else title
-
-
-def _bracketed(found: re.Match[str]) -> str:
-    shown = found[2]
-    if _in_address(found) or (shown and "<" in shown and "://" in shown):
-        raise UnsureError
-    if shown is None:
-        return tidy.GAP
-    if "|" in shown or "=" in shown or ":" in shown:
-        shown = shown.replace("|", "\x08").replace("=", "\x0e").replace(":", "\x16")
-    return shown
-
-
-def _address(found: re.Match[str]) -> str:
-    """A gap, and the punctuation behind an address."""
-    address = found[0]
-    if address.endswith(VOID):
-        raise UnsureError
-    sound = address.rstrip(",;\\.:!?" if "(" in address else ",;\\.:!?)")
-    return tidy.GAP + address[len(sound) :]
 
 
 def _pair(found: re.Match[str]) -> str:
     name, attributes, inside = found[1].lower(), found[2], found[3]
     if name in GONE or (attributes and HIDDEN.search(attributes)):
         return VOID
-    if name == "sup":
-        return superscript(inside.strip())
-    if name == "sub":
-        return subscript(inside.strip())
+    if name in ("sup", "sub"):
+        inside = inside.replace(VOID, "").strip()
+        shifted = (superscript if name == "sup" else subscript)(opened(inside))
+        return inside if shifted == opened(inside) else shifted
     if name == "li":
         return f"\n{tidy.ITEM}{inside}\n"
     if name == "table":
