@@ -7,8 +7,14 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["promises"]
+
+# Where a change is judged, the same examples are drawn each time; a new one is found by whoever runs the tests.
+settings.register_profile("judged", derandomize=True)
+if os.environ.get("PUNA_REQUIRE_SAMPLES", "") not in ("", "0"):
+    settings.load_profile("judged")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
