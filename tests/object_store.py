@@ -82,6 +82,8 @@ def serving() -> Iterator[ObjectStore]:
             yield ObjectStore(f"http://127.0.0.1:{port}")
         finally:
             process.stdin.close()
+            if "s3fs" in sys.modules:  # what it keeps of this server would be asked in the place of the next one
+                sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
 
 
 @cache

@@ -18,6 +18,7 @@ WRITERS = {"storage.py", "lines.py", "remote.py", "lock.py", "doctor/disk.py", "
 
 # From top to bottom; a module may import what stands below it, and what stands in its own station.
 ORDER = [
+    "__main__",
     "cli",
     "workflow",
     "last_screen",

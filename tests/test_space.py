@@ -79,9 +79,7 @@ def test_what_an_interrupted_attempt_left_is_not_needed_again(tmp_path: Path, mo
     run_steps(tmp_path, _graph(), workers=1)
 
 
-def test_what_an_interrupted_attempt_left_outside_work_is_not_needed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_left_outside_work_is_not_needed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stops = iter([True])
 
     def work(context: Context) -> Mapping[str, Any]:
@@ -91,7 +89,7 @@ def test_what_an_interrupted_attempt_left_outside_work_is_not_needed_again(
             storage.write(context.folder / "checkpoints" / str(number), bytes(1_000_000))
         return {}
 
-    graph = [Step("train", work, ("checkpoints/*",), space=lambda context: Need(3_000_000, 1_000_000, 0))]
+    graph = [Step("train", work, ("checkpoints/*",), space=lambda context: NEED)]
     _free(monkeypatch, 3_100_000)
     with pytest.raises(KeyboardInterrupt):
         run_steps(tmp_path, graph, workers=1)
