@@ -57,7 +57,11 @@ def replaced(text: str, name: str, made: str) -> str:
 
 def tree() -> str:
     """The modules and folders of the package with a purpose a line, in the order in which they may import."""
-    entries = {path.name: path for path in HOUSE.iterdir() if path.suffix == ".py" and path.name not in ("__init__.py", "__main__.py")}
+    entries = {
+        path.name: path
+        for path in HOUSE.iterdir()
+        if path.suffix == ".py" and path.name not in ("__init__.py", "__main__.py")
+    }
     entries |= {f"{path.parent.name}/": path for path in HOUSE.glob("*/__init__.py")}
     order = house_order()
     names = sorted(entries, key=lambda name: (order.index(stem) if (stem := _stem(name)) in order else -1, name))

@@ -61,8 +61,7 @@ class Funnel:
         lines += [_line("kept of them", self.kept["documents"], self.kept["bytes"], sign="")]
         lines += [_line(AFTER[name], part["documents"], part["bytes"]) for name, part in self.later.items()]
         lines += [_line(name, part["documents"], part["bytes"], sign="") for name, part in self.left.items()]
-        for found in self.set_aside["examples"]:
-            lines += ["", f"set aside: {_named(found)}", f"    {found['reason']}"]
+        lines += _examples("set aside", [one | {"text": one["reason"]} for one in self.set_aside["examples"]])
         for rule, found in self.rules.items():
             lines += _examples(f"dropped by {rule!r}", found["examples"])
         return "\n".join(lines + _examples("kept", self.kept.get("examples", ())))
@@ -112,14 +111,12 @@ def _line(name: str, documents: int, count: int, *, sign: str = "- ") -> str:
     return f"{sign + name:34}{documents:>12,}   {size(count):>10}"
 
 
-def _named(example: Mapping[str, str]) -> str:
-    return " ".join(f"{example.get('file', '')} {example.get('key', '')}".split())
-
-
 def _examples(what: str, examples: Any) -> list[str]:
-    lines = []
+    """Each with where it was and how it begins, under what became of them."""
+    lines = ["", what] if examples else []
     for example in examples:
-        text = " ".join(str(example.get("text", "")).split())[: min(WIDE, EXAMPLE)]
-        at = f"  {example['url']}" if example.get("url") else ""
-        lines += ["", f"{what}: {_named(example)}{at}", f"    {text}"]
+        names = dict.fromkeys(str(example.get(key) or "") for key in ("file", "key", "url"))
+        lines += [f"  {'  '.join(filter(None, names))}"]
+        text = " ".join(str(example.get("text") or "").split())[: min(WIDE, EXAMPLE)]
+        lines += [f"      {text}"] if text else []
     return lines

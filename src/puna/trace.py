@@ -74,7 +74,7 @@ class Trace:
         for found in self.documents:
             origin = found.document.origin
             lines += ["", f"{found.document.id}  {found.document.source}  {origin.title or origin.key}"]
-            lines += [f"  from   {origin.file or origin.dump}, {origin.key}"]
+            lines += [f"  from   {origin.dump}, {origin.key}"]
             lines += [f"  at     {origin.url}"] if origin.url else []
             lines += [f"  read   {_told(found, self.trained)}"]
         if self.missing:
