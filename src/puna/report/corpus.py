@@ -100,7 +100,7 @@ def _examples(source: str, rules: list[tuple[str, Any]]) -> Html:
 
 
 def _place(example: dict[str, Any]) -> str:
-    return " ".join(f"{at(example, 'file') or ''} {at(example, 'key') or ''}".split())
+    return " ".join(dict.fromkeys(str(at(example, name)) for name in ("file", "key") if at(example, name)))
 
 
 def _example(value: Any) -> Html:
