@@ -2,8 +2,8 @@
 
 `make test` takes a seeded sample of the borders, `make prove` all of them (of power cuts and of second scenarios every
 third): the process killed there, the disk full from there on, an input/output error there, SIGTERM there, and a power
-cut of which only stays what was synced. On an object store: killed at every second state of the store (with
-PUNA_EVERY_STATE=1 at each, which takes twice as long), and a seeded sample of the other faults. faults.py and warm.py
+cut of which only stays what was synced. On an object store: killed at every third state of the store (with
+PUNA_EVERY_STATE=1 at each, which takes three times as long), and a seeded sample of the other faults. faults.py and warm.py
 are the machinery.
 """
 
@@ -130,12 +130,12 @@ def _on_the_store(borders: Sequence[Border]) -> list[int]:
 
 
 @pytest.mark.prove
-def test_killed_at_every_second_state_of_an_object_store_the_same_command_ends_as_undisturbed(
+def test_killed_at_every_third_state_of_an_object_store_the_same_command_ends_as_undisturbed(
     store: WarmParent, proved: Callable[[str], None]
 ) -> None:
     borders = store.borders(FRESH)
     states = _on_the_store(borders)
-    numbers = states if os.environ.get("PUNA_EVERY_STATE") else states[SEED % 2 :: 2]
+    numbers = states if os.environ.get("PUNA_EVERY_STATE") else states[SEED % 3 :: 3]
     trials = _all_kept(store.sweep(FRESH, [("kill", number) for number in numbers]), len(numbers))
     proved(_told("a run over the S3 protocol", borders, ["kill"], trials) + f", of the store's {len(states)} states")
 
@@ -147,7 +147,7 @@ def test_what_fails_at_some_borders_on_an_object_store_is_one_line_and_the_same_
     chance = random.Random(SEED)
     borders = store.borders(FRESH)
     kinds = ["full", "broken", "stop"]
-    faults = [(kind, number) for kind in kinds for number in chance.sample(range(len(borders)), 6)]
+    faults = [(kind, number) for kind in kinds for number in chance.sample(range(len(borders)), 4)]
     trials = _all_kept(store.sweep(FRESH, faults), len(faults))
     proved(f"{_told('a run over the S3 protocol', borders, kinds, trials)}, seed {SEED}")
 
