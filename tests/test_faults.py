@@ -3,8 +3,8 @@
 `make test` takes a seeded sample of the borders, `make prove` all of them (of power cuts and of second scenarios every
 third): the process killed there, the disk full from there on, an input/output error there, SIGTERM there, and a power
 cut of which only stays what was synced. On an object store: killed at every third state of the store (with
-PUNA_EVERY_STATE=1 at each, which takes three times as long), and a seeded sample of the other faults. faults.py and warm.py
-are the machinery.
+PUNA_EVERY_STATE=1 at each, which takes three times as long), and a seeded sample of the other faults. faults.py and
+warm.py are the machinery.
 """
 
 from __future__ import annotations
