@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import os
 import sys
 import tarfile
@@ -72,6 +73,16 @@ def _warc() -> list[bytes]:
     return [b"".join(pages), made_web.zipped(*pages)]
 
 
+def _wet() -> bytes:
+    return made_web.record(1, made_web.PROSE.encode() * 9, kind="conversion", **{"Content-Type": "text/plain"})
+
+
+def _contents() -> bytes:
+    """A row of BigQuery's table; without a table of licences none of it is kept."""
+    row = {"id": "a", "size": 60, "content": "x = 1\n" * 10, "binary": False, "copies": 1}
+    return json.dumps(row | {"sample_repo_name": "o/n", "sample_path": "a.py"}).encode() + b"\n"
+
+
 def _tar(mode: str) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
@@ -90,9 +101,12 @@ def _zip() -> bytes:
     return file.getvalue()
 
 
+def _posts() -> bytes:
+    return made_stack.dump(made_stack.row(1), made_stack.row(2, 2, 1))
+
+
 def _site() -> list[bytes]:
-    rows = made_stack.dump(made_stack.row(1), made_stack.row(2, 2, 1))
-    return [made_stack.seven([("Posts.xml", rows)])]
+    return [made_stack.seven([("Posts.xml", _posts())])]
 
 
 def _papers() -> list[bytes]:
@@ -127,6 +141,7 @@ def _inside() -> Iterator[tuple[str, Target]]:
 TARGETS: dict[str, Target] = {
     "warc": Target(partial(reader, "commoncrawl", "a.warc"), lambda: _warc()[:1]),
     "warc.gz": Target(partial(reader, "commoncrawl", "a.warc.gz"), lambda: _warc()[1:]),
+    "wet": Target(partial(reader, "commoncrawl", "a.warc.wet"), lambda: [_wet()]),
     "c4": Target(
         partial(reader, "c4", "c4-train.00000.json.gz"),
         lambda: [gzip.compress(b'{"text": "A page.", "url": "http://a.b", "timestamp": "2019-01-01T00:00:00Z"}\n' * 3)],
@@ -140,6 +155,8 @@ TARGETS: dict[str, Target] = {
     "books": Target(partial(reader, "books", "1.txt"), lambda: [third_era(STORY).encode()]),
     "arxiv": Target(partial(reader, "arxiv", "arXiv_src_2101_001.tar"), _papers),
     "stackexchange": Target(partial(reader, "stackexchange", "a.stackexchange.com.7z"), _site),
+    "posts": Target(partial(reader, "stackexchange", "Posts.xml"), lambda: [_posts()]),
+    "contents": Target(partial(reader, "github", "contents.json"), lambda: [_contents()]),
     "tar": Target(partial(reader, "github", "p-1.tar"), lambda: [_tar("w")]),
     "tar.gz": Target(partial(reader, "github", "p-1.tar.gz"), lambda: [_tar("w:gz")]),
     "zip": Target(partial(reader, "github", "p-1.zip"), lambda: [_zip()]),

@@ -1,6 +1,7 @@
 """The funnel of a source: from the records of its dumps to documents, rule by rule, with examples kept and dropped.
 
-Reads the done-records of a run alone. A figure that the run has not got to yet is missing, never zero.
+Reads the done-records of a run, and the lists of its recipe that say what is not to be shown. A figure that the run has
+not got to yet is missing, never zero.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 from puna import storage
 from puna.data.exclude import Exclusions, entries
-from puna.data.sources.records import EXAMPLE
 from puna.errors import InputError
 from puna.progress import size
 from puna.records import read_records
@@ -64,7 +64,7 @@ class Funnel:
         lines += _examples("set aside", [one | {"text": one["reason"]} for one in self.set_aside["examples"]])
         for rule, found in self.rules.items():
             lines += _examples(f"dropped by {rule!r}", found["examples"])
-        return "\n".join(lines + _examples("kept", self.kept.get("examples", ())))
+        return "\n".join(lines + _examples("kept", self.kept["examples"]))
 
 
 def funnels(run: str, source: str | None = None) -> list[Funnel]:
@@ -117,6 +117,6 @@ def _examples(what: str, examples: Any) -> list[str]:
     for example in examples:
         names = dict.fromkeys(str(example.get(key) or "") for key in ("file", "key", "url"))
         lines += [f"  {'  '.join(filter(None, names))}"]
-        text = " ".join(str(example.get("text") or "").split())[: min(WIDE, EXAMPLE)]
+        text = " ".join(str(example.get("text") or "").split())[:WIDE]
         lines += [f"      {text}"] if text else []
     return lines

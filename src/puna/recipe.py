@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
@@ -47,7 +47,7 @@ from puna.recipe_values import (
 __all__ = [
     "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Evaluate", "Explained", "Fetch", "GitHub", "Heldout", "Model",
     "Recipe", "Samples", "Source", "Sources", "StackExchange", "Tokenizer", "Train", "Wikipedia", "as_json", "as_toml",
-    "batch_tokens", "batch_windows", "explain", "key_table", "load", "names", "steps",
+    "batch_tokens", "batch_windows", "chosen", "explain", "key_table", "load", "names", "steps",
 ]  # fmt: skip
 
 
@@ -84,6 +84,11 @@ def as_toml(recipe: Recipe, *, origins: bool = False) -> str:
 def as_json(recipe: Recipe) -> str:
     """The resolved recipe as one JSON object, sections as in TOML, counts in tokens, steps or bytes, plus `origins`."""
     return recipe_text.json_text(recipe, recipe._origins)
+
+
+def chosen(recipe: Recipe) -> dict[str, Any]:
+    """The values that are not the defaults, as JSON: keys that a later version adds change nothing of it."""
+    return recipe.model_dump(mode="json", exclude_defaults=True)
 
 
 def key_table() -> str:

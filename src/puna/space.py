@@ -37,9 +37,7 @@ SOLID = 1.75  # the same of .7z: posts as their publisher packs them become 1.16
 ENDINGS = (".bz2", ".gz", ".xz", ".7z", ".zst")
 RESORTED = 1.25  # sorted by id, neighbours are no longer alike: 1.00 to 1.07 of the size in the order of the dump
 ROW_GROUP = 10_000  # bytes a row group of documents: its statistics, and what short pages pack less; 4,000 to 8,000
-NOTICED = (
-    20  # bytes of a notice for a byte of the packed lines that it is made of: licence texts pack to a third or less
-)
+NOTICED = 20  # bytes of a notice for a byte of the packed lines that it is made of; licence texts pack to a third
 WORD = 5  # bytes of text a word, with what parts it from the next; 6.3 in English, 9 in code
 SPREAD = 2.0  # held-out documents are few: how much longer than all others they may be on average
 SAMPLED = 1.2  # tokens a byte of all text, to those of a sample

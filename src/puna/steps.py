@@ -119,7 +119,9 @@ def run_steps(
                 changed = again(need) or changed
             say(f"{name}: done again, since its files were cleaned away")
             before = done[name]["produced"]
-            done[name] = _do(by_name[name], given(by_name[name]), still)
+            context = given(by_name[name])
+            _foresee(by_name[name], context)
+            done[name] = _do(by_name[name], context, still)
             changed = changed or done[name]["produced"] != before
         return changed
 
@@ -132,16 +134,22 @@ def run_steps(
 
     for step in _needed(steps, targets):
         context = given(step)
-        if not _known(step, context):
+        record = records.of_step(folder, step.name)
+        stands = record is not None and record["fingerprint"] == context.fingerprint
+        aside = not stands and records.kept_aside(folder, step.name, context.fingerprint)
+        known = stands or aside
+        if not known:
             # What the disk cannot hold must not cost the result of the value before; telling it may take what was
             # cleaned away.
             if not ready(step):
                 return from_the_start()
             _foresee(step, context, anew=records.begun(folder, step.name) != context.fingerprint)
-        found = _found(step, context, verify)
+        found = _found(step, context, record, aside, verify)
         if found is None:
-            if not ready(step):
-                return from_the_start()
+            if known:
+                if not ready(step):
+                    return from_the_start()
+                _foresee(step, context)
             found = _do(step, context, still)
         done[step.name] = found
     return done
@@ -165,18 +173,12 @@ def refuse_newer(folder: Place, steps: Sequence[Step], others: Mapping[str, int]
             raise Newer("record", path, f"version {found} of the step {name}, this one has {versions[name]}")
 
 
-def _known(step: Step, context: Context) -> bool:
-    """Whether a step was done with these values, by its record or by what is kept aside."""
-    record = records.of_step(context.folder, step.name)
-    if record is not None and record["fingerprint"] == context.fingerprint:
-        return True
-    return records.kept_aside(context.folder, step.name, context.fingerprint)
+def _found(step: Step, context: Context, record: Record | None, aside: bool, verify: bool) -> Record | None:
+    """The record of a step that is done. None when it must be done: then nothing of other values stands in its way.
 
-
-def _found(step: Step, context: Context, verify: bool) -> Record | None:
-    """The record of a step that is done. None when it must be done: then nothing of other values stands in its way."""
+    record: the one that there is, of any values. aside: whether superseded/ keeps something of these.
+    """
     folder, fingerprint = context.folder, context.fingerprint
-    record = records.of_step(folder, step.name)
     if record is not None and record["fingerprint"] == fingerprint:
         problem = records.damaged(folder, record, verify)
         # A run killed while it moved this step's files away for another value left some of them in superseded/.
@@ -189,13 +191,13 @@ def _found(step: Step, context: Context, verify: bool) -> Record | None:
             return None
         records.ended(folder, step.name)
         return record
-    if record is not None and not records.kept_aside(folder, step.name, fingerprint):
+    if record is not None and not aside:
         inputs = _inputs(step, context.records)
         why = records.difference(record, records.plain(step.values), step.version, inputs)
         say(f"{step.name}: done again, since {why}")
     own = [pattern for pattern in step.outputs if "{work}" not in pattern]
     records.set_aside(folder, step.name, fingerprint, _files(folder, own))
-    if not records.bring_back(folder, step.name, fingerprint, step.version, step.outputs):
+    if not (aside and records.bring_back(folder, step.name, fingerprint, step.version, step.outputs)):
         return None
     record = records.of_step(folder, step.name)
     if record is None:
@@ -209,7 +211,6 @@ def _found(step: Step, context: Context, verify: bool) -> Record | None:
 
 def _do(step: Step, context: Context, still: Callable[[], None]) -> Record:
     folder, fingerprint = context.folder, context.fingerprint
-    _foresee(step, context)
     records.begin(folder, step.name, fingerprint, step.version, step.outputs)
     start = time.monotonic()
     try:

@@ -7,14 +7,12 @@ some hundredth of their bytes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from puna import recipe as recipes
 from puna import storage
-from puna.care.states import last_lines
+from puna.care.results import metrics
 from puna.data.document import Document, read_documents
 from puna.data.exclude import Exclusions, entries
 from puna.errors import InputError
@@ -27,7 +25,6 @@ from puna.tokens.windows import Windows
 
 FORMAT = 1  # of the JSON
 SHOWN = 12  # steps of a document that are written out on the screen
-STEP = re.compile(r'"step": ?(\d+)')
 COLUMNS = ("id", "source", "group", "origin")
 
 
@@ -129,12 +126,13 @@ class _Steps:
     def of(folder: Place) -> tuple[_Steps | None, int, int]:
         """(steps, planned, trained) of a run; no steps before it has a mixture. InputError when the tokens were made
         from other documents than there are now."""
-        recipe = read_recipe(folder)
+        read_recipe(folder)  # which refuses what is no run
         if not storage.exists(manifests.folder_of(folder) / "mixture.json"):
             return None, 0, 0
-        windows, per_step = Windows(folder), recipes.batch_windows(recipe)
+        windows = Windows(folder)
         _refuse_others(folder)
-        return _Steps(windows, per_step), -(-len(windows) // per_step), _trained(folder)
+        mixture = windows.mixture
+        return _Steps(windows, mixture.batch_windows), mixture.steps, _trained(folder)
 
     def that_read(self, source: str, shard: str, document: str) -> tuple[int, ...]:
         if source not in self.windows.mixture.sources:
@@ -175,8 +173,8 @@ def _refuse_others(folder: Place) -> None:
 
 def _trained(folder: Place) -> int:
     """The last step of metrics.jsonl; 0 before there is one."""
-    steps = [found[1] for line in last_lines(folder / "metrics.jsonl") if (found := STEP.search(line))]
-    return int(steps[-1]) if steps else 0
+    steps = [line["step"] for line in metrics(folder) if isinstance(line.get("step"), int)]
+    return steps[-1] if steps else 0
 
 
 def _told(found: Traced, trained: int) -> str:

@@ -83,7 +83,6 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> li
     """Every step of a run, in order; a test holds that each stands after what it needs."""
     names = tuple(inputs)
     made = recipe.model_dump(mode="json")
-    chosen = recipe.model_dump(mode="json", exclude_defaults=True)  # a key that a later version adds changes no report
     documents = tuple(f"documents.{name}" for name in names)
     graph = [
         *pipeline.steps(recipe, inputs),
@@ -122,7 +121,14 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> li
     ]
     return [
         *graph,
-        Step("report", _report, ("report.html",), tuple(step.name for step in graph), {"recipe": chosen}, reads=False),
+        Step(
+            "report",
+            _report,
+            ("report.html",),
+            tuple(step.name for step in graph),
+            {"recipe": recipes.chosen(recipe)},
+            reads=False,
+        ),
     ]
 
 

@@ -27,7 +27,7 @@ def training(known: Known) -> Training | None:
     """How far the training is; None where there is none, or only one of earlier values."""
     if "train" not in known.current and "train" not in known.begun:
         return None
-    line = next((line for line in reversed(_metrics(known.folder)) if "loss" in line), None)
+    line = next((line for line in reversed(metrics(known.folder)) if "loss" in line), None)
     if line is None:
         return None
     counts = known.records.get("mixture", {}).get("counts")
@@ -73,7 +73,8 @@ def told_baseline(known: Known, name: str) -> str:
     return names.get(plain, plain) if plain == name else f"{plain} primed"
 
 
-def _metrics(folder: Place) -> list[dict[str, Any]]:
+def metrics(folder: Place) -> list[dict[str, Any]]:
+    """The last lines of metrics.jsonl that are whole, in order."""
     found = []
     for line in last_lines(folder / "metrics.jsonl"):
         try:

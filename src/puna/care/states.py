@@ -22,7 +22,7 @@ from puna import storage
 from puna.errors import InputError, PunaError
 from puna.formats import RECORD, Newer
 from puna.lock import Holder, holder
-from puna.recipe import Recipe
+from puna.recipe import Recipe, chosen
 from puna.records import OF_A_STEP, TABLES_OF_A_STEP, Record, is_record
 from puna.run import read_recipe
 from puna.storage import Place
@@ -187,7 +187,6 @@ def _current(records: Mapping[str, Record], begun: Mapping[str, str], recipe: Re
         if name not in begun and all(holds):
             current.add(name)
     # The report holds the whole recipe, so that it tells of a value that was changed and of which nothing came yet.
-    told = recipe.model_dump(mode="json", exclude_defaults=True) if recipe else None
-    if REPORT in current and recipe and records[REPORT]["values"].get("recipe") != told:
+    if REPORT in current and recipe and records[REPORT]["values"].get("recipe") != chosen(recipe):
         current.discard(REPORT)
     return frozenset(current)

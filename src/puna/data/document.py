@@ -75,9 +75,10 @@ class DocumentWriter:
 
     def __init__(self, location: Location, *, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
         self.location, self.count = location, 0
-        self._limit, self._size = row_group_bytes, 0
+        self.bytes = 0  # of text, so far
+        self._limit, self._flushed = row_group_bytes, 0
         self._rows: list[tuple[str, ...]] = []
-        self._origins: list[tuple[Any, ...]] = []
+        self._origins: list[tuple[str | int, ...]] = []
         self._open = ExitStack()
 
     def __enter__(self) -> DocumentWriter:
@@ -92,11 +93,13 @@ class DocumentWriter:
     def write(self, document: Document) -> None:
         """Add a document. What is not valid Unicode in it (lone surrogates) is written as U+FFFD."""
         text, origin = valid(document.text), document.origin
-        self._rows.append((document.id, document.source, document.group, document.language, text))
-        self._origins.append(tuple([getattr(origin, name) for name, _ in _ORIGIN]))
+        names = (document.id, document.source, document.group, document.language)
+        self._rows.append((*map(valid, names), text))
+        values = (getattr(origin, name) for name, _ in _ORIGIN)
+        self._origins.append(tuple([valid(value) if isinstance(value, str) else value for value in values]))
         self.count += 1
-        self._size += utf8_size(text)
-        if self._size >= self._limit:
+        self.bytes += utf8_size(text)
+        if self.bytes - self._flushed >= self._limit:
             self._flush()
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -110,16 +113,12 @@ class DocumentWriter:
             )
             columns = [*_columns(self._rows, _FIELDS), origin]
             self._parquet.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
-        self._rows, self._origins, self._size = [], [], 0
+        self._rows, self._origins, self._flushed = [], [], self.bytes
 
 
 def _columns(rows: list[tuple[Any, ...]], fields: list[tuple[str, pa.DataType]]) -> list[pa.Array]:
-    """The columns of rows, text made valid."""
     columns = zip(*rows, strict=True)
-    return [
-        pa.array(values if kind == pa.int64() else [valid(value) for value in values], kind)
-        for (_, kind), values in zip(fields, columns, strict=True)
-    ]
+    return [pa.array(values, kind) for (_, kind), values in zip(fields, columns, strict=True)]
 
 
 def write_documents(

@@ -73,8 +73,8 @@ class Exclusions:
         return (self._of_address(address(url)) if url else None) or self._of_archive(file)
 
     def without(self, examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The examples of a rule that no entry names."""
-        keys = ("id", "group", "url", "title", "key", "dump", "file")
+        """The examples of a rule that no entry names, by as much as each tells of itself."""
+        keys = [name.rpartition(".")[2] for name in FIELDS]
         return [one for one in examples if self.of(*(str(one.get(key, "")) for key in keys)) is None]
 
     def _of_address(self, place: str) -> str | None:

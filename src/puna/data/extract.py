@@ -36,10 +36,8 @@ def extract(inputs: Sequence[Input], recipe: Source, shard_size: int, task: Task
         while first is not None:
             shard = scratch / f"{task.name}-{len(shards):03d}.parquet"
             with DocumentWriter(shard) as writer:
-                size = 0
-                while first is not None and size < shard_size:
+                while first is not None and writer.bytes < shard_size:
                     writer.write(first)
-                    size += utf8_size(first.text)
                     first = next(documents, None)
             shards.append(storage.below(shard, scratch.parents[2]))
     shards += [storage.below(file, scratch.parents[2]) for file in beside.files]
@@ -149,7 +147,8 @@ class _Counts:
                 self.documents += 1
                 self.bytes += utf8_size(record.text)
                 origin = record.origin
-                self.examples.see(origin.file, origin.key, record.text, url=origin.url, title=origin.title)
+                names = {"id": record.id, "group": record.group, "dump": origin.dump}
+                self.examples.see(origin.file, origin.key, record.text, url=origin.url, title=origin.title, **names)
                 yield record
             elif isinstance(record, Dropped):
                 rule = self.dropped.setdefault(record.rule, {"documents": 0, "bytes": 0, "examples": _Sample()})
@@ -189,5 +188,5 @@ class _Sample:
 
 
 def smallest(examples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The EXAMPLES of lowest rank, in order. Examples of an earlier version have no rank, and come first."""
-    return sorted(examples, key=lambda example: example.get("rank", ""))[:EXAMPLES]
+    """The EXAMPLES of lowest rank, in order."""
+    return sorted(examples, key=lambda example: str(example["rank"]))[:EXAMPLES]

@@ -91,12 +91,13 @@ def tidy(scratch: Place, shards: int) -> None:
 def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Documents and bytes by fate, over all shards."""
     names = ("training", "heldout", "duplicate", "overlap", "excluded")
-    count = {n: {k: sum(r[n][k] for r in results) for k in ("documents", "bytes")} for n in names}
+    # A task that an earlier version had finished left nobody out.
+    count = {n: {k: sum(r[n][k] for r in results if n in r) for k in ("documents", "bytes")} for n in names}
     return {
         "training": count["training"],
         "heldout": count["heldout"],
         "dropped": {name: count[name] for name in ("duplicate", "overlap", "excluded")},
-        "named": len(set().union(*(r["named"] for r in results))),
+        "named": len(set().union(*(r.get("named", ()) for r in results))),
     }
 
 

@@ -79,12 +79,13 @@ def _funnel(facts: Facts) -> Html:
     return join(table(["rule", *_UNITS, "of bytes", ""], rows, kind="shares"), said, *set_aside, *examples, *missing)
 
 
-def _allowed(rule: Any, hidden: Exclusions) -> Any:
-    """A rule without the examples that the list of exclusions names."""
+def _allowed(rule: Any, hidden: Exclusions | None) -> Any:
+    """A rule without the examples that the list of exclusions names; without any when the list cannot be read."""
     found = at(rule, "examples")
     if not isinstance(found, list):
         return rule
-    return rule | {"examples": hidden.without(one for one in found if isinstance(one, dict))}
+    sound = [one for one in found if isinstance(one, dict)]
+    return rule | {"examples": hidden.without(sound) if hidden else []}
 
 
 def _examples(source: str, rules: list[tuple[str, Any]]) -> Html:
@@ -104,7 +105,7 @@ def _place(example: dict[str, Any]) -> str:
 
 
 def _example(value: Any) -> Html:
-    """The first record that a rule dropped, by its key."""
+    """One of the records that a rule dropped, by its key."""
     examples = at(value, "examples")
     first = examples[0] if isinstance(examples, list) and examples else None
     named = " ".join(f"{at(first, 'key') or ''} {at(first, 'text') or ''}".split())

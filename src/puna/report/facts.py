@@ -64,7 +64,7 @@ class Facts:
     samples: Any = None
     curve: Curve | None = None
     unreadable: tuple[str, ...] = ()
-    hidden: Exclusions = field(default_factory=lambda: Exclusions(()))  # documents that no example may show
+    hidden: Exclusions | None = None  # documents that no example may show; None: the list cannot be read
 
     def counts(self, step: str) -> Any:
         """What the done-record of `step` counted, or None."""
@@ -145,12 +145,12 @@ def read(folder: Place) -> Facts:
     )
 
 
-def _hidden(asked: Any) -> Exclusions:
-    """What `data.exclude` names; a list that cannot be read any more hides nothing."""
+def _hidden(asked: Any) -> Exclusions | None:
+    """What `data.exclude` names; None when the list cannot be read any more."""
     try:
-        return Exclusions(exclude.entries(asked.data.exclude if asked else ()))
+        return Exclusions(exclude.entries(asked.data.exclude)) if asked else None
     except PunaError:
-        return Exclusions(())
+        return None
 
 
 def at(value: Any, *keys: str) -> Any:
