@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
+from puna.data.web import warc
+
 MARKS = Path(__file__).parent / "marks" / "commoncrawl.json"
 
 UNSEEN = re.compile(
@@ -43,13 +45,33 @@ class Marked:
 
     def main(self, html: bytes) -> str:
         """Its main text, a line for each range."""
-        text = rendered(html.decode(self.encoding, "replace"))
+        text = self.rendered(html)
         return "\n".join(text[start:end] for start, end in self.ranges)
+
+    def rendered(self, html: bytes) -> str:
+        """The text that the ranges count in."""
+        return rendered(html.decode(self.encoding, "replace"))
 
 
 def marked() -> Iterator[Marked]:
     for page in json.loads(MARKS.read_text()):
         yield Marked(page["url"], page["encoding"], tuple((start, end) for start, end in page["main"]))
+
+
+def records_of(samples: Path) -> Iterator[tuple[Marked, bytes]]:
+    """Each marked page with the block of the first record that holds it."""
+    pages = {page.url: page for page in marked()}
+    for file in sorted((samples / "commoncrawl").glob("CC-REAL-*.warc.gz")):
+        for record in warc.records(file, 0, file.stat().st_size, 1 << 23):
+            assert isinstance(record, warc.WarcRecord)
+            page = pages.pop(record.headers.get("warc-target-uri", ""), None)
+            if page is not None:
+                yield page, record.block
+
+
+def body_of(block: bytes) -> bytes:
+    """What follows the HTTP headers."""
+    return block.partition(b"\r\n\r\n")[2]
 
 
 def rendered(html: str) -> str:

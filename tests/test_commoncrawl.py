@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_web import PROSE, aside, html, http, kept, page, record, records, rules, write, zipped
-from marked_pages import f1, marked, mean_f1, rendered
+from marked_pages import body_of, f1, marked, mean_f1, records_of, rendered
 from puna.data.document import document_id
 from puna.data.extract import extract
 from puna.data.sources import Aside, locate, split
-from puna.data.web import charset, main_text, warc
+from puna.data.web import charset, main_text
 from puna.data.web.main_text import HostilePageError, Prose, deepest, parsed, trimmed
 from puna.recipe import CommonCrawl
 
@@ -147,6 +147,25 @@ def test_robots_rules_are_obeyed_when_asked(tmp_path: Path) -> None:
     file = write(tmp_path, "a.warc.gz", zipped(page(1, meta + html(1)), record(2, tagged), page(3)))
     assert len(kept(records(file))) == 3
     assert rules(records(file, respect_robots=True)) == {"robots": 2}
+    asking = [
+        '<META NAME="ROBOTS" CONTENT="NOINDEX">',
+        '<meta content="noindex" name="robots">',
+        "<meta name=viewport content=none><Meta Content = 'follow, noarchive'\n\tdata-x=1 Name = robots/>",
+        "<meta name=robots content=follow, noindex>",
+        "<meta name=robots content=all><meta name=robots data-content=all content=none>",
+    ]
+    allowing = [
+        '<META NAME="ROBOTS" CONTENT="INDEX">',
+        '<meta content="noindex" name="description">',
+        '<meta content="index" name="robots" title="none">',
+        "<meta name=robots data-content=none content=all><meta name=keywords content=noindex>",
+    ]
+    made = [page(n, each + html(n)) for n, each in enumerate([*asking, *allowing])]
+    file = write(tmp_path, "b.warc.gz", zipped(*made))
+    assert rules(records(file, respect_robots=True)) == {"robots": len(asking)}
+    assert [one.origin.key for one in kept(records(file, respect_robots=True))] == [
+        f"urn:uuid:{n:04d}" for n in range(len(asking), len(made))
+    ]
 
 
 def test_charsets_are_told_by_mark_bytes_http_meta_and_detection(tmp_path: Path) -> None:
@@ -210,7 +229,12 @@ def test_pages_built_to_cost_much_are_set_aside(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=100)
 def test_depth_is_never_told_below_what_the_elements_reach(parts: list[str]) -> None:
     deepest_div = max(accumulate((part == "<DIV>") - (part == "</DIV>") for part in ["", *parts]), default=0)
-    assert deepest("".join(parts)) >= deepest_div
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main_text, "MAX_OPEN", 0)  # else so few parts are told by their number alone
+        assert deepest("".join(parts)) >= deepest_div
+
+
+def test_pages_that_nest_too_deep_are_refused() -> None:
     assert deepest("<table><tr><td>" * 7) == 7
     with pytest.raises(HostilePageError):
         parsed("<section>" * 2500)
@@ -243,24 +267,21 @@ def test_the_title_is_put_before_the_text_and_menus_are_not() -> None:
 def test_main_text_is_near_what_was_marked_by_hand(
     samples: Path, tmp_path: Path, proved: Callable[[str], None]
 ) -> None:
-    pages = {page.url: page for page in marked()}
     wanted: dict[str, str] = {}
     chosen = []
-    for file in sorted((samples / "commoncrawl").glob("CC-REAL-*.warc.gz")):
-        for one in warc.records(file, 0, file.stat().st_size, 1 << 23):
-            assert isinstance(one, warc.WarcRecord)
-            url = one.headers.get("warc-target-uri", "")
-            if url in pages and url not in wanted:
-                wanted[url] = pages[url].main(one.block.partition(b"\r\n\r\n")[2])
-                chosen.append(record(len(chosen), one.block, WARC_Target_URI=url))
+    for one, block in records_of(samples):
+        whole = one.rendered(body_of(block))
+        assert all(0 <= start < end <= len(whole) for start, end in one.ranges), one.url
+        wanted[one.url] = one.main(body_of(block))
+        chosen.append(record(len(chosen), block, WARC_Target_URI=one.url))
     found = {one.origin.url: one.text for one in kept(records(write(tmp_path, "marked.warc.gz", zipped(*chosen))))}
-    assert len(wanted) == len(pages) >= 100
+    assert len(wanted) == len(list(marked())) >= 100
     score = mean_f1(found, wanted)
     proved(f"main text: F1 {score:.4f} on {len(wanted)} pages marked by hand")
     assert score >= FLOOR
 
 
-def test_marks_lie_within_pages_that_are_rendered_by_expressions_alone() -> None:
+def test_marked_pages_are_rendered_and_compared_by_expressions_alone() -> None:
     assert rendered("<head>x</head><p>a &amp;\n b<script>no</p></script><br>c<!-- d --> <b>e</b></p>") == "a & b\nc e"
     assert (f1("a b b", "b a"), f1("", ""), f1("x", "")) == (0.8, 1.0, 0.0)
 

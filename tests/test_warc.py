@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from made_web import PROSE, aside, html, http, kept, page, record, records, rules, write, zipped
 from puna import storage
 from puna.data.sources import Dropped, SetAside, locate, split
-from puna.data.web import warc
+from puna.data.web import members, warc
 from puna.recipe import CommonCrawl
 
 
@@ -100,19 +100,33 @@ def test_damage_costs_what_is_damaged_and_the_reading_goes_on(tmp_path: Path) ->
     found = records(write(tmp_path, "a.warc.gz", good + bytes(bad) + zipped(page(3)) + b"\0" * 3000))
     assert [one.origin.key for one in kept(found)] == ["urn:uuid:0001", "urn:uuid:0003"]
     assert [(one.reason, one.size) for one in aside(found)] == [("the gzip data is damaged", len(bad))]
-    cases = {
-        b"no record at all, only a line of text": 0,
-        b"WARC/1.0\r\nWARC-Type: response\r\n\r\n" + http(html()) + b"\r\n\r\n": 0,
-        record(2, http(html(2)), Content_Length="ten"): 0,
-        record(2, http(html(2)), wrong=4000): 0,
-        b"WARC/1.0\r\nX: " + b"y" * 200_000 + b"\r\n\r\n": 0,
-    }
+    cases = [
+        b"no record at all, only a line of text",
+        b"WARC/1.0\r\nWARC-Type: response\r\n\r\n" + http(html()) + b"\r\n\r\n",
+        record(2, http(html(2)), Content_Length="ten"),
+        record(2, http(html(2)), wrong=4000),
+        b"WARC/1.0\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+    ]
     for data in cases:
         for name, whole in (("b.warc", page(1) + data + page(3)), ("b.warc.gz", zipped(page(1), data, page(3)))):
             found = records(write(tmp_path, name, whole))
             assert [one.origin.key for one in kept(found)] == ["urn:uuid:0001", "urn:uuid:0003"], data[:40]
             assert len(aside(found)) == 1
             assert aside(found)[0].size == (len(data) if name == "b.warc" else 0), data[:40]
+
+
+def test_a_search_for_the_next_member_that_gives_up_says_all_that_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "MAX_CANDIDATES", 3)
+    false = b"\x1f\x8b\x08\0" + b"\xff" * 20
+    for count, found_again in ((3, True), (4, False)):  # the first one begins the damage, the search is behind it
+        file = write(tmp_path, "a.warc.gz", zipped(page(1)) + false * count + zipped(page(2), page(3)))
+        found = records(file)
+        keys = ["urn:uuid:0001", *(["urn:uuid:0002", "urn:uuid:0003"] if found_again else [])]
+        assert [one.origin.key for one in kept(found)] == keys
+        lost = len(false * count) + (0 if found_again else len(zipped(page(2), page(3))))
+        assert [(one.reason, one.size) for one in aside(found)] == [("the gzip data is damaged", lost)]
 
 
 def test_files_without_records_and_files_of_another_kind_are_said(tmp_path: Path) -> None:

@@ -6,31 +6,21 @@ import bz2
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import mwparserfromhell
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lxml import etree
 
 from puna.data.sources import Aside
-from puna.data.sources.wikipedia import _values, language_of
-from puna.data.wiki import dump as wikidump
 from puna.data.wiki import links, marks, scan, tidy
 from puna.data.wiki.references import normal, references
 from puna.data.wiki.text import BrokenMarkupError, clean
 from puna.data.wiki.words import sections
 from test_wikipedia import CASES, HEADER, PROSE, everything, file, page
-
-
-def agreement(one: str, other: str) -> float:
-    """F1 of the words of two texts."""
-    a, b = Counter(one.split()), Counter(other.split())
-    return 2 * (a & b).total() / max(1, a.total() + b.total()) if a or b else 1.0
+from wiki_articles import agreement, articles
 
 
 @pytest.mark.parametrize("wikitext", CASES)
@@ -97,33 +87,33 @@ def test_broken_markup_is_read_alike_without_residue_or_handed_over(wikitext: st
     assert disagreement(wikitext) is None
 
 
-@cache
-def articles(folder: Path) -> list[tuple[str, str, str]]:
-    """(language, title, wikitext) of every page of the samples' dumps that is no redirect."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True)
-    found = []
-    for dumped in sorted(path for path in folder.rglob("*wiki-*") if path.is_file()):
-        language = language_of(dumped.name, wikidump.head(str(dumped)))
-        for one in wikidump.pages(str(dumped), 0, dumped.stat().st_size):
-            assert isinstance(one, wikidump.Page)
-            values = _values(etree.fromstring(one.xml, parser))
-            if values["text"] and not values["redirect"]:
-                found.append((language, values["title"], values["text"]))
-    return found
+@pytest.mark.promise("twins")
+@given(st.lists(st.sampled_from([*'()[],;:." a', "see", "e.g.", "i.e.", "cf", "see also"]), max_size=12).map("".join))
+@settings(deadline=None, max_examples=500)
+def test_what_dropping_leaves_is_mended_as_by_every_rule_on_every_line(line: str) -> None:
+    plain = tidy.SPACE.sub(" ", line)
+    plain = tidy.FIRST_SIGN.sub("(", plain)
+    plain = tidy.LAST_SIGN.sub(")", plain)
+    plain = tidy.INNER_SPACE.sub("", plain)
+    plain = tidy.EMPTY.sub("", plain)
+    plain = tidy.SPACE.sub(" ", plain)
+    plain = tidy.STRAY_SPACE.sub(r"\1", plain)
+    plain = tidy.COMMAS.sub(",", plain)
+    plain = tidy.COMMA_STOP.sub(".", plain).strip()
+    assert tidy._without_empty(line) == re.sub(r"^[,.;:](?= |$)", "", plain).strip()
 
 
 def test_real_pages_read_alike_and_few_are_handed_over(samples: Path, proved: Callable[[str], None]) -> None:
     """Some English pages and the shorter ones of every other language, against the exact mode."""
     found = articles(samples / "wikipedia")
-    taken = [one for number, one in enumerate(found) if len(one[2]) < 120_000 and (one[0] != "en" or number % 8 == 0)]
-    fast = [(scan.clean(text, language=language), language, text) for language, _, text in taken]
-    read = [(one, clean(text, language=language)) for one, language, text in fast if one is not None]
+    fast = [(scan.clean(text, language=language), language, text) for language, _, text in found]
+    taken = [one for number, one in enumerate(fast) if len(one[2]) < 120_000 and (one[1] != "en" or number % 8 == 0)]
+    read = [(one, clean(text, language=language)) for one, language, text in taken if one is not None]
     assert len(read) >= 0.97 * len(taken)
     equal = sum(one == exact for one, exact in read)
-    assert min(agreement(one, exact) for one, exact in read) >= 0.999
     assert equal == len(read)
-    assert {language for language, _, _ in taken} >= {"bg", "ar", "zh", "ru", "sr", "ja"}
-    handed = sum(scan.clean(text, language=language) is None for language, _, text in found)
+    assert {language for _, language, _ in taken} >= {"bg", "ar", "zh", "ru", "sr", "ja"}
+    handed = sum(one is None for one, _, _ in fast)
     assert handed <= 0.03 * len(found)
     proved(f"{equal} real pages read by both alike; {handed} of {len(found)} pages handed to the exact mode")
 
@@ -220,7 +210,7 @@ def test_what_an_article_cites_is_kept_beside_it_normalised_and_once(tmp_path: P
         "B.&lt;ref name='x'>[http://example.org/A?b=1 again], https://b.net.&lt;/ref>&lt;ref name='x'/> "
         "{{cite book|title={{lang|fr|t}}|url=http://c.org/x_(y)}} {{Infobox|url=http://not.org}} "
         "&lt;!-- &lt;ref>http://hidden.org&lt;/ref> -->"
-        "&lt;ref>http://web.archive.org/web/2012/http://d.org/p&lt;/ref>"
+        "&lt;ref>hTTp://e.org/&lt;/ref>&lt;ref>http://web.archive.org/web/2012/http://d.org/p&lt;/ref>"
         "\n== External links ==\n* [http://no.org no]"
     )
     found = everything(
@@ -229,7 +219,7 @@ def test_what_an_article_cites_is_kept_beside_it_normalised_and_once(tmp_path: P
     (aside,) = [record for record in found if isinstance(record, Aside)]
     assert (aside.kind, aside.value["page"]) == ("references", "7")
     assert aside.value["urls"] == [
-        "http://example.org/A?b=1", "https://b.net/", "http://d.org/p", "http://c.org/x_(y)"
+        "http://example.org/A?b=1", "https://b.net/", "http://e.org/", "http://d.org/p", "http://c.org/x_(y)"
     ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from puna.data import extract
 from puna.data.document import Document, document_id
 from puna.data.pipeline import bad_share
 from puna.data.sources import Aside, Dropped, SetAside, locate, read, split
-from puna.data.sources.wikipedia import language_of
+from puna.data.sources.wikipedia import edition_of, language_of
 from puna.data.wiki import dump as wikidump
 from puna.data.wiki.text import BrokenMarkupError, clean
 from puna.data.wiki.tidy import RESIDUE
@@ -143,11 +143,11 @@ def test_a_bare_page_is_read(tmp_path: Path) -> None:
 
 def test_the_name_of_a_dump_tells_its_language_before_what_it_says_of_itself(tmp_path: Path) -> None:
     said = b'<mediawiki version="0.10" xml:lang="en">'
-    assert language_of("dewiki-20220601-pages-articles1.xml-p1p2.bz2", said) == "de"
-    assert language_of("zh_min_nanwiki-latest.xml", said) == "zh-min-nan"
-    assert language_of("simplewiki-latest.xml", said) == "en"
-    assert language_of("mine.xml", said.replace(b'"en"', b'"pt-BR"')) == "pt-br"
-    assert language_of("mine.xml", b"<page>") == "und"
+    assert language_of(edition_of("dewiki-20220601-pages-articles1.xml-p1p2.bz2", said)) == "de"
+    assert language_of(edition_of("zh_min_nanwiki-latest.xml", said)) == "zh-min-nan"
+    assert language_of(edition_of("simplewiki-latest.xml", said)) == "en"
+    assert language_of(edition_of("mine.xml", said.replace(b'"en"', b'"pt-BR"'))) == "pt-br"
+    assert language_of(edition_of("mine.xml", b"<page>")) == "und"
     german = file(tmp_path, "dewiki-1.xml", dump(page(1, "Fluss")))
     assert [type(r).__name__ for r in records(german, languages=["en"])] == ["Dropped"]
     assert [type(r).__name__ for r in records(german, languages=["de", "en"])] == ["Document"]

@@ -48,7 +48,7 @@ def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]
     parts = []
     for entry in inputs:
         parts += [Part(entry.declared, start, end) for start, end in pairwise(_cuts(entry, task_size))]
-    return group_parts("arxiv", parts, lambda part: part.end - part.start, task_size)
+    return group_parts("arxiv", parts, task_size)
 
 
 def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record | Aside]:

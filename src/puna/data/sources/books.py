@@ -27,7 +27,7 @@ LENT = "Copyrighted, by its owner's leave (Project Gutenberg)"
 def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]:
     """Groups of files of at least `task_size` bytes; a book is never cut."""
     parts = [Part(entry.declared, 0, entry.size) for entry in inputs]
-    return group_parts("books", parts, lambda part: part.end, task_size)
+    return group_parts("books", parts, task_size)
 
 
 def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record]:

@@ -19,8 +19,8 @@ from puna.data.document import Document, Origin, document_id
 from puna.data.sources.records import EXAMPLE, Dropped, Input, Part, Record, SetAside, Task, group_parts, placed
 from puna.data.web.c4_rules import Rules
 from puna.data.web.jsonl import Break, Line, is_compressed, lines
-from puna.data.web.main_text import plain, title, whole_text
-from puna.data.web.pages import Page, host, pages
+from puna.data.web.main_text import plain, whole_text
+from puna.data.web.pages import Page, host, origin, pages
 from puna.data.web.warc import borders
 from puna.recipe import C4, Source
 
@@ -40,7 +40,7 @@ def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]
         else:
             cuts = [*range(0, max(1, entry.size), task_size), entry.size]
         parts += [Part(entry.declared, start, end) for start, end in pairwise(cuts)]
-    return group_parts("c4", parts, lambda part: part.end - part.start, task_size)
+    return group_parts("c4", parts, task_size)
 
 
 def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record]:
@@ -60,9 +60,7 @@ def _pages(entry: Input, part: Part, recipe: C4, rules: Rules) -> Iterator[Recor
             yield page
             continue
         text = whole_text(page.tree) if page.tree else plain(page.text)
-        heading = title(page.tree) if page.tree else ""
-        origin = Origin(entry.dump, page.key, entry.declared, page.offset, page.url, heading, page.date, "")
-        yield _judged(text, page.size, origin, rules)
+        yield _judged(text, page.size, origin(page, entry), rules)
 
 
 def _rows(entry: Input, part: Part, recipe: C4, rules: Rules) -> Iterator[Record]:
@@ -87,25 +85,25 @@ def _row(line: Line, entry: Input, recipe: C4, rules: Rules) -> Record:
         return SetAside("a row has no text", entry.declared, _place(line))
     url, date = (row.get(name) if isinstance(row.get(name), str) else "" for name in ("url", "timestamp"))
     key = xxhash.xxh3_128_hexdigest(f"{url}\n{row['text']}".encode("utf-8", "surrogatepass"))
-    origin = Origin(entry.dump, key, entry.declared, line.offset, str(url), "", str(date), LICENCE)
+    place = Origin(entry.dump, key, entry.declared, line.offset, str(url), "", str(date), LICENCE)
     text = plain(row["text"])
     if not recipe.published:
-        return _judged(text, line.size, origin, rules)
+        return _judged(text, line.size, place, rules)
     if len(text) < max(1, recipe.min_characters):
         return Dropped("short", key, line.size, text[:EXAMPLE])
-    return _document(text, origin)
+    return _document(text, place)
 
 
-def _judged(text: str, size: int, origin: Origin, rules: Rules) -> Document | Dropped:
+def _judged(text: str, size: int, place: Origin, rules: Rules) -> Document | Dropped:
     verdict = rules.judge(text)
     if verdict.rule:
-        return Dropped(verdict.rule, origin.key, size, f"{origin.url}: {verdict.text or text}"[:EXAMPLE])
-    return _document(verdict.text, origin)
+        return Dropped(verdict.rule, place.key, size, f"{place.url}: {verdict.text or text}"[:EXAMPLE])
+    return _document(verdict.text, place)
 
 
-def _document(text: str, origin: Origin) -> Document:
-    identity = document_id("c4", origin.dump, origin.key)
-    return Document(identity, "c4", host(origin.url) or origin.key, LANGUAGE, text, origin)
+def _document(text: str, place: Origin) -> Document:
+    identity = document_id("c4", place.dump, place.key)
+    return Document(identity, "c4", host(place.url) or place.key, LANGUAGE, text, place)
 
 
 def _place(line: Line) -> str:

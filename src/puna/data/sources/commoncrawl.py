@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import cast
 
-from puna.data.document import Document, Origin, document_id
+from puna.data.document import Document, document_id
 from puna.data.sources.records import EXAMPLE, Aside, Dropped, Input, Part, Record, Task, group_parts, placed
-from puna.data.web.main_text import Prose, main_text, plain, title
-from puna.data.web.pages import Page, host, pages
+from puna.data.web.main_text import Prose, main_text, plain
+from puna.data.web.pages import Page, host, origin, pages
 from puna.data.web.warc import borders
 from puna.recipe import CommonCrawl, Source
 
@@ -28,7 +28,7 @@ def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]
     parts = []
     for entry in inputs:
         parts += [Part(entry.declared, start, end) for start, end in pairwise(borders(entry.location, task_size))]
-    return group_parts("commoncrawl", parts, lambda part: part.end - part.start, task_size)
+    return group_parts("commoncrawl", parts, task_size)
 
 
 def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record | Aside]:
@@ -49,10 +49,8 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record
 
 def _document(page: Page, entry: Input, recipe: CommonCrawl) -> Document | Dropped:
     prose = Prose(recipe.prose_characters, recipe.other_line_cost, recipe.look_again_below)
-    heading = title(page.tree) if page.tree else ""
-    text = main_text(page.tree, heading, prose) if page.tree else plain(page.text)
+    text = main_text(page.tree, page.title, prose) if page.tree else plain(page.text)
     if not text:
-        return Dropped("empty", page.key, page.size, f"{page.url}: {heading}"[:EXAMPLE])
-    origin = Origin(entry.dump, page.key, entry.declared, page.offset, page.url, heading, page.date, "")
+        return Dropped("empty", page.key, page.size, f"{page.url}: {page.title}"[:EXAMPLE])
     identity = document_id("commoncrawl", entry.dump, page.key)
-    return Document(identity, "commoncrawl", host(page.url) or page.key, LANGUAGE, text, origin)
+    return Document(identity, "commoncrawl", host(page.url) or page.key, LANGUAGE, text, origin(page, entry))

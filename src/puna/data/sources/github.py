@@ -52,7 +52,7 @@ def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]
     def size(part: Part) -> int:
         return sizes[part.declared, part.members[0]] if part.members else part.end - part.start
 
-    tasks = group_parts("github", parts, size, task_size)
+    tasks = group_parts("github", parts, task_size, size)
     return [Task(task.name, task.source, _joined(task.parts)) for task in tasks]
 
 

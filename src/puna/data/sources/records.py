@@ -123,9 +123,15 @@ def from_json(values: Sequence[Mapping[str, Any]]) -> list[Task]:
     ]
 
 
-def group_parts(source: str, parts: Sequence[Part], size: Callable[[Part], int], task_size: int) -> list[Task]:
+def group_parts(
+    source: str,
+    parts: Sequence[Part],
+    task_size: int,
+    size: Callable[[Part], int] = lambda part: part.end - part.start,
+) -> list[Task]:
     """Tasks of consecutive parts with at least `task_size` bytes each (but the last), so that many small files are few
-    tasks. Parts are cut to at most `task_size` by the source, where its format can be cut there."""
+    tasks. Parts are cut to at most `task_size` by the source, where its format can be cut there. `size`: bytes of a
+    part."""
     tasks: list[Task] = []
     waiting: list[Part] = []
     held = 0

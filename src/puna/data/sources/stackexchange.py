@@ -47,7 +47,7 @@ def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]
     for entry in inputs:
         read_on = entry.declared in chosen or known[entry.declared] == _BROKEN
         parts.append(Part(entry.declared, 0, entry.size if read_on else 0))
-    return group_parts("stackexchange", parts, lambda part: part.end - part.start, task_size)
+    return group_parts("stackexchange", parts, task_size)
 
 
 def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Found:

@@ -39,7 +39,7 @@ def split(inputs: Sequence[Input], recipe: Source, task_size: int) -> list[Task]
     for entry in inputs:
         cuts = borders(entry.location, task_size)
         parts += [Part(entry.declared, start, end) for start, end in pairwise(cuts)]
-    return group_parts("wikipedia", parts, lambda part: part.end - part.start, task_size)
+    return group_parts("wikipedia", parts, task_size)
 
 
 def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record | Aside]:
@@ -50,27 +50,25 @@ def read(task: Task, inputs: Sequence[Input], recipe: Source) -> Iterator[Record
             yield placed(record, part.declared)
 
 
-def language_of(file: str, beginning: bytes) -> str:
-    """The language of a dump: by its published name (dewiki-...), else by what it says of itself, else `und`."""
-    edition = edition_of(file, beginning)
-    return TRANSPARENT.get(edition, edition)
-
-
 def edition_of(file: str, beginning: bytes) -> str:
-    """The name of the edition, which is the first part of its host."""
+    """The name of a dump's edition, which is the first part of its host: by its published name (dewiki-...), else by
+    what it says of itself, else `und`."""
     named = re.match(r"([a-z][a-z_]+?)wiki(?=[-_.\d])", file.rsplit("/", 1)[-1])
     said = re.search(rb"""<mediawiki\b[^>]*?\sxml:lang\s*=\s*["']([A-Za-z-]+)["']""", beginning)
     return named[1].replace("_", "-") if named else said[1].decode().lower() if said else "und"
 
 
+def language_of(edition: str) -> str:
+    return TRANSPARENT.get(edition, edition)
+
+
 def _read_part(entry: Input, part: Part, recipe: Wikipedia) -> Iterator[Record | Aside]:
-    edition = edition_of(entry.dump, head(entry.location))
-    language = TRANSPARENT.get(edition, edition)
-    if recipe.languages and language not in (*recipe.languages, "und"):
+    reader = _Reader(entry, edition_of(entry.dump, head(entry.location)), recipe)
+    if recipe.languages and reader.language not in (*recipe.languages, "und"):
         if part.start == 0:  # one record for the dump, however it is cut
-            yield Dropped("language", part.declared, entry.size, f"the dump's language is {language}", part.declared)
+            said = f"the dump's language is {reader.language}"
+            yield Dropped("language", part.declared, entry.size, said, part.declared)
         return
-    reader = _Reader(entry, edition, recipe)
     found = False
     for page in pages(entry.location, part.start, part.end):
         found = True
@@ -84,7 +82,7 @@ class _Reader:
 
     def __init__(self, entry: Input, edition: str, recipe: Wikipedia) -> None:
         self.entry, self.edition, self.recipe = entry, edition, recipe
-        self.language = TRANSPARENT.get(edition, edition)
+        self.language = language_of(edition)
         self.sections = wikiwords.sections(recipe.drop_sections)
         self.parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
 

@@ -18,7 +18,7 @@ from puna.data.sources.records import Input
 from puna.data.stack import sevenzip
 from puna.data.stack.rows import BadRow, End, cut, fields, unescaped
 from puna.data.stack.unpack import BLOCK, ArchiveError
-from puna.data.wiki.dump import DECLARED, MARKS
+from puna.data.wiki.dump import DamagedError, encoding
 
 POSTS = "Posts.xml"
 QUESTION, ANSWER = "1", "2"
@@ -209,25 +209,20 @@ def _in_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
         first += block
         if len(first) >= 256:
             break
-    encoding = next((name for mark, name in MARKS.items() if first.startswith(mark)), "")
-    declared = DECLARED.match(first)
-    if not encoding and declared:
-        encoding = declared[1].decode()
     try:
-        "<".encode(encoding or "utf-8")  # refuses codecs that are not of text
-        codec = codecs.lookup(encoding or "utf-8")
-    except (LookupError, UnicodeError):
-        raise ArchiveError(f"unknown encoding {encoding!r}") from None
-    if codec.name in ("utf-8", "ascii"):
+        name = encoding(first)
+    except DamagedError as error:
+        raise ArchiveError(str(error)) from None
+    if name == "utf-8":
         if first:
             yield first
         yield from blocks
         return
-    decoder = codec.incrementaldecoder()
+    decoder = codecs.getincrementaldecoder(name)()
     try:
         yield decoder.decode(first).encode()
         for block in blocks:
             yield decoder.decode(block).encode()
         yield decoder.decode(b"", True).encode()
     except UnicodeError as error:
-        raise ArchiveError(f"not valid {encoding} ({type(error).__name__})") from None
+        raise ArchiveError(f"not valid {name} ({type(error).__name__})") from None

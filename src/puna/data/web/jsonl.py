@@ -3,14 +3,14 @@ beyond it. A plain file may be entered anywhere: a line belongs to the range in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import zstandard
 
 from puna import storage
-from puna.data.web.members import BLOCK, DamagedError, Member, is_gzip
+from puna.data.web.members import BLOCK, DamagedError, Member
 from puna.storage import Location
 
 STEP = 128  # bytes of zstd decompressed at once
@@ -40,16 +40,16 @@ class Break:
 
 def is_compressed(location: Location) -> bool:
     with storage.open_read(location) as file:
-        return file.read(4).startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd"))
+        return _unpacking(file) is not None
 
 
 def lines(location: Location, start: int, end: int, limit: int) -> Iterator[Line | Break]:
     """The lines that begin in bytes start..end of a file, in order; a compressed file is one range."""
     with storage.open_read(location) as file:
-        compressed = is_compressed(location)
-        pieces = _decompressed(file) if compressed else _plain(file, max(0, start - 1))
+        unpacked = _unpacking(file)
+        pieces = unpacked(file) if unpacked else _plain(file, max(0, start - 1))
         try:
-            yield from _lines(pieces, 0 if compressed else start, None if compressed else end, limit)
+            yield from _lines(pieces, 0 if unpacked else start, None if unpacked else end, limit)
         except DamagedError as error:
             yield Break(str(error), storage.size(location) - max(0, file.tell() - BLOCK))
 
@@ -90,15 +90,22 @@ def _plain(file: BinaryIO, offset: int) -> Iterator[bytes]:
     yield from iter(lambda: file.read(BLOCK), b"")
 
 
-def _decompressed(file: BinaryIO) -> Iterator[bytes]:
-    if is_gzip(file):
-        size, start = file.seek(0, 2), 0
-        while start < size:
-            member = Member(file, start)
-            yield from member.pieces()
-            start = member.end
-        return
-    yield from _frames(file)
+def _unpacking(file: BinaryIO) -> Callable[[BinaryIO], Iterator[bytes]] | None:
+    """What reads what a compressed file holds; None for a plain one."""
+    file.seek(0)
+    magic = file.read(4)
+    if magic.startswith(b"\x1f\x8b"):
+        return _members
+    return _frames if magic == b"\x28\xb5\x2f\xfd" else None
+
+
+def _members(file: BinaryIO) -> Iterator[bytes]:
+    """What gzip members hold."""
+    size, start = file.seek(0, 2), 0
+    while start < size:
+        member = Member(file, start)
+        yield from member.pieces()
+        start = member.end
 
 
 def _frames(file: BinaryIO) -> Iterator[bytes]:

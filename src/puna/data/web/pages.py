@@ -14,13 +14,17 @@ from urllib.parse import urlsplit
 
 from resiliparse.parse.html import HTMLTree
 
+from puna.data.document import Origin
 from puna.data.sources.records import EXAMPLE, Dropped, Input, Part, SetAside
 from puna.data.web import charset, main_text, response
 from puna.data.web.warc import HEAD, Damage, WarcRecord, records
 from puna.recipe_sources import WebPages
 
 ROBOTS = re.compile(r"\b(noindex|noarchive|none)\b", re.IGNORECASE)
-META_ROBOTS = re.compile(r"<meta\b[^>]{0,200}?\bname\s*=\s*[\"']?robots\b[^>]{0,300}", re.IGNORECASE)
+META = re.compile(r"<meta\b[^>]{0,600}", re.IGNORECASE)
+FOR_ROBOTS = re.compile(r"\bname\s*=\s*[\"']?robots\b", re.IGNORECASE)
+# A value without quotes is read to the tag's end, since what it lists may be parted by spaces.
+CONTENT = re.compile(r"(?<![\w-])content\s*=\s*(\"[^\"]*|'[^']*|.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Page:
     tree: HTMLTree | None
     """The parsed page; none of a WET record, whose `text` is the page's already."""
     text: str = ""
+    title: str = ""
+    """What its HTML says; none of a WET record."""
 
 
 def pages(entry: Input, part: Part, recipe: WebPages) -> Iterator[Page | Dropped | SetAside]:
@@ -51,7 +57,7 @@ def pages(entry: Input, part: Part, recipe: WebPages) -> Iterator[Page | Dropped
             continue
         try:
             yield _page(record, recipe)
-        except (response.UnreadableError, main_text.HostilePageError, UndecodableError) as error:
+        except (response.UnreadableError, main_text.HostilePageError) as error:
             yield SetAside(str(error), entry.declared, _key(record))
     if not found and part.start == 0 and part.end == entry.size:
         yield SetAside("holds no WARC record" if entry.size else "the file is empty", entry.declared, "", entry.size)
@@ -65,8 +71,9 @@ def host(url: str) -> str:
         return ""
 
 
-class UndecodableError(Exception):
-    """Text in a charset that cannot be told."""
+def origin(page: Page, entry: Input) -> Origin:
+    """Where a document of this page comes from."""
+    return Origin(entry.dump, page.key, entry.declared, page.offset, page.url, page.title, page.date, "")
 
 
 def _page(record: WarcRecord, recipe: WebPages) -> Page | Dropped:
@@ -91,12 +98,8 @@ def _page(record: WarcRecord, recipe: WebPages) -> Page | Dropped:
         raise response.UnreadableError(f"a payload is larger than {recipe.max_payload} bytes")
     data = response.payload(found, recipe.max_payload, bool(truncated))
     html = _decoded(data, said, recipe.max_undecoded)
-    if (
-        recipe.respect_robots
-        and (match := META_ROBOTS.search(html))
-        and ROBOTS.search(match[0].partition("content")[2])
-    ):
-        return Dropped("robots", _key(record), record.length, match[0][:EXAMPLE])
+    if recipe.respect_robots and (tag := _robots_tag(html)):
+        return Dropped("robots", _key(record), record.length, tag[:EXAMPLE])
     return _made(record, truncated, len(data), main_text.parsed(html))
 
 
@@ -108,6 +111,14 @@ def _rule(found: response.Response, content_type: str, recipe: WebPages) -> str:
         return "mime"
     if recipe.respect_robots and ROBOTS.search(found.headers.get("x-robots-tag", "")):
         return "robots"
+    return ""
+
+
+def _robots_tag(html: str) -> str:
+    """The first `meta` that asks robots to leave the page out; empty when there is none."""
+    for tag in META.findall(html):
+        if FOR_ROBOTS.search(tag) and (content := CONTENT.search(tag)) and ROBOTS.search(content[1]):
+            return str(tag)
     return ""
 
 
@@ -124,13 +135,14 @@ def _converted(record: WarcRecord, recipe: WebPages) -> Page | Dropped:
 def _made(record: WarcRecord, truncated: str, size: int, tree: HTMLTree | None, text: str = "") -> Page:
     headers = record.headers
     url = headers.get("warc-target-uri", "").strip("<>")
-    return Page(_key(record), url, headers.get("warc-date", ""), record.offset, size, truncated, tree, text)
+    title = main_text.title(tree) if tree else ""
+    return Page(_key(record), url, headers.get("warc-date", ""), record.offset, size, truncated, tree, text, title)
 
 
 def _decoded(data: bytes, content_type: str, most: float) -> str:
     text = charset.decode(data, content_type)
     if "\ufffd" in text and text.count("\ufffd") > most * len(text):
-        raise UndecodableError("its charset cannot be told")
+        raise response.UnreadableError("its charset cannot be told")
     return text
 
 

@@ -11,11 +11,10 @@ import re
 import zlib
 from dataclasses import dataclass
 
-from puna.data.web.warc import parse_headers
+from puna.data.web.warc import END_OF_HEADERS, parse_headers
 
 MAX_RATIO = 250  # times its stored size that a payload may decode to, once that is over FREE bytes
 FREE = 1_000_000
-END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
 STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b")
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,1000})?\r?\n")
 

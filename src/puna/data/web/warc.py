@@ -134,9 +134,9 @@ class _Cutter:
     """Cuts records out of pieces of bytes, holding what has been read of the record under way."""
 
     def __init__(self, pieces: Iterator[bytes], offset: int, file: BinaryIO | None, hold: int) -> None:
-        self.pieces, self.file, self.hold = pieces, file, hold
+        self.pieces, self.hold = pieces, hold
+        self.file = file  # a plain one, whose bytes the pieces are; none of a gzip member
         self.offset = offset  # in the file: of the first held byte, or of the gzip member that holds it
-        self.exact = file is not None  # whether bytes are bytes of that file
         self.data = bytearray()
         self.ended = False
         self.fault = ""  # why the pieces ended before their end
@@ -146,17 +146,17 @@ class _Cutter:
         """The records that begin before byte `end` of the file; all of them without one."""
         found = False
         while self._to_next() and (end is None or self.offset < end):
+            found = True
             if self.data.startswith(BEGIN):
-                found = True
                 record = self._record()
                 if record is not None:
                     yield record
             else:
-                found, self.key = True, ""
+                self.key = ""
                 gap = self._again("what follows a record is no record", IN_A_GAP)
                 if gap is not None:
                     yield gap
-        if not found and not self.exact and not self.fault:
+        if not found and self.file is None and not self.fault:
             yield Damage("a gzip member that holds no WARC record")
 
     def _to_next(self) -> bool:
@@ -187,7 +187,7 @@ class _Cutter:
             return self._large(headers, begin, length, offset)
         stop = self._stop(begin, length)
         if stop is None:
-            return self._broken(f"a record is not the {length} bytes long that it says")
+            return self._broken(_wrong(length))
         block = bytes(self.data[begin:stop])
         self._drop(stop)
         return WarcRecord(headers, block, len(block), offset)
@@ -210,7 +210,7 @@ class _Cutter:
         """Read past a block that is too large to be held, but for its first HEAD bytes. In a plain file a look at its
         end comes first, since a wrong length would cost whatever follows."""
         if self.file is not None and not _ends(self.file, offset + begin + length):
-            return self._broken(f"a record is not the {length} bytes long that it says")
+            return self._broken(_wrong(length))
         self._has(begin + HEAD)
         block = bytes(self.data[begin : begin + HEAD])
         left = begin + length
@@ -218,9 +218,7 @@ class _Cutter:
             left -= len(self.data)
             self._drop(len(self.data))
             if not self._has(1):
-                lost = self.offset - offset
-                reason = f"a record is not the {length} bytes long that it says"
-                return None if self.fault else Damage(reason, self.key, lost)
+                return None if self.fault else Damage(_wrong(length), self.key, self.offset - offset)
         self._drop(left)
         return WarcRecord(headers, block, length, offset)
 
@@ -243,7 +241,7 @@ class _Cutter:
                 break
         if self.fault and not self.data:
             return None
-        return Damage(reason, self.key, lost if self.exact else 0)
+        return Damage(reason, self.key, 0 if self.file is None else lost)
 
     def _has(self, count: int) -> bool:
         """Hold at least `count` bytes; False when there are fewer."""
@@ -265,7 +263,7 @@ class _Cutter:
 
     def _drop(self, count: int) -> None:
         del self.data[:count]
-        if self.exact:
+        if self.file is not None:
             self.offset += count
 
 
@@ -290,6 +288,10 @@ def parse_headers(data: bytes) -> dict[str, str]:
 def _length(headers: dict[str, str]) -> int | None:
     said = headers.get("content-length", "")
     return int(said) if said.isascii() and said.isdigit() and len(said) <= 15 else None
+
+
+def _wrong(length: int) -> str:
+    return f"a record is not the {length} bytes long that it says"
 
 
 def _key_in(held: bytes) -> str:

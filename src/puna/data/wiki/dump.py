@@ -37,9 +37,8 @@ MARKS = {
     b"\0\0\xfe\xff": "utf-32-be",
     b"\xff\xfe": "utf-16-le",
     b"\xfe\xff": "utf-16-be",
-    b"<\0": "utf-16-le",
-    b"\0<": "utf-16-be",
-}
+}  # byte order marks
+BARE = {b"<\0": "utf-16-le", b"\0<": "utf-16-be"}  # what begins XML without one
 OTHERS = {b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"\xfd7zXZ": "xz", b"PK": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -101,7 +100,7 @@ def borders(location: Location, piece: int) -> list[int]:
     with storage.open_read(location) as file:
         try:
             first = next(_in_file(file, 0, 1)).data
-            if size <= piece or _encoding(first) != "utf-8":
+            if size <= piece or encoding(first) != "utf-8":
                 return [0, size]
         except (DamagedError, StopIteration):
             return [0, size]
@@ -223,23 +222,24 @@ def _in_utf8(file: BinaryIO, start: int, end: int) -> Iterator[_Block]:
         return
     decoder: codecs.IncrementalDecoder | None = None
     for number, block in enumerate(blocks):
-        if number == 0 and (encoding := _encoding(block.data)) != "utf-8":
-            decoder = codecs.getincrementaldecoder(encoding)()
+        if number == 0 and (name := encoding(block.data)) != "utf-8":
+            decoder = codecs.getincrementaldecoder(name)()
         if decoder is None:
             yield block
             continue
         try:
             data = decoder.decode(block.data).encode()
         except UnicodeError as error:
-            raise DamagedError(f"not valid {encoding} ({error.__class__.__name__})", block.offset) from None
+            raise DamagedError(f"not valid {name} ({error.__class__.__name__})", block.offset) from None
         yield _Block(data, block.offset, block.own, False)
 
 
-def _encoding(data: bytes) -> str:
-    """The encoding of XML that begins with `data`, from its byte order mark or declaration."""
-    for mark, encoding in MARKS.items():
+def encoding(data: bytes) -> str:
+    """The encoding of XML that begins with `data`, from its byte order mark or declaration: `utf-8` for all that can be
+    read as that. DamagedError for one that is not known."""
+    for mark, marked in (MARKS | BARE).items():
         if data.startswith(mark):
-            return encoding
+            return marked
     declared = DECLARED.match(data)
     name = declared[1].decode() if declared else "utf-8"
     try:

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 LONGEST = 2000  # characters of an address; longer ones are data
-ADDRESS = re.compile(r"https?://[^\s\[\]<>\"|{}]+")
-ANY_ADDRESS = re.compile(ADDRESS.pattern, re.IGNORECASE)
+ADDRESS = re.compile(r"https?://[^\s\[\]<>\"|{}]+", re.IGNORECASE)
 CITATION = re.compile(
     r"\{\{\s*(?:[Cc]it(?:e|ation|a|ace|ar|eer)\b|[Ll]iteratur\b|[Ii]nternetquelle|[Ll]ien web|[Oo]uvrage|"
     r"[Aa]rticle\s*\||[Cc]ytuj|[Ww]ebbref|[Кк]нига|[Сс]татья|[Цц]итат|[Kk]ilde\b)"
@@ -29,15 +28,11 @@ def references(wikitext: str) -> list[str]:
     found: dict[str, None] = {}
     outside: list[str] = []
     for inside in _in_tags(_without_comments(wikitext), outside):
-        found.update(dict.fromkeys(map(normal, _addresses(inside))))
+        found.update(dict.fromkeys(map(normal, ADDRESS.findall(inside))))
     for inside in _in_citations("".join(outside)):
-        found.update(dict.fromkeys(map(normal, _addresses(inside))))
+        found.update(dict.fromkeys(map(normal, ADDRESS.findall(inside))))
     found.pop("", None)
     return list(found)
-
-
-def _addresses(text: str) -> list[str]:
-    return (ANY_ADDRESS if "HTTP" in text or "Http" in text else ADDRESS).findall(text)
 
 
 def normal(address: str) -> str:

@@ -64,7 +64,7 @@ class _Scanner:
         self.language, self.keep_tables = language, keep_tables
         self.verbatim: list[str] = []
 
-    def page(self, text: str, sections: frozenset[str] = frozenset()) -> str:
+    def page(self, text: str, sections: frozenset[str]) -> str:
         text = without_verbatim(text, self.verbatim)
         if "{{{" in text:
             raise UnsureError

@@ -1,7 +1,7 @@
 """Wikitext to readable text: the exact mode, by mwparserfromhell's parse of the whole page.
 
 Kept: sentences, links as what a reader sees of them, headings as lines of their own between empty lines, list items
-behind "- ", formulas as $...$, code as it is, the templates of `wikitemplates`. Dropped: all other templates (so
+behind "- ", formulas as $...$, code as it is, the templates of `templates`. Dropped: all other templates (so
 infoboxes, too), tables unless asked for, references, comments, files and their captions, categories, links to other
 language editions, addresses, and the sections that the recipe names with all below them. What dropping leaves behind in
 a sentence is mended in `tidy`.
@@ -149,13 +149,11 @@ class _Reader:
         if name == "table":
             return self._table(tag) if self.keep_tables else "\n"
         if name in FORMULAS:
-            formula = " ".join(html.unescape(str(tag.contents)).split())
-            return self._keep(f"${formula}$") if formula else ""
+            return tidy.formula(str(tag.contents), self.verbatim)
         if name in CODE:
-            code = re.sub(r"</?nowiki>", "", str(tag.contents)).strip("\n")
-            return f"\n{self._keep(html.unescape(code))}\n" if code.strip() else ""
+            return tidy.code(str(tag.contents), self.verbatim)
         if name == "nowiki":
-            return self._keep(html.unescape(str(tag.contents)))
+            return tidy.keep(html.unescape(str(tag.contents)), self.verbatim)
         inside = self.text(tag.contents)
         if name == "sup":
             return superscript(inside.strip())
@@ -178,10 +176,6 @@ class _Reader:
                 rows[0].append(" ".join(self.text(tag.contents).split()))
         lines = (" | ".join(cell for cell in row if cell) for row in rows)
         return "\n\n" + tidy.BREAK.join(line for line in lines if line) + "\n\n"
-
-    def _keep(self, text: str) -> str:
-        self.verbatim.append(text)
-        return f"{tidy.KEPT}{len(self.verbatim) - 1}{tidy.KEPT}"
 
 
 def _is_remark(template: Template) -> bool:

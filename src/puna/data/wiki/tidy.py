@@ -6,6 +6,7 @@ template was dropped, headings, list items, and text to be left alone (code, for
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ NOTHING = "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2
 LEADING = re.compile(rf"^[\s{INDENT}{ITEM}]+")
 INNER = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
 MARKED = (ITEM, INDENT, HEADING, " ", "")
+NOWIKI = re.compile(r"</?nowiki>")
 VERBATIM = re.compile(f"{KEPT}(\\d+){KEPT}")
 ALONE = re.compile(f"{KEPT}\\d+{KEPT}")
 BROKEN_BEGIN = ("|", "!", "{")
@@ -67,6 +69,24 @@ def tidy(text: str, dropped: frozenset[str], verbatim: Sequence[str]) -> str:
     text = VERBATIM.sub(lambda number: verbatim[int(number[1])], text)
     text = _without_residue(text)
     return re.sub(r"\n[ \n]*\n", "\n\n", text).strip()
+
+
+def keep(text: str, kept: list[str]) -> str:
+    """The mark of a text that comes out untouched and goes to `kept`."""
+    kept.append(text)
+    return f"{KEPT}{len(kept) - 1}{KEPT}"
+
+
+def formula(inside: str, kept: list[str]) -> str:
+    """What stands for a formula, by what its tag holds; nothing for an empty one."""
+    text = " ".join(html.unescape(inside).split())
+    return keep(f"${text}$", kept) if text else ""
+
+
+def code(inside: str, kept: list[str]) -> str:
+    """What stands for a block of code, by what its tag holds; nothing for an empty one."""
+    text = NOWIKI.sub("", inside).strip("\n")
+    return f"\n{keep(html.unescape(text), kept)}\n" if text.strip() else ""
 
 
 def _one_space(text: str) -> str:

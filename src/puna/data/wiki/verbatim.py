@@ -58,12 +58,10 @@ def _verbatim(name: str, attributes: str, inside: str, kept: list[str]) -> str:
     if name in GONE or (attributes != ">" and HIDDEN.search(attributes)):
         return VOID
     if name in FORMULAS:
-        formula = " ".join(html.unescape(inside).split())
-        return _keep(f"${formula}$", kept) if formula else VOID
+        return tidy.formula(inside, kept) or VOID
     if name in CODE:
-        code = re.sub(r"</?nowiki>", "", inside).strip("\n")
-        return f"\n{_keep(html.unescape(code), kept)}\n" if code.strip() else VOID
-    return _keep(html.unescape(inside), kept)
+        return tidy.code(inside, kept) or VOID
+    return tidy.keep(html.unescape(inside), kept)
 
 
 def _broken(inside: str) -> bool:
@@ -72,11 +70,6 @@ def _broken(inside: str) -> bool:
         return True
     ends = END.findall(inside) if "</" in inside else []
     return any(not name or f"<{name}" not in inside for name in ends if name != "ref")
-
-
-def _keep(text: str, kept: list[str]) -> str:
-    kept.append(text)
-    return f"{tidy.KEPT}{len(kept) - 1}{tidy.KEPT}"
 
 
 _CLOSINGS = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in VERBATIM}
