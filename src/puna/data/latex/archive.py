@@ -21,7 +21,7 @@ RATIO = 200
 CHUNK = 1 << 18
 TEXT = {
     *("", ".tex", ".ltx", ".latex", ".sty", ".cls", ".clo", ".def", ".cfg", ".inc", ".tikz", ".pgf", ".txt", ".tab"),
-    *(".rtx", ".xxx", ".json", ".yaml"),
+    *(".rtx", ".xxx", ".json"),
 }
 README = "00readme"
 SINGLE = "paper.tex"  # the name that a single file goes by
@@ -84,7 +84,7 @@ def unpack(chunks: Iterator[bytes], stored: int, max_bytes: int) -> Files:
 
 def is_text(path: str) -> bool:
     pure = PurePosixPath(path.lower())
-    return pure.suffix in TEXT and (pure.suffix not in (".xxx", ".json", ".yaml") or pure.stem.startswith(README))
+    return pure.suffix in TEXT and (pure.suffix not in (".xxx", ".json") or pure.stem.startswith(README))
 
 
 def inside(name: str) -> str:

@@ -13,11 +13,12 @@ import re
 import string
 from collections.abc import Collection
 
+from puna.data.latex.definitions import SPACES
 from puna.data.latex.words import COMMENT, CONDITIONALS, DELIMITED, VERBATIM, VERBATIM_COMMANDS
 
 # Of an escaped backslash only where what follows could be taken for a command.
 PLACES = re.compile(
-    r"%|\\(?:%|\\(?=[%A-Za-z\\])|(begin|if[A-Za-z@]*|else|fi|"
+    r"%|\\(?:%|\\(?=[%A-Za-z\\])|(begin|if[A-Za-z@]*|fi|"
     + "|".join(sorted(VERBATIM_COMMANDS))
     + r")(?![A-Za-z@]))"
 )
@@ -28,7 +29,6 @@ PACKAGE_COMMENT = re.compile(
     r"%(?:(?<=[^\\A-Za-z]%)|(?<=[^\\]\\\\%))[^\n]*\n?[ \t]*|%(?<=[A-Za-z]%)[^\n]*\n[ \t]*(?![A-Za-z@])"
 )
 WORD_COMMENT = re.compile(r"%(?<=[A-Za-z]%)[^\n]*\n?[ \t]*")
-SPACE = re.compile(r"[ \t]*(?:\n[ \t]*(?![ \t\n]))?")
 BRACES = re.compile(r"[{}]")
 LETTERS = frozenset(string.ascii_letters)
 BLANKS = re.compile(r"[ \t]*")
@@ -88,18 +88,16 @@ def remove_comments(
             found = NAME.match(text, at)
             if not found:
                 continue
-            if found[1] in verbatim:
-                at = behind(text, found[1], found.end(), missing) or found.end()
+            if found[1] in verbatim and (end := behind(text, found[1], found.end(), missing)):
+                at = end
             elif found[1] in excluded:
                 keep(start)
                 pos = at = behind(text, found[1], found.end(), missing) or len(text)
-                pos = at = (REST_OF_LINE if fresh else SPACE).match(text, at).end()  # type: ignore[union-attr]
+                pos = at = (REST_OF_LINE if fresh else SPACES).match(text, at).end()  # type: ignore[union-attr]
         elif name == "fi":
             if opened and opened.pop():
                 keep(start)
-                pos = at = SPACE.match(text, at).end()  # type: ignore[union-attr]
-        elif name == "else":
-            continue
+                pos = at = SPACES.match(text, at).end()  # type: ignore[union-attr]
         elif name.startswith("if"):
             never = name == "iffalse" or (name == "if" and text.startswith("0", at) and IF_ZERO.match(text, at + 1))
             close = None if unclosed or not never else _close(text, at, conditionals)
@@ -109,7 +107,7 @@ def remove_comments(
                 keep(start)
                 if close[0] == "else":
                     opened.append(True)
-                pos = at = SPACE.match(text, close[1]).end()  # type: ignore[union-attr]
+                pos = at = SPACES.match(text, close[1]).end()  # type: ignore[union-attr]
             elif name in conditionals:
                 opened.append(False)
         else:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from puna.data.latex.commands import NAMED
 from puna.data.latex.comments import behind, behind_command
 from puna.data.latex.definitions import SPACES, group_end, option_end
 from puna.data.latex.words import (
@@ -29,7 +30,6 @@ PLACES = re.compile(
     + "|".join((*HEADINGS, *BIBLIOGRAPHY, *sorted(VERBATIM_COMMANDS), "appendix", "begin", "bibitem"))
     + r")(?![A-Za-z@]))"
 )
-NAMED = re.compile(r"\s*\{([^{}\\]*)\}")
 COMMANDS = re.compile(r"\\[A-Za-z]+\*?|[^\w\s]")
 FRONT = re.compile(r"\\maketitle(?![A-Za-z])|\\end\s*\{abstract\}|\\endabstract(?![A-Za-z])")
 

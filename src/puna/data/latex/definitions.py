@@ -32,7 +32,9 @@ IN_PACKAGE = re.compile(
     + _GROUP
     + r"|(let)(?=\s*\\([A-Za-z]+))|((?:re)?newenvironment)(?=\s*\{([^{}\\]+)\})\s*\{[^{}]+\}[^{}]{0,200}+"
     + _GROUP
-    + r"|(RequirePackage|LoadClass|usepackage|input)(?![A-Za-z@]))",
+    + r"|(RequirePackage|LoadClass|usepackage|input)(?![A-Za-z@])"
+    r"|([egx]?def|(?:re)?new(?:command|environment)|providecommand|DeclareRobustCommand|DeclareMathOperator)"
+    r"(?![A-Za-z@]))",  # of any other form, such as groups deeper than _GROUP
     re.DOTALL,
 )
 SHALLOW = re.compile(_GROUP, re.DOTALL)

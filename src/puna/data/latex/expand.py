@@ -30,7 +30,7 @@ from puna.data.latex.commands import (
     named_file,
     named_packages,
 )
-from puna.data.latex.comments import LETTERS, SPACE, behind, behind_command, ends_in_word, is_letter
+from puna.data.latex.comments import LETTERS, behind, behind_command, ends_in_word, is_letter
 from puna.data.latex.definitions import (
     OF_STRUCTURE,
     PROGRAM,
@@ -125,7 +125,7 @@ class Expander:
                 return
             pos = match.end()
             if written.spaces:
-                pos = SPACE.match(text, pos).end()  # type: ignore[union-attr]
+                pos = SPACES.match(text, pos).end()  # type: ignore[union-attr]
             self._spend(written.cost)
             self._emit(written.text)
         self._emit(text[pos:])
@@ -253,7 +253,7 @@ class Expander:
             self._as_it_is(frame, start)
             return
         if is_letter(name[-1]):
-            frame.pos = SPACE.match(frame.text, end).end()  # type: ignore[union-attr]
+            frame.pos = SPACES.match(frame.text, end).end()  # type: ignore[union-attr]
         arguments = read_arguments(self._frames, meaning) if meaning.marks or meaning.lead else []
         if arguments is None:
             self._spend(FAILED)

@@ -38,7 +38,7 @@ class Package:
 
     @cached_property
     def last(self) -> dict[str, tuple[Package, str, int]]:
-        """Of each name its last definition, as `where` wants it."""
+        """Of each name its last definition: the package, the command, and where that command's name ends."""
         return {name: (self, command, at) for name, command, at in self.notes}
 
     @cached_property
@@ -82,8 +82,9 @@ class Kept(Generic[Value]):
 def plain_package(text: str) -> Package:
     """What a class or package without comments defines and loads, read anew."""
     notes, loads = [], []
-    for match in IN_PACKAGE.finditer(text):
-        kind = match.lastindex
+    at = 0
+    while match := IN_PACKAGE.search(text, at):
+        at, kind = match.end(), match.lastindex
         if kind in (2, 4):
             command, name = match[kind - 1], match[kind]
             if name not in words.STRUCTURE:
@@ -93,6 +94,10 @@ def plain_package(text: str) -> Package:
             notes += [(f"begin{{{match[6]}}}", *where), (f"end{{{match[6]}}}", *where)]
         elif kind == 7 and (named := NAMES.match(text, match.end())):
             loads += [(match[7], name) for name in named[1].split(",")[:100]]
+        elif kind == 8 and (found := read_definition(text, match[8], at)):
+            own = [name for name in found.macros if name not in words.STRUCTURE and "@" not in name]
+            notes += [(name, match[8], at) for name in own]
+            at = found.end
     return Package(text, tuple(notes), tuple(dict.fromkeys(loads)))
 
 

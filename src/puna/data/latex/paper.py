@@ -36,8 +36,8 @@ ENCODINGS = {
     "applemac": "mac-roman", "macce": "mac-latin2", "maccyr": "mac-cyrillic", "ascii": "ascii",
 }  # fmt: skip
 NEW_VERBATIM = re.compile(
-    r"\\(?:(?:Custom|Recustom)?DefineVerbatimEnvironment|RecustomVerbatimEnvironment|lstnewenvironment|newverbatim"
-    r"|DeclareTCBListing|newtcblisting)\*?\s*(?:\[[^\]]*\]\s*)?\{\s*([^{}\\]+?)\s*\}"
+    r"\\(?:(?:Define|Custom|Recustom)VerbatimEnvironment|lstnewenvironment|newverbatim|DeclareTCBListing|newtcblisting)"
+    r"\*?\s*(?:\[[^\]]*\]\s*)?\{\s*([^{}\\]+?)\s*\}"
 )
 VERBATIM_KEYS = (
     b"VerbatimEnvironment", b"lstnewenvironment", b"newverbatim", b"DeclareTCBListing", b"newtcblisting",
@@ -61,6 +61,8 @@ class Read:
     """Macros that stay as they are, and why."""
     missing: list[str]
     """Files that the paper names and does not hold."""
+    verbatim: frozenset[str]
+    """Environments of text that is no LaTeX, the paper's own among them."""
 
 
 def read_paper(files: Files) -> Read | None:
@@ -77,7 +79,7 @@ def read_paper(files: Files) -> Read | None:
         expander = Expander(texts.load, size, texts.verbatim)
         text = expander.read(main, first, preamble=False)
     title = _title(expander)
-    return Read(text, title, expander.left, expander.missing)
+    return Read(text, title, expander.left, expander.missing, frozenset(texts.verbatim))
 
 
 def main_file(texts: dict[str, bytes]) -> str | None:

@@ -39,7 +39,6 @@ WITHDRAWN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 SHORT = 3000  # bytes of a single file that may be no more than the word that the paper was withdrawn
-NO_SOURCE = {b"%PDF": "pdf"}
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -169,7 +168,10 @@ class _Reader:
             return
         size = sum(map(len, files.texts.values()))
         text = cut(
-            found.text, keep_appendix=self.recipe.keep_appendix, keep_without_section=self.recipe.keep_without_section
+            found.text,
+            keep_appendix=self.recipe.keep_appendix,
+            keep_without_section=self.recipe.keep_without_section,
+            verbatim=found.verbatim,
         )
         if text is None:
             yield Dropped("no section", key, size, found.text.strip()[:EXAMPLE])

@@ -11,8 +11,8 @@ sites; HTML tags removed; answers sorted from highest to lowest score).
 
 Scores are compared as numbers, equal ones by the answers' ids. Rules, in order: of a whole site `no posts` (an archive
 of other tables) and `site not among the N largest`; of a post `post type` (wikis of tags and the like); of a question,
-and with it of its answers, `deleted`, `closed`, `question score`, `unanswered`, `short`; of an answer `deleted`,
-`answer score`, `empty`, `answer without question`. A row that is no post is set aside by itself; a site whose file is
+and with it of its answers, `deleted`, `closed`, `question score`, `unanswered`, `short`; of an answer `answer without
+question`, `deleted`, `answer score`, `empty`. A row that is no post is set aside by itself; a site whose file is
 damaged or cut short is set aside whole, since nothing tells which answers its questions lack.
 
 The licence asks for the authors: beside the documents lies `attribution`, a line a question with every post, its owner

@@ -17,6 +17,7 @@ from puna.data.stack.unpack import ArchiveError, Folder, unpacked
 MAGIC = b"7z\xbc\xaf\x27\x1c"
 MAX_HEADER = 4_000_000  # bytes of an archive's list of files, packed or not; a dump's is 400
 MAX_COUNT = 10_000  # files, folders, streams; a dump has 8
+DAMAGED = "the archive's list of files is damaged"
 LINK = 0xA000  # of the Unix mode in the upper half of a file's attributes: S_IFLNK
 
 
@@ -49,11 +50,11 @@ def members(file: BinaryIO, length: int) -> list[Member]:
         raise ArchiveError(f"the archive breaks off: {length} bytes of {32 + offset + size}")
     header = _read(file, 32 + offset, size)
     if zlib.crc32(header) != header_crc:
-        raise ArchiveError("the archive's list of files is damaged")
+        raise ArchiveError(DAMAGED)
     try:
         return _Header(file, length).members(header)
     except (IndexError, struct.error):
-        raise ArchiveError("the archive's list of files is damaged") from None
+        raise ArchiveError(DAMAGED) from None
 
 
 def stream(file: BinaryIO, member: Member) -> Iterator[bytes]:
@@ -108,7 +109,7 @@ class _Header:
             if others or folder.size > MAX_HEADER:
                 raise ArchiveError(f"the archive's list of files is larger than {MAX_HEADER} bytes")
             data = b"".join(stream(self.file, Member("the list of files", folder.size, folder.crc, False, folder, 0)))
-        raise ArchiveError("the archive's list of files is damaged")
+        raise ArchiveError(DAMAGED)
 
     def _files(self) -> list[Member]:
         streams: list[tuple[Folder, list[tuple[int, int | None]]]] = []
@@ -123,7 +124,7 @@ class _Header:
         if kind == 0:
             return []
         if kind != 0x05:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         count = self._count()
         names, empty, attributes = [""] * count, [False] * count, [0] * count
         while kind := self._byte():
@@ -139,7 +140,7 @@ class _Header:
                 attributes = [self._integer() if there else 0 for there in defined]
             self._move(end)
         if len(names) < count:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         return _joined(names, empty, attributes, streams)
 
     def _streams(self) -> list[tuple[Folder, list[tuple[int, int | None]]]]:
@@ -157,9 +158,9 @@ class _Header:
             elif kind == 0x08:
                 parts = self._substreams(folders)
             else:
-                raise ArchiveError("the archive's list of files is damaged")
+                raise ArchiveError(DAMAGED)
         if not folders:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         return list(zip(folders, parts, strict=True))
 
     def _packed(self) -> list[int]:
@@ -171,25 +172,25 @@ class _Header:
             elif kind == 0x0A:
                 self._digests(count)
             else:
-                raise ArchiveError("the archive's list of files is damaged")
+                raise ArchiveError(DAMAGED)
         return sizes
 
     def _folders(self, position: int, packed: list[int]) -> list[Folder]:
         if self._byte() != 0x0B:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         count = self._count()
         self._refuse_external()
         chains = [self._coders() for _ in range(count)]
         if self._byte() != 0x0C:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         sizes = [[self._number() for _ in order] for _, order in chains]
         crcs: list[int | None] = [None] * count
         while kind := self._byte():
             if kind != 0x0A:
-                raise ArchiveError("the archive's list of files is damaged")
+                raise ArchiveError(DAMAGED)
             crcs = self._digests(count)
         if len(packed) < count:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         starts = [position]
         for size in packed:
             starts.append(starts[-1] + size)
@@ -221,7 +222,7 @@ class _Header:
             order.insert(0, at)
             at = feeds.get(at)
         if len(order) != count:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         return coders, order
 
     def _substreams(self, folders: Sequence[Folder]) -> list[list[tuple[int, int | None]]]:
@@ -237,7 +238,7 @@ class _Header:
             each = [self._number() for _ in range(count - 1)] if kind == 0x09 else []
             rest = folder.size - sum(each)
             if rest < 0 or len(each) < count - 1:
-                raise ArchiveError("the archive's list of files is damaged")
+                raise ArchiveError(DAMAGED)
             sizes.append([*each, rest] if count else [])
         if kind == 0x09:
             kind = self._byte()
@@ -248,7 +249,7 @@ class _Header:
             crcs = self._digests(missing)
             kind = self._byte()
         if kind:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         found = iter(crcs)
         return [
             [(size, crc if crc is not None else next(found, None)) for size in each]
@@ -267,7 +268,7 @@ class _Header:
 
     def _refuse_external(self) -> None:
         if self._byte():
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
 
     def _count(self) -> int:
         count = self._number()
@@ -325,7 +326,7 @@ def _joined(
             continue
         each = next(found, None)
         if each is None:
-            raise ArchiveError("the archive's list of files is damaged")
+            raise ArchiveError(DAMAGED)
         size, crc, folder, skip = each
         made.append(Member(name, size, crc, link, folder, skip))
     return made
