@@ -8,90 +8,30 @@ import gzip
 import io
 import json
 import lzma
+import random
 import tarfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from puna.data.code import archive
+from made_code import GPL, INFO, MIT, Files, aside, everything, kept, records, rules, tarred, zipped
+from puna.data.code import archive, tables
 from puna.data.document import Document, write_documents
 from puna.data.notice import write_notice
-from puna.data.sources import Aside, Dropped, Record, SetAside, locate, read, split
+from puna.data.sources import Aside, Part, Record, github, locate
+from puna.errors import InputError
 from puna.recipe import GitHub
 
-FAMILIES = ["MIT", "BSD", "Apache"]
 CODE = (
     '"""Adds numbers."""\n\n\n'
     + 'def add(first, second):\n    """Return the sum."""\n    return first + second\n\n' * 3
 )
-MIT = """MIT License
-
-Copyright (c) 2020 A. Person
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
-documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
-rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
-persons to whom the Software is furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
-Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
-WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
-COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
-OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""
-GPL = "GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n\nEveryone is permitted to copy.\n"
-INFO = "Metadata-Version: 1.1\nName: mine\nVersion: 1.0\nLicense: {}\n"
-Files = dict[str, str | bytes]
-
-
-def everything(*inputs: Path, task_size: int = 1 << 30, **values: object) -> list[Record | Aside]:
-    recipe = GitHub.model_validate({"inputs": list(map(str, inputs)), "share": 1, **values})
-    found = locate("github", recipe)
-    return [record for task in split("github", found, recipe, task_size) for record in read(task, found, recipe)]
-
-
-def records(*inputs: Path, task_size: int = 1 << 30, **values: object) -> list[Record]:
-    return [each for each in everything(*inputs, task_size=task_size, **values) if not isinstance(each, Aside)]
-
-
-def kept(found: list[Record]) -> list[str]:
-    return [record.origin.key for record in found if isinstance(record, Document)]
-
-
-def rules(found: list[Record]) -> Counter[str]:
-    return Counter(record.rule for record in found if isinstance(record, Dropped))
-
-
-def aside(found: list[Record]) -> list[str]:
-    return [record.reason for record in found if isinstance(record, SetAside)]
-
-
-def tarred(files: Files) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            data = content.encode() if isinstance(content, str) else content
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return made.getvalue()
-
-
-def zipped(files: Files) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, content in files.items():
-            target.writestr(name, content)
-    return made.getvalue()
-
 
 FORMS: dict[str, Callable[[Files], bytes]] = {
     ".tar": tarred,
@@ -232,13 +172,48 @@ def test_bombs_end_at_their_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     bomb = tarred({"a/LICENSE": MIT, "a/zeros.py": b"\0" * 20_000_000, "a/b.py": CODE})
     (tmp_path / "bomb.tar.gz").write_bytes(gzip.compress(bomb))
     assert "bytes for a byte stored" in aside(records(tmp_path / "bomb.tar.gz"))[0]
-    monkeypatch.setattr(archive, "MAX_ENTRIES", 3)
-    (tmp_path / "many.tar").write_bytes(tarred({f"a/{n}.py": CODE for n in range(9)}))
-    assert "more than 3 entries" in aside(records(tmp_path / "many.tar"))[0]
+    (tmp_path / "bomb.zip").write_bytes(zipped({"a/LICENSE": MIT, "a/zeros.py": b"\0" * 20_000_000, "a/b.py": CODE}))
+    assert "bytes for a byte stored" in aside(records(tmp_path / "bomb.zip"))[0]
     huge = tarfile.TarInfo("././@LongLink")
     huge.type, huge.size = tarfile.GNUTYPE_LONGNAME, 8_000_000_000
     (tmp_path / "name.tar").write_bytes(huge.tobuf(tarfile.GNU_FORMAT) + b"\0" * 2000)
     assert "extended header of 8,000,000,000 bytes" in aside(records(tmp_path / "name.tar"))[0]
+
+
+@pytest.mark.parametrize("ending", FORMS)
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [("MAX_ENTRIES", 3, "it has more than 3 entries"), ("MAX_UNPACKED", 8000, "it unpacks to more than 8,000 bytes")],
+)
+def test_limits_count_from_the_beginning_of_an_archive_whatever_the_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, reason: str, ending: str
+) -> None:
+    monkeypatch.setattr(archive, limit, value)
+    path = tmp_path / f"many{ending}"
+    path.write_bytes(
+        FORMS[ending]({"a/LICENSE": MIT} | {f"a/{n}.py": CODE + "total = first + second\n" * 60 for n in range(9)})
+    )
+    found = records(path)
+    if (limit, ending) == ("MAX_UNPACKED", ".tar"):  # it unpacks to no more than its own size
+        assert len(kept(found)) == 9
+    else:
+        assert 1 <= len(kept(found)) < 5  # a tar counts its headers too
+        assert {said.endswith(reason) for said in aside(found)} == {True}  # of a file under way, and of the archive
+    assert records(path, task_size=1) == records(path, task_size=2500) == found
+
+
+def test_what_is_one_task_by_its_size_is_not_read_to_be_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported(tmp_path, "parquet")
+    for ending, form in FORMS.items():
+        (tmp_path / f"mine{ending}").write_bytes(form(PROJECT))
+    rules_of = GitHub.model_validate({"inputs": [str(tmp_path)], "share": 1})
+    inputs = [entry for entry in locate("github", rules_of) if not entry.declared.startswith("licenses")]
+    assert len(inputs) == len(FORMS) + 1
+    for reads in ("_survey", "storage", "tables.cuts", "archive.can_be_cut"):
+        monkeypatch.setattr(f"puna.data.sources.github.{reads}", None)
+    for entry in inputs:
+        (task,) = github.split([entry], rules_of, entry.size)
+        assert task.parts == (Part(entry.declared, 0, entry.size),)
 
 
 def test_an_encrypted_or_lying_zip_entry_is_set_aside(tmp_path: Path) -> None:
@@ -264,7 +239,7 @@ def test_sources_that_are_no_text_are_set_aside_and_large_ones_dropped_unread(tm
     assert rules(found) == {"extension": 1, "size": 1, "longest line": 1}
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "1", "size": len(CODE), "content": CODE, "binary": False, "copies": 1, "sample_repo_name": "a/mit",
      "sample_path": "src/a.py"},
     {"id": "2", "size": len(CODE), "content": CODE, "binary": False, "copies": 2, "sample_repo_name": "b/gpl",
@@ -281,8 +256,8 @@ ROWS = [
 LICENCES = [{"repo_name": "a/mit", "license": "mit"}, {"repo_name": "b/gpl", "license": "gpl-2.0"}]
 
 
-def exported(folder: Path, form: str) -> None:
-    for table, rows in (("contents", ROWS), ("licenses", LICENCES)):
+def exported(folder: Path, form: str, contents: list[dict[str, Any]] = ROWS) -> None:
+    for table, rows in (("contents", contents), ("licenses", LICENCES)):
         path = folder / f"{table}-000000000000.{form}"
         if form == "parquet":
             pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
@@ -291,7 +266,7 @@ def exported(folder: Path, form: str) -> None:
         if form.startswith("csv"):
             writer = csv.DictWriter(text, list(rows[0]))
             writer.writeheader()
-            writer.writerows(rows)  # type: ignore[arg-type]
+            writer.writerows(rows)
         else:
             text.write(
                 "".join(json.dumps({k: str(v) if k == "size" else v for k, v in r.items()}) + "\n" for r in rows)
@@ -317,6 +292,75 @@ def test_broken_rows_are_set_aside_and_the_next_are_read(tmp_path: Path) -> None
     found = records(tmp_path)
     assert kept(found) == ["a/mit/src/a.py"]
     assert len(aside(found)) == 4
+
+
+LONG = [
+    ROWS[0] | {"sample_path": f"{n:02}.py", "content": f"{CODE}# {random.Random(n).randbytes(2000).hex()}"}
+    for n in range(40)
+]
+WIDE = {"max_line_length": 5000, "mean_line_length": 5000}
+
+
+@pytest.mark.parametrize("form", ["jsonl.gz", "csv.gz", "parquet"])
+def test_a_table_that_is_cut_off_or_damaged_is_told_and_the_rows_before_are_kept(tmp_path: Path, form: str) -> None:
+    exported(tmp_path, form, LONG)
+    path = tmp_path / f"contents-000000000000.{form}"
+    data = path.read_bytes()
+    whole = kept(records(tmp_path, **WIDE))
+    assert whole == [f"a/mit/{n:02}.py" for n in range(40)]
+    for place in range(20, len(data) - 1, len(data) // 13):
+        path.write_bytes(data[:place])
+        found = records(tmp_path, **WIDE)
+        assert len(aside(found)) == 1
+        assert kept(found) == whole[: len(kept(found))]
+        assert form == "parquet" or len(kept(found)) > 40 * place // len(data) - 10
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0x5A]) + data[place + 1 :])
+        found = records(tmp_path, **WIDE)
+        assert form == "parquet" or aside(found)
+        assert len(kept(found)) > 40 * place // len(data) - 10
+
+
+def test_a_damaged_row_group_loses_no_row_of_those_before(tmp_path: Path) -> None:
+    exported(tmp_path, "parquet", LONG)
+    path = tmp_path / "contents-000000000000.parquet"
+    data, (begun, end) = path.read_bytes(), tables.cuts(str(path), 1)[5:7]
+    path.write_bytes(data[:begun] + b"\xff" * (end - begun) + data[end:])
+    found = records(tmp_path, **WIDE)
+    assert kept(found) == [f"a/mit/{n:02}.py" for n in range(10)]
+    assert [said.partition(":")[0] for said in aside(found)] == ["the table cannot be read on"]
+
+
+@pytest.mark.parametrize("form", ["jsonl.gz", "csv.gz", "parquet"])
+def test_a_table_of_licences_that_is_cut_off_ends_the_run_in_one_line(tmp_path: Path, form: str) -> None:
+    exported(tmp_path, form)
+    path = tmp_path / f"licenses-000000000000.{form}"
+    data = path.read_bytes()
+    for place in range(20, len(data) - 1, len(data) // 7):
+        path.write_bytes(data[:place])
+        tables.licences.cache_clear()
+        with pytest.raises(InputError, match=rf"{path.name}: the table cannot be read on: .*; export the table anew"):
+            records(tmp_path)
+
+
+def noticed(folder: Path, found: list[Record | Aside]) -> str:
+    """The notice of what was read, of which files of licences may be told twice."""
+    shard, lines, target = folder / "0.parquet", folder / "0.licences.jsonl.zst", folder / "notice.txt"
+    write_documents(shard, [each for each in found if isinstance(each, Document)])
+    told = [json.dumps(each.value) + "\n" for each in found if isinstance(each, Aside)]
+    lines.write_bytes(zstandard.compress("".join(told).encode()))
+    write_notice(target, [shard], [lines])
+    return target.read_text()
+
+
+def test_the_notice_knows_a_repository_whose_name_is_no_valid_text(tmp_path: Path) -> None:
+    about = '{"name": "\\ud800mine", "version": "1\\udfff", "license": "MIT"}'
+    (tmp_path / "mine.tar").write_bytes(tarred({"a/package.json": about, "a/LICENSE": MIT, "a/a.py": CODE}))
+    found = everything(tmp_path / "mine.tar")
+    assert [each.group for each in found if isinstance(each, Document)] == ["\ud800mine"]
+    notice = noticed(tmp_path, found)
+    assert "\ufffdmine (mine.tar)\n  MIT: 1 file\n  version 1\ufffd\n" in notice
+    assert "Copyright (c) 2020 A. Person" in notice
+    assert notice.count("Permission is hereby granted") == 1
 
 
 def test_the_notice_tells_what_was_read_under_which_licence(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_code import FAMILIES, GPL, MIT
 from puna.data.code import spdx
 from puna.data.code.header import without_any_header, without_header
 from puna.data.code.licence import of_expression, of_project
 from puna.data.code.licence_text import copyright_lines, recognised
 from puna.data.code.quality import measured, plainly_measured
-from test_code_forms import FAMILIES, GPL, MIT
 
 
 def test_the_wordings_of_licences_are_told_apart() -> None:

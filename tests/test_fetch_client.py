@@ -116,6 +116,7 @@ def test_the_limits_that_the_page_names_are_those_of_the_code() -> None:
     page = " ".join((Path(__file__).parents[1] / "docs" / "fetch.md").read_text("utf-8").split())
     assert (download.ATTEMPTS, work.GIVES_UP, client.LONGEST_WAIT) == (6, 3, 15 * 60)
     assert "Six requests in a row without a byte, or a wish to be left alone for more than 15 minutes" in page
+    assert f"A busy server ({', '.join(map(str, client.BUSY))}) is left alone" in page
     assert (download.SLOWEST, client.TIMEOUT) == (10_000, 60)
     assert "less than 10 kB in a minute" in page
     assert "three failed files in a row leave the rest" in page

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -83,6 +85,22 @@ def test_nothing_is_fetched_without_a_yes(
     monkeypatch.setattr("puna.cli.fetching.sys.stdin", Answers("y\n"))
     assert says(written, "books")[0] == 0
     assert len(there(tmp_path / "dumps")) == 2
+
+
+def test_the_examples_of_its_help_work(
+    says: Says, written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("puna.fetch.planned.Bucket", lambda: pytest.fail("a place that bills was asked"))
+    status, out, _ = says("--help")
+    assert status == 0
+    examples = [shlex.split(line) for line in re.findall(r"^\W*puna fetch (web .*?)\W*$", out, re.MULTILINE)]
+    assert len(examples) == 2
+    for _, *words in examples:
+        status, out, err = says(written, "fetch.arxiv.base=s3://arxiv", *words, "--dry-run")
+        assert status == 0
+        assert all(line.startswith("asking ") for line in err.splitlines())
+        assert "c4/c4-validation.00003-of-00008.json.gz" in out
+    assert not (tmp_path / "dumps").exists()
 
 
 class Answers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from email.message import Message
 from pathlib import Path
 
@@ -11,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_code import FAMILIES, kept, records, rules
 from puna.data.code.header import spdx_line, without_header
-from puna.data.code.licence import of_expression, of_metadata
+from puna.data.code.licence import named_in, of_expression, of_project
 from puna.data.document import Document, document_id
-from puna.data.sources import Aside, Dropped, Record, SetAside, locate, read, split
-from puna.recipe import GitHub
+from puna.data.sources import Dropped, SetAside
 
-FAMILIES = ["MIT", "BSD", "Apache"]
 SUM = 'def add(first, second):\n    """Return the sum of two numbers."""\n    return first + second\n'
 CODE = f'"""Adds numbers."""\n\n\n{SUM}\n\n{SUM}'
 
@@ -42,25 +40,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder from which packages are found."""
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     return tmp_path / "site"
-
-
-def everything(*inputs: str | Path, task_size: int = 1 << 30, **values: object) -> list[Record | Aside]:
-    recipe = GitHub.model_validate({"inputs": list(map(str, inputs)), "share": 1, **values})
-    found = locate("github", recipe)
-    return [record for task in split("github", found, recipe, task_size) for record in read(task, found, recipe)]
-
-
-def records(*inputs: str | Path, task_size: int = 1 << 30, **values: object) -> list[Record]:
-    found = everything(*inputs, task_size=task_size, **values)
-    return [record for record in found if not isinstance(record, Aside)]
-
-
-def kept(found: list[Record]) -> list[str]:
-    return [record.origin.key for record in found if isinstance(record, Document)]
-
-
-def rules(found: list[Record]) -> Counter[str]:
-    return Counter(record.rule for record in found if isinstance(record, Dropped))
 
 
 def test_files_are_kept_with_their_origin_and_each_rule_is_counted(site: Path) -> None:
@@ -233,7 +212,7 @@ def test_any_text_is_judged_without_an_error(text: str) -> None:
     metadata = Message()
     metadata["License-Expression"] = " ".join(text.split()).encode("ascii", "replace").decode()
     of_expression(text, FAMILIES)
-    of_metadata(metadata, FAMILIES, {"mine": "MIT"}, "mine")
+    of_project(named_in(metadata), (), FAMILIES, "MIT")
 
 
 def test_parentheses_without_end_are_refused() -> None:

@@ -155,6 +155,36 @@ def test_kinds_of_input_that_code_is_not_read_from_are_refused_by_name(tmp_path:
             github(declared)
 
 
+def test_a_folder_and_a_glob_read_the_same_archives_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = [
+        "a.TAR.GZ",
+        "a.tbz",
+        "b.whl",
+        "contents.csv",
+        "contents-01.json",
+        "contents_2.parquet",
+        "contents7.jsonl.gz",
+    ]
+    read += ["in/licenses.csv.gz", "licenses/000.json"]
+    left = [
+        "contentsX.json",
+        "content.json",
+        "Contents.json",
+        "a.tar.zst",
+        "a.7z",
+        "contents/in/0.json",
+    ]
+    for name in (*read, *left):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    folder = [entry.declared for entry in github(str(tmp_path)) if not entry.members]
+    assert sorted(folder) == sorted(read)
+    assert [entry.declared for entry in github(str(tmp_path / "**" / "*"))] == folder
+    assert [entry.declared for entry in github(str(tmp_path / "licenses" / "*"))] == ["000.json"]
+    monkeypatch.chdir(tmp_path / "licenses")
+    assert [entry.declared for entry in github(".")] == ["000.json"]
+
+
 def test_names_of_packages_are_compared_as_indexes_do() -> None:
     assert normal("Ruamel.Yaml__clib") == "ruamel-yaml-clib"
     assert split_package("package:Py_Torch/nn/modules/") == ("py-torch", "nn/modules")

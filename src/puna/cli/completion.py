@@ -170,10 +170,9 @@ def _keys(word: str) -> Iterator[str]:
 
 def _sources(word: str) -> Iterator[str]:
     """Sources that can be fetched, and keys."""
-    from puna.recipe_fetch import Fetch
+    from puna.recipe_sources import Sources
 
-    names = [name for name in Fetch.model_fields if name not in ("to", "contact")]
-    return iter([*_beginning(names, word), *(_keys(word) if word else ())])
+    return iter([*_beginning(Sources.model_fields, word), *(_keys(word) if word else ())])
 
 
 def _runs(word: str) -> Iterator[str]:

@@ -25,7 +25,7 @@ ENDINGS = "0 done, 1 a file could not be had, 2 wrong input, 130 interrupted: ag
 
 def add_to(app: typer.Typer) -> None:
     """Add this command."""
-    end = epilog("puna fetch web --dry-run", "puna fetch web c4 books --to /big/dumps --yes", status=ENDINGS)
+    end = epilog("puna fetch web c4 books --dry-run", "puna fetch web c4 books --to /big/dumps --yes", status=ENDINGS)
     app.command("fetch", short_help="Get the raw dumps that a recipe names.", epilog=end)(fetch)
 
 
@@ -53,12 +53,13 @@ def fetch(
     from puna import recipe as recipes
     from puna.last_screen import called
     from puna.progress import configure, say
+    from puna.recipe_text import toml_value
 
     configure(quiet=quiet)
     names = [word for word in words or () if "=" not in word]
     overrides = [word for word in words or () if "=" in word]
     if to is not None:
-        overrides.append(f"fetch.to={_quoted(to)}")
+        overrides.append(f"fetch.to={toml_value(to)}")  # so that no folder's name is taken for a number or a list
     plan = fetching.plan(recipes.load(recipe, overrides), names, fetching.Options(pay=pay, anew=anew, verify=verify))
     if dry_run:
         show_json(plan.as_json()) if json else show(plan.as_text(every=True))
@@ -83,10 +84,3 @@ def _agreed() -> bool:
         raise InputError("there is no terminal to ask on whether to fetch", mend="give --yes, or --dry-run to look")
     tell("Fetch it? y or n")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _quoted(text: str) -> str:
-    """As TOML text, so that no folder's name is taken for a number or a list."""
-    import json as jsons
-
-    return jsons.dumps(text, ensure_ascii=False)

@@ -22,13 +22,15 @@ from typing import Any
 import zstandard
 
 from puna import space, storage
-from puna.data.document import read_documents
+from puna.data import outputs
+from puna.data.document import read_documents, valid
 from puna.space import Need
 from puna.steps import Context
 from puna.storage import Place
 
 CACHE = 32_000_000  # bytes
 WIDTH = 80
+TOLD = ".licences.jsonl.zst"  # how files end in which the source tells of licences
 _TABLES = """
 CREATE TABLE files (repository TEXT, dump TEXT, licence TEXT, files INTEGER, PRIMARY KEY (repository, dump, licence))
     WITHOUT ROWID;
@@ -44,18 +46,14 @@ _COUNT = (
 
 def notice(context: Context) -> dict[str, Any]:
     """The step: what the documents of code were read under, as notices/github.txt."""
-    asides = _outputs(context, "extract.github", ".licences.jsonl.zst")
-    shards = _outputs(context, "documents.github", ".parquet")
+    asides = outputs.files(context, "extract.github", TOLD)
+    shards = outputs.files(context, "documents.github", ".parquet")
     return write_notice(context.folder / "notices" / "github.txt", shards, asides)
 
 
 def notice_space(context: Context) -> Need:
     told = context.records["extract.github"]["outputs"].items()
-    return space.noticed(sum(output["size"] for file, output in told if file.endswith(".licences.jsonl.zst")))
-
-
-def _outputs(context: Context, step: str, ending: str) -> list[Place]:
-    return [context.folder / file for file in sorted(context.records[step]["outputs"]) if file.endswith(ending)]
+    return space.noticed(sum(output["size"] for file, output in told if file.endswith(TOLD)))
 
 
 def write_notice(target: Place, shards: Sequence[Place], asides: Sequence[Place]) -> dict[str, Any]:
@@ -73,7 +71,7 @@ def write_notice(target: Place, shards: Sequence[Place], asides: Sequence[Place]
         known.execute("COMMIT")
         with storage.create(target) as written:
             for line in _lines(known):
-                written.write(line.encode("utf-8", "replace") + b"\n")
+                written.write(line.encode() + b"\n")
         (repositories,) = known.execute("SELECT COUNT(*) FROM (SELECT DISTINCT repository, dump FROM files)").fetchone()
         (files,) = known.execute("SELECT COALESCE(SUM(files), 0) FROM files").fetchone()
     return {"repositories": repositories, "files": files}
@@ -91,13 +89,13 @@ def _tell(known: sqlite3.Connection, file: Place) -> None:
         for line in io.TextIOWrapper(packed, "utf-8"):
             value = json.loads(line)
             if "text" in value:
-                known.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (value["digest"], _valid(value["text"])))
+                known.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (value["digest"], valid(value["text"])))
                 continue
             said = [("copyright", value.get("copyright", "")), ("version", value.get("version", ""))]
             said += [("url", value.get("url", "")), *(("text", digest) for digest in value.get("texts", []))]
             rows = [(value["repository"], value["dump"], kind, each) for kind, each in said if each]
             known.executemany(
-                "INSERT OR IGNORE INTO told VALUES (?, ?, ?, ?)", [tuple(map(_valid, row)) for row in rows]
+                "INSERT OR IGNORE INTO told VALUES (?, ?, ?, ?)", [tuple(map(valid, row)) for row in rows]
             )
 
 
@@ -128,7 +126,3 @@ def _told(known: sqlite3.Connection, repository: str, dump: str) -> Iterator[str
     for kind, form in names.items():
         for (value,) in known.execute(asked, (repository, dump, kind)):
             yield form.format(value)
-
-
-def _valid(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()

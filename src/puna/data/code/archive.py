@@ -4,6 +4,10 @@ Nothing is unpacked onto a disk, so no name in an archive can reach a place; wha
 not its name. A tar is read forward, header by header: Python's own reader takes a damaged header for the end, reads
 headers of any length into memory, and keeps every one that it met. Here a tar that breaks off says so.
 
+`latex/tar.py` reads arXiv's tars, where damage means another thing: each member is a paper of its own, so it goes on
+behind damage at the next header. Here an archive is one project, judged by all that it says, and ends where it breaks.
+Names that are no UTF-8 are Latin-1 there and \\xNN here; pax headers with wrong lengths are left there and damage here.
+
 Memory: one file, if its reader asks for it; one header of at most MAX_HEADER bytes; of a zip its directory, of at most
 MAX_DIRECTORY bytes in the file.
 """
@@ -27,6 +31,7 @@ from typing import BinaryIO, cast
 from puna import storage
 from puna.storage import Location
 
+NAMED = re.compile(r"\.(?i:tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz|zip|whl)$")
 MAX_ENTRIES = 500_000  # the largest repositories have about as many files
 MAX_UNPACKED = 200_000_000_000  # bytes of all files of one archive
 MAX_RATIO = 200  # bytes unpacked for a byte stored, once SURE bytes are out; source code comes to 3 to 30
@@ -66,9 +71,9 @@ class Entry:
     """All its bytes; one of BROKEN when they cannot be read."""
 
 
-def entries(location: Location, start: int = 0, end: int | None = None) -> Iterator[Entry]:
+def entries(location: Location, start: int = 0, end: int | None = None, before: int = 0) -> Iterator[Entry]:
     """The entries whose header begins in the bytes from `start` to `end`, but for folders; BrokenArchive where the
-    archive breaks or is larger than any honest one."""
+    archive breaks or is larger than any honest one. before: entries whose header begins before `start`."""
     with ExitStack() as stack:
         raw = stack.enter_context(storage.open_read(location))
         stored = raw.seek(0, io.SEEK_END)
@@ -77,15 +82,14 @@ def entries(location: Location, start: int = 0, end: int | None = None) -> Itera
         try:
             magic = raw.read(6)
             raw.seek(0)
-            found = _zip(raw, stored) if magic[:2] == b"PK" else _tar(stack, raw, magic, start, stored)
-            for count, entry in enumerate(found):
+            found = _zip(raw, stored, start) if magic[:2] == b"PK" else _tar(stack, raw, magic, start, stored)
+            for count, entry in enumerate(found, before):
                 if count >= MAX_ENTRIES:
                     raise ValueError(f"it has more than {MAX_ENTRIES:,} entries")
                 if end is not None and entry.start >= end:
                     return
                 last = entry.path
-                if entry.start >= start:
-                    yield entry
+                yield entry
         except BROKEN as error:
             where = f" behind {last}" if last else ""
             reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -164,12 +168,16 @@ class _Stream:
 
     def _count(self, size: int) -> None:
         self.place += size
-        if self.unpacked is None:
-            return
-        if self.place > MAX_UNPACKED:
-            raise ValueError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
-        if self.place > SURE and self.place > MAX_RATIO * max(1, self.raw.tell()):
-            raise ValueError(f"it unpacks to more than {MAX_RATIO} bytes for a byte stored")
+        if self.unpacked is not None:
+            _refuse_much(self.place, self.raw.tell())
+
+
+def _refuse_much(unpacked: int, taken: int) -> None:
+    """ValueError where an archive has unpacked to more bytes than any honest one; `taken`: stored bytes of them."""
+    if unpacked > MAX_UNPACKED:
+        raise ValueError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
+    if unpacked > SURE and unpacked > MAX_RATIO * max(1, taken):
+        raise ValueError(f"it unpacks to more than {MAX_RATIO} bytes for a byte stored")
 
 
 def _tar(stack: ExitStack, raw: BinaryIO, magic: bytes, start: int, stored: int) -> Iterator[Entry]:
@@ -258,13 +266,18 @@ def _size(said: str, otherwise: int) -> int:
     return int(said) if said else otherwise
 
 
-def _zip(raw: BinaryIO, stored: int) -> Iterator[Entry]:
+def _zip(raw: BinaryIO, stored: int, start: int) -> Iterator[Entry]:
     _refuse_large_directory(raw, stored)
     with zipfile.ZipFile(raw) as archive:
         infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
         if sum(info.compress_size for info in infos) > stored:
             raise ValueError("its entries overlap")
+        taken = unpacked = 0
         for info in infos:
+            taken, unpacked = taken + info.compress_size, unpacked + info.file_size
+            _refuse_much(unpacked, taken)
+            if info.header_offset < start:
+                continue
             mode = info.external_attr >> 16
             odd = info.flag_bits & 1 or (stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFLNK))
             kind = LINK if stat.S_ISLNK(mode) else OTHER if odd else FILE

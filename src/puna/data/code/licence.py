@@ -16,7 +16,7 @@ advertising; Apache-2.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import Message
 
@@ -88,18 +88,10 @@ class Verdict:
 UNKNOWN = Verdict("unknown", "neither its metadata nor a licence file names a licence that is known")
 
 
-def of_metadata(metadata: Message, families: Sequence[str], declared: Mapping[str, str], name: str) -> Verdict:
-    """Whether a package's own sources may be read, by its metadata alone.
-
-    declared: package -> the licence of its own sources, for one whose expression joins it with those of compiled
-    libraries that it carries. It must be one of the expression's licences, and none of them may be a copyleft one.
-    """
-    return of_project(named_in(metadata), (), families, declared.get(name, ""))
-
-
 def of_project(named: str, texts: Sequence[str], families: Sequence[str], own: str = "") -> Verdict:
     """Whether a project may be read. named: what its metadata say, or ""; texts: its licence files; own: what the
-    recipe declares of it, or ""."""
+    recipe declares of its own sources, or "". What is declared must be one of the licences in the metadata, and none
+    of them may be a copyleft one."""
     if not named:
         return _of_texts(texts, families)
     if own:

@@ -91,13 +91,13 @@ _FREE = (
 )
 _WITHOUT_FEE = r"with or without fee is hereby granted"
 _MIT_NOTICE = (
-    r"(?: provided that| subject to the following conditions) the above copyright notice s? ?(?:including the next "
+    r"(?: provided that| subject to the following conditions) the above copyright notice (?:s )?(?:including the next "
     r"paragraph )?and this permission notice(?: including the next paragraph)? "
     r"(?:shall be included in|appear in) all copies or substantial portions of the software"
 )
 # Whole wordings of what may be read, each removed from the text where it stands.
 WHOLE = {
-    "MIT": re.compile(_MIT_GRANT + _MIT_NOTICE.replace(" s? ?", " (?:s )?") + _MIT_END),
+    "MIT": re.compile(_MIT_GRANT + _MIT_NOTICE + _MIT_END),
     "MIT-0": re.compile(_MIT_GRANT + _MIT_END),
     "BSD-3-Clause": re.compile(_BSD_GRANT + _BSD_SOURCE + _BSD_BINARY + _BSD_NAMES + _BSD_END),
     "BSD-2-Clause": re.compile(_BSD_GRANT + _BSD_SOURCE + _BSD_BINARY + _BSD_END),

@@ -21,6 +21,7 @@ from typing import Any
 
 from puna.data.code.licence import UNKNOWN, Verdict, named_in, named_loosely, of_project, of_text
 from puna.data.code.licence_text import NAMED_FILE
+from puna.data.sources.inputs import normal
 
 MAX_BYTES = 256_000  # of one file of metadata or licence that is looked at
 MAX_FILES = 250
@@ -102,7 +103,7 @@ class Gathering:
         if self.too_many:
             verdict = Verdict("unknown", f"it has more than {MAX_FILES} files of metadata and licences")
         else:
-            verdict = of_project(project.get("licence", ""), texts, families, declared.get(_normal(name), ""))
+            verdict = of_project(project.get("licence", ""), texts, families, declared.get(normal(name), ""))
         url, version = project.get("url", ""), project.get("version", "")
         texts += [text for folder, text in below_texts if not folders[folder].refused]
         return Project(name, dump, url, version, verdict, tuple(texts), folders)
@@ -119,10 +120,6 @@ def home_page(metadata: Message) -> str:
     pages = [str(value).partition(",")[::2] for value in metadata.get_all("Project-URL") or []]
     named = {label.strip().lower(): address.strip() for label, address in pages}
     return next((named[label] for label in HOME_PAGES if label in named), str(metadata.get("Home-page") or ""))
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _both(first: Verdict | None, second: Verdict) -> Verdict:

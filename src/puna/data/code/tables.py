@@ -60,11 +60,11 @@ def table_of(name: str) -> str:
 
 def rows(location: str, columns: Sequence[str], start: int = 0, end: int | None = None) -> Iterator[Row]:
     """The rows of a table's file, of those lines or row groups that begin in the bytes from `start` to `end`."""
-    try:
-        with ExitStack() as stack:
-            raw = stack.enter_context(storage.open_read(location))
-            stored = raw.seek(0, io.SEEK_END)
-            raw.seek(0)
+    with ExitStack() as stack:
+        raw = stack.enter_context(storage.open_read(location))
+        stored = raw.seek(0, io.SEEK_END)
+        raw.seek(0)
+        try:
             magic = raw.read(4)
             raw.seek(0)
             if magic == b"PAR1":
@@ -73,23 +73,24 @@ def rows(location: str, columns: Sequence[str], start: int = 0, end: int | None 
             file, packed = raw, magic[:2] == b"\x1f\x8b"
             if packed:
                 file = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb")))
-            if re.search(r"\.csv(\.gz)?$", location):
+            if _is_csv(location):
                 yield from _csv(file)
             else:
                 yield from _json(file, start, None if packed else end)
-    except BROKEN as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        yield Row("", {}, f"the table cannot be read on: {reason}", max(0, stored - raw.tell()))
+        except BROKEN as error:
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            yield Row("", {}, f"the table cannot be read on: {reason}", max(0, stored - raw.tell()))
 
 
-def cuts(location: str) -> list[int]:
-    """Bytes at which a table's file may be cut into parts, 0 first; JSON lines, which any byte cuts, as [0, 1]."""
+def cuts(location: str, step: int) -> list[int]:
+    """Bytes at which a table's file may be cut into parts, 0 first; JSON lines, which any byte cuts, every `step`."""
     with storage.open_read(location) as raw:
         magic = raw.read(4)
         if magic == b"PAR1":
             return _groups(raw)
-        packed = magic[:2] == b"\x1f\x8b"
-        return [0] if packed or re.search(r"\.csv(\.gz)?$", location) else [0, 1]
+        if magic[:2] == b"\x1f\x8b" or _is_csv(location):
+            return [0]
+        return list(range(0, max(1, raw.seek(0, io.SEEK_END)), step))
 
 
 class Licences:
@@ -130,6 +131,10 @@ class Licences:
 def licences(locations: tuple[str, ...]) -> Licences:
     """As told by the files of the table `licenses`; a worker reads them once."""
     return Licences(locations)
+
+
+def _is_csv(location: str) -> bool:
+    return re.search(r"\.csv(\.gz)?$", location) is not None
 
 
 def _hash(name: str) -> int:

@@ -19,6 +19,7 @@ beside the documents, for the notice. Memory: one file of at most `max_bytes`, a
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,12 +79,13 @@ def _parts(entry: Input, rules: GitHub, task_size: int) -> Iterator[Part]:
     table = tables.table_of(entry.location)
     if table == "licenses":
         return
+    if entry.size <= task_size:
+        yield Part(entry.declared, 0, max(entry.size, 1))
+        return
     if table:
-        cuts = tables.cuts(entry.location)
+        cuts = tables.cuts(entry.location, task_size)
     else:
-        cuts = [*_surveyed(entry, rules).places] if archive.can_be_cut(entry.location) else [0]
-    if cuts == [0, 1]:
-        cuts = list(range(0, max(1, entry.size), task_size))
+        cuts = [*_surveyed(entry, rules).places] if archive.can_be_cut(entry.location) else []
     kept = [0]
     for cut in cuts:
         if cut - kept[-1] >= task_size:
@@ -94,8 +96,7 @@ def _parts(entry: Input, rules: GitHub, task_size: int) -> Iterator[Part]:
 def _read_files(entry: Input, part: Part, rules: GitHub) -> Found:
     """Files that lie on the disk: of an installed package or a folder."""
     installed = entry.declared.startswith(PACKAGE)
-    project = _package(entry, rules) if installed else _folder(entry, rules)
-    judge = Judge(project, rules)
+    judge = Judge(_project(entry, tuple(rules.licences), tuple(sorted(_declared(rules).items()))), rules)
     sizes, root = dict(entry.members), Path(entry.location)
     for member in part.members:
         path = root / member
@@ -111,8 +112,9 @@ def _read_archive(entry: Input, part: Part, rules: GitHub) -> Found:
     survey = _surveyed(entry, rules)
     judge = Judge(survey.project, rules)
     end = None if part.end >= entry.size else part.end  # of a packed tar, places count what is unpacked
+    before = bisect_left(survey.places, part.start)
     try:
-        for found in archive.entries(entry.location, part.start, end):
+        for found in archive.entries(entry.location, part.start, end, before):
             if reason := _unsound(found, survey.firsts):
                 yield SetAside(reason, entry.declared, found.path)
             elif found.kind == archive.LINK:
@@ -142,7 +144,7 @@ class _Survey:
     firsts: Mapping[str, int]
     """Of each path that occurs twice, the place where it occurs first."""
     places: tuple[int, ...]
-    """Where its entries begin."""
+    """Where its entries begin, in order."""
 
 
 def _surveyed(entry: Input, rules: GitHub) -> _Survey:
@@ -156,7 +158,7 @@ def _survey(
     location: str, dump: str, families: tuple[str, ...], known: tuple[tuple[str, str], ...], stamp: object
 ) -> _Survey:
     """Kept for the parts of one archive that a worker reads one after another; `stamp` tells a changed file."""
-    gathering, firsts, places = Gathering(), dict[str, int](), [0]
+    gathering, firsts, places = Gathering(), dict[str, int](), list[int]()
     seen: dict[int, int] = {}
     with suppress(archive.BrokenArchive):  # told by the task that reads so far
         for found in archive.entries(location):
@@ -213,21 +215,16 @@ def _whole(value: object) -> int:
     return int(text) if text.isdecimal() and len(text) < 19 else 0
 
 
-def licence_of(entry: Input, rules: GitHub) -> Verdict:
-    """The verdict on an installed package's licence. The standard library is Python's own (PSF-2.0), and none of the
-    three."""
-    return _package(entry, rules).verdict
-
-
-def _package(entry: Input, rules: GitHub) -> Project:
-    return _installed(entry, tuple(rules.licences), tuple(sorted(_declared(rules).items())))
-
-
 @lru_cache(maxsize=4)
-def _installed(entry: Input, families: tuple[str, ...], known: tuple[tuple[str, str], ...]) -> Project:
-    """Kept for the parts of one package that a worker reads one after another."""
+def _project(entry: Input, families: tuple[str, ...], known: tuple[tuple[str, str], ...]) -> Project:
+    """Of an installed package or a folder. Kept for the parts of one that a worker reads one after another."""
+    read = _installed if entry.declared.startswith(PACKAGE) else _gathered
+    return read(entry, families, dict(known))
+
+
+def _installed(entry: Input, families: Sequence[str], known: Mapping[str, str]) -> Project:
     name = entry.dump.rpartition(" ")[0]  # what stands before the version in the name of the dump
-    if name == PYTHON:
+    if name == PYTHON:  # the standard library is under Python's own licence, and none of the three
         return Project(name, entry.dump, "", entry.version, of_expression("PSF-2.0", families))
     distribution = package(name)
     metadata = distribution.metadata
@@ -238,8 +235,8 @@ def _installed(entry: Input, families: tuple[str, ...], known: tuple[tuple[str, 
         and NAMED_FILE.fullmatch(file.name)
     ]
     texts = tuple(_start_of(path).decode("utf-8", "replace") for path in sorted(own) if path.is_file())
-    verdict = of_project(named_in(metadata), texts, families, dict(known).get(name, ""))  # type: ignore[arg-type]
-    below = _gathered(entry, families, dict(known))
+    verdict = of_project(named_in(metadata), texts, families, known.get(name, ""))  # type: ignore[arg-type]
+    below = _gathered(entry, families, known)
     texts += tuple(text for text in below.texts if text not in texts)
     return Project(name, entry.dump, home_page(metadata), entry.version, verdict, texts, below.folders)  # type: ignore[arg-type]
 
@@ -247,10 +244,6 @@ def _installed(entry: Input, families: tuple[str, ...], known: tuple[tuple[str, 
 def _start_of(path: Path) -> bytes:
     with storage.open_read(path) as file:
         return file.read(MAX_BYTES)
-
-
-def _folder(entry: Input, rules: GitHub) -> Project:
-    return _gathered(entry, rules.licences, _declared(rules))
 
 
 def _gathered(entry: Input, families: Sequence[str], known: Mapping[str, str]) -> Project:

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path, PurePath, PurePosixPath
 
 from puna import storage
+from puna.data.code import archive, tables
 from puna.data.sources.records import Input
 from puna.errors import InputError
 from puna.recipe import Source
@@ -24,9 +25,7 @@ SAMPLE = {"gensim", "networkx", "sympy"}  # packages of the extra `sample`
 DUMPS = {  # what is read out of a folder, by source
     "commoncrawl": re.compile(r"\.(warc|wet)(\.gz)?$"),
     "c4": re.compile(r"\.(jsonl?(\.gz|\.zst)?|(warc|wet)(\.gz)?)$"),
-    "github": re.compile(
-        r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz|zip|whl)$|(^|/)(contents|licenses)[^/]*(/[^/]+)?\.(parquet|jsonl?|csv)(\.gz)?$"
-    ),
+    "github": re.compile(f"{archive.NAMED.pattern}|{tables.NAMED.pattern}"),
     "wikipedia": re.compile(r"(?<!-index\.txt)(?<!-index\.xml)\.(xml|bz2)$"),
     "books": re.compile(r"\.txt(\.utf-?8)?$"),
     "arxiv": re.compile(r"\.tar$"),
@@ -86,13 +85,13 @@ def _entries(source: str, declared: str) -> Iterator[Input]:
 
 
 def _repositories(declared: str) -> Iterator[Input]:
-    from puna.data.sources import repositories  # what it knows of formats loads numpy
+    from puna.data.sources import repositories  # which imports DUMPS
 
     path = _expanded(declared)
     if storage.is_remote(declared) or not path.is_dir():
         found = list(_files("github", declared))
     else:
-        found = list(repositories.of_folder(path))
+        found = list(repositories.of_folder(path.absolute()))
     if not found:
         raise InputError("no repository, archive or table of code in it", where=declared, mend="check the name")
     for entry in found:
@@ -202,10 +201,8 @@ def _local(source: str, declared: str) -> tuple[Path, list[str]]:
         root = next((parent for parent in path.parents if parent.is_dir()), Path())
         pattern = path.relative_to(root).as_posix()
     found = (file.relative_to(root).as_posix() for file in root.glob(pattern) if file.is_file())
-    names = [
-        name for name in found if DUMPS[source].search(name) and not any(p.startswith(".") for p in name.split("/"))
-    ]
-    return root, sorted(names)
+    shown = (name for name in found if not any(part.startswith(".") for part in name.split("/")))
+    return root, sorted(name for name in shown if DUMPS[source].search((root.absolute() / name).as_posix()))
 
 
 def _expanded(declared: str) -> Path:

@@ -9,22 +9,20 @@ Names that begin with a dot are passed over, and links to folders are not follow
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from puna.data.code.projects import says_something
-from puna.data.code.tables import table_of
+from puna.data.sources.inputs import DUMPS
 from puna.data.sources.records import Input
 
-ARCHIVE = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz|zip|whl)$", re.IGNORECASE)
 LEVELS = 3  # of folders that are looked into for repositories: the one that is named, owners, names
 MADE = {"__pycache__", "node_modules", ".git", ".hg", ".svn"}
 
 
 def is_dump(location: str) -> bool:
     """Whether a file's name is that of an archive or of a table."""
-    return ARCHIVE.search(location) is not None or table_of(location) != ""
+    return DUMPS["github"].search(location) is not None
 
 
 def of_folder(root: Path) -> Iterator[Input]:
