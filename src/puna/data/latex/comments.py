@@ -18,9 +18,7 @@ from puna.data.latex.words import COMMENT, CONDITIONALS, DELIMITED, VERBATIM, VE
 
 # Of an escaped backslash only where what follows could be taken for a command.
 PLACES = re.compile(
-    r"%|\\(?:%|\\(?=[%A-Za-z\\])|(begin|if[A-Za-z@]*|fi|"
-    + "|".join(sorted(VERBATIM_COMMANDS))
-    + r")(?![A-Za-z@]))"
+    r"%|\\(?:%|\\(?=[%A-Za-z\\])|(begin|if[A-Za-z@]*|fi|" + "|".join(sorted(VERBATIM_COMMANDS)) + r")(?![A-Za-z@]))"
 )
 SKIPPED = re.compile(r"%[^\n]*|\\(?:(if[A-Za-z@]*|else|fi)(?![A-Za-z@])|.)", re.DOTALL)
 COMMENT_LINES = re.compile(r"(?:[ \t]*%[^\n]*\n)*+")
