@@ -20,7 +20,7 @@ import made_training as made
 import tiny
 from made_tokens import Spelling, document
 from puna import space, storage
-from puna.data import route
+from puna.data import exclude, judge, route
 from puna.data.dedup import exact
 from puna.data.document import Document, Origin, document_id, write_documents
 from puna.errors import PunaError
@@ -219,13 +219,13 @@ def test_sorting_documents_is_never_more_than_foreseen(tmp_path: Path, words: in
     scratch = tmp_path / "work" / "step" / "fingerprint"
     shards = []
     for index in range(3):
-        texts = (" ".join(map(str, chance.integers(words, size=1000))) for _ in range(100))
+        texts = enumerate(" ".join(map(str, chance.integers(words, size=1000))) for _ in range(100))
         shards.append(tmp_path / f"{index}.parquet")
-        write_documents(shards[-1], (_document(f"{index}-{number}", text) for number, text in enumerate(texts)))
+        write_documents(shards[-1], (_document(f"{index}-{number}", text) for number, text in texts))
         storage.write(tmp_path / f"{index}.overlap", bytes(400))
     written = sum(shard.stat().st_size for shard in shards)
     overlaps = tuple(tmp_path / f"{index}.overlap" for index in range(3))
-    rule = route.Verdict(lambda group: group.endswith("7"), (), overlaps, 0.5, parts)
+    rule = route.Verdict(judge.Judge(lambda group: group[-1] == "7", exclude.Exclusions(()), ()), overlaps, 0.5, parts)
     for task in enumerate(shards):
         route.send(rule, task, scratch)
     for part in [None, *range(parts)]:

@@ -18,19 +18,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from puna import space, storage
-from puna.data import exclude, extract, verdicts
+from puna.data import exclude, extract, heldout_steps, verdicts
 from puna.data.dedup import exact
 from puna.data.document import read_column
-from puna.data.heldout import known_grams, overlaps
 from puna.data.notice import notice, notice_space
-from puna.data.outputs import files, held, kept, numbered, numbered_of, shards_of
+from puna.data.outputs import files, kept, numbered, shards_of
 from puna.data.sources import Input, as_json, from_json, split
 from puna.errors import InputError
 from puna.formats import INPUTS
@@ -124,22 +120,22 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
     graph.append(
         Step(
             "heldout",
-            partial(_heldout, recipe, tuple(inputs)),
+            partial(heldout_steps.heldout, recipe, tuple(inputs)),
             ("{work}/grams.bin",),
             before,
             chosen | {"ngram": recipe.heldout.ngram, "minimum": recipe.heldout.minimum},
-            space=partial(_heldout_space, recipe, tuple(inputs)),
+            space=partial(heldout_steps.heldout_space, recipe, tuple(inputs)),
         )
     )
     for name in inputs:
         graph += [
             Step(
                 f"overlap.{name}",
-                partial(_overlap, recipe, name),
+                partial(heldout_steps.overlap, recipe, name),
                 ("{work}/*.overlap",),
                 (f"extract.{name}", "heldout"),
                 {"ngram": recipe.heldout.ngram},
-                space=partial(_overlap_space, name),
+                space=partial(heldout_steps.overlap_space, name),
             ),
             Step(
                 f"documents.{name}",
@@ -259,89 +255,3 @@ def _find_repeats(hashes: Sequence[Place], part: int, scratch: Place) -> dict[st
     target = scratch / f"{part:05d}.verdicts"
     documents, size = exact.find_repeats(hashes, part, target)
     return {"documents": documents, "bytes": size, "files": [storage.below(target, scratch.parents[2])]}
-
-
-def _heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str, Any]:
-    counts: dict[str, Any] = {}
-    for name in names:
-        _refuse_nothing(name, context.counts(f"extract.{name}"))
-        verdicts = tuple(files(context, f"duplicates.{name}", ".verdicts"))
-        collect = partial(_collect_grams, recipe, name, verdicts)
-        tasks = list(enumerate(shards_of(context, name)))
-        label = f"  {name}: reading held-out text"
-        results = context.map(collect, tasks, label=label, name=partial(numbered_of, name))
-        count = {kind: sum(result[kind] for result in results) for kind in ("documents", "bytes")}
-        if (recipe.heldout.share or recipe.sources[name].heldout_groups) and count["bytes"] < recipe.heldout.minimum:
-            what = (
-                f"held-out {name} text is {count['bytes']} bytes, less than heldout.minimum ({recipe.heldout.minimum})"
-            )
-            raise InputError(what, mend="raise heldout.share, name heldout_groups, or choose another seed")
-        counts[name] = count
-    parts = [np.frombuffer(storage.read(path), "<u8") for path in storage.listing(context.scratch, "*.grams")]
-    storage.write(context.scratch / "grams.bin", np.unique(np.concatenate([np.empty(0, "<u8"), *parts])).tobytes())
-    return counts
-
-
-def _heldout_space(recipe: Recipe, names: Sequence[str], context: Context) -> Need:
-    size = shards = 0
-    for name in names:
-        of_all, found = kept(context, name), shards_of(context, name)
-        chosen = sum(held(recipe, name, group) for shard in found for group in read_column(shard, "group"))
-        size += chosen * of_all["bytes"] // max(1, of_all["documents"])
-        shards += len(found)
-    return space.grams(size, shards)
-
-
-def _refuse_nothing(name: str, counts: Mapping[str, Any]) -> None:
-    """A source of which no document is left is an error, with the reason that took most of it."""
-    if counts["kept"]["documents"]:
-        return
-    reasons = [f"{entry['file']}: {entry['reason']}" for entry in counts["set_aside"]["examples"]]
-    for rule, found in sorted(counts["dropped"].items(), key=lambda item: -item[1]["documents"]):
-        example = found["examples"][0]["text"] if found["examples"] else ""
-        reasons.append(f"{found['documents']} dropped by the rule {rule!r}, such as {example[:120]!r}")
-    why = "; ".join(reasons[:2]) or "the inputs hold no records"
-    raise InputError(f"no document is left of it ({why})", where=name, mend="give it other inputs, or take it out")
-
-
-def _collect_grams(
-    recipe: Recipe, name: str, verdicts: Sequence[Place], task: tuple[int, Place], scratch: Place
-) -> dict[str, Any]:
-    """The n-grams of one shard's held-out text, as scratch/SOURCE-NNNNN.grams."""
-    index, shard = task
-    gone = set(exact.dropped_rows(verdicts, index).tolist())
-    rows = enumerate(zip(read_column(shard, "group"), read_column(shard, "text"), strict=True))
-    texts = [text for row, (group, text) in rows if row not in gone and held(recipe, name, group)]
-    target = scratch / f"{name}-{index:05d}.grams"
-    storage.write(target, known_grams(texts, recipe.heldout.ngram).astype("<u8").tobytes())
-    size = sum(len(text.encode()) for text in texts)
-    return {"documents": len(texts), "bytes": size, "files": [storage.below(target, scratch.parents[2])]}
-
-
-def _overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
-    known = files(context, "heldout", "grams.bin")[0]
-    work = partial(_measure_overlap, known, recipe.heldout.ngram)
-    tasks = list(enumerate(shards_of(context, name)))
-    results = context.map(work, tasks, label=f"  {name}: comparing with held-out text", name=numbered)
-    return {"documents": sum(result["documents"] for result in results)}
-
-
-def _overlap_space(name: str, context: Context) -> Need:
-    known = sum(output["size"] for output in context.records["heldout"]["outputs"].values())
-    return space.scores(kept(context, name)["documents"], len(shards_of(context, name)), known, context.workers)
-
-
-def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
-    index, shard = task
-    scores = overlaps(read_column(shard, "text"), _mapped(str(known)), n)
-    target = scratch / f"{index:05d}.overlap"
-    storage.write(target, scores.astype("<f4").tobytes())
-    return {"documents": len(scores), "files": [storage.below(target, scratch.parents[2])]}
-
-
-@lru_cache(maxsize=1)
-def _mapped(location: str) -> npt.NDArray[np.uint64]:
-    """Hashes in a file, mapped, so that all workers share one copy of a local one; of a store's each has its own, once.
-    The file's name holds a fingerprint, so what it holds never changes."""
-    with storage.local_copy(location) as file:
-        return np.memmap(file, "<u8", "r") if storage.size(file) else np.empty(0, np.uint64)

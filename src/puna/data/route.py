@@ -6,7 +6,7 @@ sample of the source, and which task, file or worker a document came through lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,58 +14,49 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from puna import storage
 from puna.data import mask
-from puna.data.dedup import exact, exchange
+from puna.data.dedup import exchange
 from puna.data.document import SCHEMA, read_table, write_table
-from puna.data.exclude import FIELDS, Exclusions
+from puna.data.judge import Judge
 from puna.storage import Place
 
-NOBODY = Exclusions(())
+DROPPED = ("duplicate", "overlap", "excluded")
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What decides where a document of one source goes."""
 
-    held: Callable[[str], bool]  # whether a group is held out
-    verdicts: tuple[Place, ...]  # rows that repeat others, cut by shard
-    overlaps: tuple[Place, ...]  # each shard's scores against held-out text
+    judge: Judge
+    overlaps: tuple[Place, ...]
+    """Each shard's scores against held-out text."""
     max_overlap: float
     parts: int
-    excluded: Exclusions = NOBODY
     mask: tuple[str, ...] = ()
 
 
 def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     """Judge one shard: write what stays sorted by id, a row group for each range of ids, and what is held out apart."""
     index, shard = task
-    table = read_table(shard)
-    asked = _excluded(rule.excluded, table)
-    gone = np.fromiter((entry is not None for entry in asked), bool, len(table))
-    repeat = np.zeros(len(table), bool)
-    repeat[exact.dropped_rows(rule.verdicts, index)] = True
-    repeat &= ~gone
-    held = np.fromiter(map(rule.held, table["group"].to_pylist()), bool, len(table))
+    judged = rule.judge.judged(index, shard)
     overlap = np.frombuffer(storage.read(rule.overlaps[index]), "<f4") > rule.max_overlap
-    size = pc.binary_length(table["text"]).to_numpy()
     fates = {
-        "excluded": gone,
-        "heldout": held & ~repeat & ~gone,
-        "duplicate": repeat,
-        "overlap": overlap & ~held & ~repeat & ~gone,
-        "training": ~(overlap | held | repeat | gone),
+        **judged.gone,
+        "heldout": judged.held,
+        "overlap": overlap & judged.kept,
+        "training": judged.kept & ~overlap,
     }
-    table = _masked(table, rule.mask)
+    table = _masked(judged.table, rule.mask)
     _write_ranges(table.filter(pa.array(fates["training"])), _sent(scratch, index), rule.parts)
     write_table(_heldout(scratch, index), table.filter(pa.array(fates["heldout"])))
-    counts = {name: {"documents": int(fate.sum()), "bytes": int(size[fate].sum())} for name, fate in fates.items()}
+    counts = {
+        name: {"documents": int(fate.sum()), "bytes": int(judged.size[fate].sum())} for name, fate in fates.items()
+    }
     files = (_sent(scratch, index), _heldout(scratch, index))
-    named = sorted({entry for entry in asked if entry is not None})
-    return counts | {"named": named, "files": [storage.below(file, scratch.parents[2]) for file in files]}
+    return counts | {"named": list(judged.named), "files": [storage.below(file, scratch.parents[2]) for file in files]}
 
 
 def gather(folder: Place, source: str, shards: int, part: int | None, scratch: Place) -> dict[str, Any]:
@@ -90,23 +81,15 @@ def tidy(scratch: Place, shards: int) -> None:
 
 def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Documents and bytes by fate, over all shards."""
-    names = ("training", "heldout", "duplicate", "overlap", "excluded")
+    names = ("training", "heldout", *DROPPED)
     # A task that an earlier version had finished left nobody out.
     count = {n: {k: sum(r[n][k] for r in results if n in r) for k in ("documents", "bytes")} for n in names}
     return {
         "training": count["training"],
         "heldout": count["heldout"],
-        "dropped": {name: count[name] for name in ("duplicate", "overlap", "excluded")},
+        "dropped": {name: count[name] for name in DROPPED},
         "named": len(set().union(*(r.get("named", ()) for r in results))),
     }
-
-
-def _excluded(rule: Exclusions, table: pa.Table) -> list[str | None]:
-    """For each document the entry that leaves it out."""
-    if not rule.entries:
-        return [None] * len(table)
-    flat = table.flatten()
-    return list(map(rule.of, *(flat[name].to_pylist() for name in FIELDS)))
 
 
 def _masked(table: pa.Table, kinds: tuple[str, ...]) -> pa.Table:

@@ -6,8 +6,9 @@ from functools import partial
 from typing import Any
 
 from puna import space, storage
-from puna.data import exclude, route
-from puna.data.outputs import files, held, kept, numbered, shards_of
+from puna.data import route
+from puna.data.judge import judge
+from puna.data.outputs import files, kept, numbered, shards_of
 from puna.errors import InputError
 from puna.progress import say
 from puna.recipe import Recipe
@@ -19,12 +20,10 @@ def documents(recipe: Recipe, excluded: tuple[str, ...], name: str, context: Con
     shards = shards_of(context, name)
     parts = _parts(recipe, name, context)
     rule = route.Verdict(
-        held=partial(held, recipe, name),
-        verdicts=tuple(files(context, f"duplicates.{name}", ".verdicts")),
+        judge=judge(recipe, name, context, excluded),
         overlaps=tuple(files(context, f"overlap.{name}", ".overlap")),
         max_overlap=recipe.heldout.max_overlap,
         parts=parts,
-        excluded=exclude.Exclusions(excluded),
         mask=tuple(recipe.data.mask),
     )
     results = context.map(partial(route.send, rule), list(enumerate(shards)), label=f"  {name}: sorting", name=numbered)
