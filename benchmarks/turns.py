@@ -29,9 +29,9 @@ def speeds(
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            before = _processor()
+            before = processor()
             run()
-            taken[name].append(_processor() - before)
+            taken[name].append(processor() - before)
     rate = {name: size / 1e6 / statistics.median(seconds) for name, seconds in taken.items()}
     ratio = {}
     for name in peers:
@@ -40,7 +40,7 @@ def speeds(
     return metric(rate.pop("ours"), "MB/s", limit, rate, ratio)
 
 
-def _processor() -> float:
+def processor() -> float:
     """Processor seconds of this process, of its children, and of those that ended."""
     process = psutil.Process()
     total = sum(process.cpu_times()[:4])

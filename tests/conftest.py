@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from puna import storage
 
 pytest_plugins = ["promises"]
 
@@ -43,6 +46,15 @@ def samples() -> Path:
 def bench() -> Path:
     """Real benchmark items (PUNA_BENCH)."""
     return _samples("PUNA_BENCH", "bench")
+
+
+@pytest.fixture(scope="module")
+def unsynced() -> Iterator[None]:
+    """For tests that write many small files which no crash will meet: nothing waits for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "sync", lambda *_: None)
+        patch.setattr(storage, "sync_folder", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

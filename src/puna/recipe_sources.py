@@ -68,6 +68,16 @@ class WebPages(Source):
     """Drop pages that the crawl cut off. The paper does not say, CCNet does not ask."""
     respect_robots: bool = False
     """Drop pages whose robots rules, in HTTP or `meta`, say noindex or noarchive. CCNet does not ask."""
+    paragraphs: Literal["keep", "drop", "keep-first"] = "keep"
+    """What becomes of lines that occur twice or more: "drop" takes every copy, as CCNet does; "keep-first" leaves that
+    of the document with the smallest id."""
+    paragraph_parts: Positive = 1
+    """Parts that documents are dealt to by their ids; repeated lines are looked for within each. 1: in all documents.
+    CCNet compares 50 of 1,600 shards, as 32 parts do."""
+    near: Literal["none", "minhash"] = "none"
+    """Near duplicates among pages: "minhash" finds them and keeps one of each group. The paper looks for none."""
+    min_similarity: Fraction = 0.8
+    """Pages that share at least this part of their 5-grams of words (Jaccard) are near duplicates. Ours; for `near`."""
 
 
 class CommonCrawl(WebPages):
@@ -106,6 +116,16 @@ class C4(WebPages):
     """Pages with fewer characters are dropped."""
     max_line: PositiveBytes = 8_000_000
     """Longer JSON lines are set aside. Ours."""
+    spans: Whole = 0
+    """Sentences in a row that make a span; of spans that occur more than once all but one go. C4: 3; 0: none go."""
+    published_spans: bool = False
+    """Look for spans in published JSON lines too, from which C4's authors took them already."""
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> C4:
+        if self.spans and self.paragraphs != "keep":
+            raise ValueError('spans and paragraphs cannot both be on: give spans = 0 or paragraphs = "keep"')
+        return self
 
 
 class GitHub(Source):
@@ -174,6 +194,8 @@ class Books(Source):
     """Books with fewer characters are dropped."""
     max_bytes: PositiveBytes = 50_000_000
     """Larger files are dropped: a book is read whole."""
+    max_containment: Maybe[Fraction] = None
+    """Of books that share more of the smaller one's 5-grams of words, one is kept. The paper: 0.9; "none": all stay."""
 
 
 class ArXiv(Source):

@@ -22,12 +22,21 @@ def gram_hashes(text: str, n: int) -> npt.NDArray[np.uint64]:
 
     h = mix(sum over k of word[i + k] * M^(n - 1 - k)) modulo 2^64, with word = xxh3_64 of its UTF-8 bytes.
     """
+    return runs(word_hashes(text), n)
+
+
+def word_hashes(text: str) -> npt.NDArray[np.uint64]:
+    """64-bit hashes of the words of `text`, in order."""
     words = WORD.findall(text.lower())
-    if not words:
+    return np.fromiter(map(_word_hash, words), np.uint64, len(words))
+
+
+def runs(values: npt.NDArray[np.uint64], n: int) -> npt.NDArray[np.uint64]:
+    """Hashes of the runs of `n` of the `values`; of all of them where there are fewer."""
+    if not len(values):
         return np.empty(0, np.uint64)
-    values = np.fromiter((_word_hash(word) for word in words), np.uint64, len(words))
-    n = min(n, len(words))
-    total = np.zeros(len(words) - n + 1, np.uint64)
+    n = min(n, len(values))
+    total = np.zeros(len(values) - n + 1, np.uint64)
     for k in range(n):
         total = total * np.uint64(MULTIPLIER) + values[k : k + len(total)]
     total ^= total >> np.uint64(32)
