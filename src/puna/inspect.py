@@ -12,6 +12,7 @@ from typing import Any
 
 from puna import storage
 from puna.data.exclude import Exclusions, entries
+from puna.data.fates import FATES
 from puna.errors import InputError
 from puna.progress import size
 from puna.records import read_records
@@ -20,11 +21,6 @@ from puna.storage import Place
 
 FORMAT = 1  # of the JSON
 WIDE = 100  # characters of an example on the screen
-AFTER = {  # what takes documents out behind the source's own rules, in the order of the report
-    "excluded": "data.exclude",
-    "duplicate": "an exact repeat of another",
-    "overlap": "overlap with held-out text",
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class Funnel:
         lines += [_line("set aside, unreadable", self.set_aside["count"], self.set_aside["bytes"])]
         lines += [_line(rule, found["documents"], found["bytes"]) for rule, found in self.rules.items()]
         lines += [_line("kept of them", self.kept["documents"], self.kept["bytes"], sign="")]
-        lines += [_line(AFTER[name], part["documents"], part["bytes"]) for name, part in self.later.items()]
+        lines += [_line(FATES[name], part["documents"], part["bytes"]) for name, part in self.later.items()]
         lines += [_line(name, part["documents"], part["bytes"], sign="") for name, part in self.left.items()]
         lines += _examples("set aside", [one | {"text": one["reason"]} for one in self.set_aside["examples"]])
         for rule, found in self.rules.items():
@@ -103,7 +99,7 @@ def _ends(known: Mapping[str, Mapping[str, Any]], source: str) -> tuple[dict[str
     if record is None or record["inputs"].get(f"extract.{source}") != extracted["produced"]:
         return {}, {}
     counts = record["counts"]
-    later = {name: counts["dropped"][name] for name in AFTER if counts["dropped"].get(name, {}).get("documents")}
+    later = {name: counts["dropped"][name] for name in FATES if counts["dropped"].get(name, {}).get("documents")}
     return later, {"held out": counts["heldout"], "training": counts["training"]}
 
 

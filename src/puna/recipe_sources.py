@@ -7,7 +7,7 @@ each is a key here and never a constant in the code that applies it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -41,6 +41,9 @@ class Section(BaseModel):
 class Source(Section):
     """What every source has."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"inputs", "share", "max_epochs", "heldout_groups"})
+    """Values that the cleaning of raw records never sees."""
+
     inputs: Texts = []
     """Dumps to read: files, globs, folders, fsspec URLs, or `package:NAME/PATH` inside an installed package. None: the
     source is left out, and the other shares grow in proportion; not given at all, beside a `[fetch.NAME]` table: the
@@ -55,6 +58,8 @@ class Source(Section):
 
 class WebPages(Source):
     """What is asked of web pages in WARC and WET files, whichever source they are for."""
+
+    LATER = Source.LATER | {"paragraphs", "paragraph_parts", "near", "min_similarity"}
 
     max_payload: PositiveBytes = 5_000_000
     """Larger pages are set aside. Common Crawl itself cuts pages at 1 MiB. Ours."""
@@ -81,6 +86,10 @@ class WebPages(Source):
 
 
 class CommonCrawl(WebPages):
+    LATER = WebPages.LATER | {"min_characters"}
+
+    min_characters: Whole = 0
+    """Pages of which fewer characters are left, once repeated lines are gone, are dropped. CCNet: 300."""
     prose_characters: Positive = 60
     """Lines with so many characters are prose, and those of half as many that end like a sentence: the main text is
     trimmed to where prose stands. Measured on pages marked by hand (docs/log.md)."""
@@ -92,6 +101,8 @@ class CommonCrawl(WebPages):
 
 
 class C4(WebPages):
+    LATER = WebPages.LATER | {"spans", "published_spans"}
+
     published: bool = True
     """JSON lines are C4 as published and taken as they are; false: C4's rules are applied to them too. Pages of WARC
     and WET files always go through the rules."""
@@ -186,6 +197,8 @@ class Wikipedia(Source):
 
 
 class Books(Source):
+    LATER = Source.LATER | {"max_containment"}
+
     languages: Texts = []
     """Languages that are kept, as a book's header names them; none: all. A file that names none is kept."""
     keep_copyrighted: bool = False

@@ -19,6 +19,7 @@ from puna.data.document import read_column
 from puna.data.heldout import known_grams, overlaps
 from puna.data.judge import Judge, judge
 from puna.data.outputs import files, held, kept, numbered, numbered_of, shards_of
+from puna.data.texts import Texts, texts_of
 from puna.errors import InputError
 from puna.recipe import Recipe
 from puna.space import Need
@@ -69,7 +70,7 @@ def _collect_grams(judge: Judge, n: int, name: str, task: tuple[int, Place], scr
 
 def overlap(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     known = files(context, "heldout", "grams.bin")[0]
-    work = partial(_measure_overlap, known, recipe.heldout.ngram)
+    work = partial(_measure_overlap, texts_of(recipe, name, context), known, recipe.heldout.ngram)
     tasks = list(enumerate(shards_of(context, name)))
     results = context.map(work, tasks, label=f"  {name}: comparing with held-out text", name=numbered)
     return {"documents": sum(result["documents"] for result in results)}
@@ -80,9 +81,9 @@ def overlap_space(name: str, context: Context) -> Need:
     return space.scores(kept(context, name)["documents"], len(shards_of(context, name)), known, context.workers)
 
 
-def _measure_overlap(known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
+def _measure_overlap(texts: Texts, known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     index, shard = task
-    scores = overlaps(read_column(shard, "text"), _mapped(str(known)), n)
+    scores = overlaps(texts.of(index, shard), _mapped(str(known)), n)
     target = scratch / f"{index:05d}.overlap"
     storage.write(target, scores.astype("<f4").tobytes())
     return {"documents": len(scores), "files": [storage.below(target, scratch.parents[2])]}

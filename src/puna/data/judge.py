@@ -2,13 +2,13 @@
 what stays of its text.
 
 Scores lie in files of their own, one a shard (`language.S`, `perplexity.S`, ...), and only here do thresholds meet
-them, so that a changed threshold costs no scoring. Rules are asked in the order of FATES; a document that goes counts
-with the first that takes it. Both the held-out text and the documents of a run are what this judge keeps.
+them, so that a changed threshold costs no scoring. A document that goes counts with the first rule that
+takes it. Both the held-out text and the documents of a run are what this judge keeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,11 +21,13 @@ from puna.data.dedup import exact
 from puna.data.document import read_table
 from puna.data.exclude import FIELDS, Exclusions
 from puna.data.outputs import files, held
+from puna.data.texts import Texts, texts_of
 from puna.recipe import Recipe
+from puna.recipe_sources import CommonCrawl
 from puna.steps import Context
 from puna.storage import Place
 
-FATES = ("excluded", "duplicate")  # in the order in which they are asked
+NO_EDIT = Texts()
 Mask = npt.NDArray[np.bool_]
 
 
@@ -56,38 +58,65 @@ class Judge:
     excluded: Exclusions
     repeats: tuple[Place, ...]
     """Rows that repeat others, cut by shard."""
+    near: tuple[Place, ...] = ()
+    """Rows that are nearly others, cut by shard."""
+    texts: Texts = NO_EDIT
+    min_characters: int = 0
 
     def judged(self, index: int, shard: Place) -> Judged:
-        table = read_table(shard)
+        """Memory: the shard."""
+        table = self._edited(index, read_table(shard))
         asked = _asked(self.excluded, table)
-        takes = {
-            "excluded": np.fromiter((entry is not None for entry in asked), bool, len(table)),
-            "duplicate": _rows(exact.dropped_rows(self.repeats, index), len(table)),
-        }
-        left = np.ones(len(table), bool)
-        gone = {}
-        for fate in FATES:
-            gone[fate] = takes[fate] & left
+        left, gone = np.ones(len(table), bool), {}
+        for fate, takes in self._rules(index, table, asked):
+            gone[fate] = takes & left
             left &= ~gone[fate]
         held = np.fromiter(map(self.held, table["group"].to_pylist()), bool, len(table))
         size = pc.binary_length(table["text"]).to_numpy().astype(np.int64)
         named = tuple(sorted({entry for entry in asked if entry is not None}))
         return Judged(table, gone, left & held, left & ~held, size, named)
 
+    def _rules(self, index: int, table: pa.Table, asked: list[str | None]) -> Iterator[tuple[str, Mask]]:
+        """Each rule that the recipe has, in the order in which they are asked, and all that it would take."""
+        yield "excluded", np.fromiter((entry is not None for entry in asked), bool, len(table))
+        yield "duplicate", _rows(self.repeats, index, len(table))
+        if self.near:
+            yield "near", _rows(self.near, index, len(table))
+        if self.min_characters:
+            yield "short", pc.utf8_length(table["text"]).to_numpy() < self.min_characters
+
+    def _edited(self, index: int, table: pa.Table) -> pa.Table:
+        if not self.texts.gathered:
+            return table
+        texts = self.texts.edited(index, (text.as_py() for text in table["text"]))
+        place = table.schema.get_field_index("text")
+        return table.set_column(place, table.schema.field(place), pa.array(texts, pa.string()))
+
 
 def judge(recipe: Recipe, name: str, context: Context, excluded: tuple[str, ...] = ()) -> Judge:
     """The judge of a source, by the steps before. excluded: entries of data.exclude; the held-out text is collected
     without them, so that a changed list redoes no comparison."""
+    texts, source = texts_of(recipe, name, context), recipe.sources[name]
+    least = source.min_characters if isinstance(source, CommonCrawl) else 0
     return Judge(
         held=partial(held, recipe, name),
         excluded=Exclusions(excluded),
-        repeats=tuple(files(context, f"duplicates.{name}", ".verdicts")),
+        repeats=_verdicts(context, f"duplicates.{name}"),
+        near=_verdicts(context, f"near.{name}"),
+        texts=texts,
+        min_characters=max(least, bool(texts.gathered)),
     )
 
 
-def _rows(rows: npt.NDArray[np.uint32], documents: int) -> Mask:
+def _verdicts(context: Context, step: str) -> tuple[Place, ...]:
+    """The files of verdicts of a step; none where the recipe has no such step."""
+    return tuple(files(context, step, ".verdicts")) if step in context.records else ()
+
+
+def _rows(verdicts: tuple[Place, ...], index: int, documents: int) -> Mask:
     mask = np.zeros(documents, bool)
-    mask[rows] = True
+    if verdicts:
+        mask[exact.dropped_rows(verdicts, index)] = True
     return mask
 
 

@@ -6,6 +6,7 @@ For each source S (what crosses sources stands under the name without one):
     split.S           the tasks, cut by what the format allows
     extract.S         clean documents, what each rule dropped, what could not be read
     duplicates.S      exact repeats, found by one exchange over all shards
+    ...               what a recipe asks for beside: asked.py
     heldout           the n-grams of held-out text, of all sources together
     overlap.S         how much of each document's n-grams held-out text has: a score, no verdict
     documents.S       the verdicts; documents sorted by id in shards of even size, so that nothing of tasks or workers
@@ -22,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from puna import space, storage
-from puna.data import exclude, extract, heldout_steps, verdicts
+from puna.data import asked, exclude, extract, heldout_steps, verdicts
 from puna.data.dedup import exact
 from puna.data.document import read_column
 from puna.data.notice import notice, notice_space
@@ -36,8 +37,7 @@ from puna.steps import Context, Step
 from puna.storage import Place
 
 CHOOSING = {"sites"}  # values of a source by which inputs are chosen: split sees them
-OF_SOME_SOURCES = {"notice": 1}  # versions of steps that a recipe without their source does not have
-NOT_CLEANING = {"inputs", "share", "max_epochs", "heldout_groups"}  # values of a source that extraction never sees
+OF_SOME_SOURCES = {"notice": 1, **asked.VERSIONS}  # versions of steps that a recipe without their source does not have
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
     """The data steps of a recipe in order; `inputs` are the located inputs of each source that has any."""
     graph: list[Step] = []
     for name, entries in inputs.items():
-        cleaning = recipe.sources[name].model_dump(mode="json", exclude=NOT_CLEANING, exclude_defaults=True)
+        source = recipe.sources[name]
+        cleaning = source.model_dump(mode="json", exclude=set(source.LATER), exclude_defaults=True)
         graph += [
             Step(
                 f"inputs.{name}",
@@ -95,7 +96,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 partial(_split, recipe, name, entries),
                 ("{work}/tasks.json",),
                 (f"inputs.{name}",),
-                {"task_size": recipe.data.task_size} | recipe.sources[name].model_dump(mode="json", include=CHOOSING),
+                {"task_size": recipe.data.task_size} | source.model_dump(mode="json", include=CHOOSING),
                 space=partial(_inputs_space, entries),
             ),
             Step(
@@ -114,16 +115,20 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 {"partitions": recipe.data.partitions},
                 space=partial(_duplicates_space, recipe, name),
             ),
+            *asked.of_source(recipe, name),
         ]
     chosen, excluded = _choice(recipe, inputs), exclude.entries(recipe.data.exclude)
-    before = tuple(f"{step}.{name}" for name in inputs for step in ("extract", "duplicates"))
+    judging = {name: (f"extract.{name}", f"duplicates.{name}", *asked.judging(recipe, name)) for name in inputs}
+    thresholds = {name: asked.thresholds(recipe, name) for name in inputs}
     graph.append(
         Step(
             "heldout",
             partial(heldout_steps.heldout, recipe, tuple(inputs)),
             ("{work}/grams.bin",),
-            before,
-            chosen | {"ngram": recipe.heldout.ngram, "minimum": recipe.heldout.minimum},
+            tuple(step for name in inputs for step in judging[name]),
+            chosen
+            | {"ngram": recipe.heldout.ngram, "minimum": recipe.heldout.minimum}
+            | {name: values for name, values in thresholds.items() if values},
             space=partial(heldout_steps.heldout_space, recipe, tuple(inputs)),
         )
     )
@@ -133,7 +138,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 f"overlap.{name}",
                 partial(heldout_steps.overlap, recipe, name),
                 ("{work}/*.overlap",),
-                (f"extract.{name}", "heldout"),
+                (*asked.text(recipe, name), "heldout"),
                 {"ngram": recipe.heldout.ngram},
                 space=partial(heldout_steps.overlap_space, name),
             ),
@@ -141,12 +146,13 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 f"documents.{name}",
                 partial(verdicts.documents, recipe, excluded, name),
                 (f"documents/{name}/*.parquet", f"heldout/{name}/*.parquet"),
-                (f"extract.{name}", f"duplicates.{name}", f"overlap.{name}"),
+                (*judging[name], f"overlap.{name}"),
                 {
                     "heldout": {"share": chosen["share"], "seed": recipe.seed, "groups": chosen["groups"][name]},
                     "max_overlap": recipe.heldout.max_overlap,
                     "shard_size": recipe.data.shard_size,
                 }
+                | thresholds[name]
                 | verdicts.on_request(recipe, excluded),
                 space=partial(verdicts.documents_space, recipe, name),
             ),

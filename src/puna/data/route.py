@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from puna.data.document import SCHEMA, read_table, write_table
 from puna.data.judge import Judge
 from puna.storage import Place
 
-DROPPED = ("duplicate", "overlap", "excluded")
+NO_FATE = ("named", "files")  # what else a task tells
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,17 @@ def tidy(scratch: Place, shards: int) -> None:
 
 def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Documents and bytes by fate, over all shards."""
-    names = ("training", "heldout", *DROPPED)
+    names = dict.fromkeys([*("training", "heldout", "duplicate", "overlap", "excluded"), *chain(*results)])
     # A task that an earlier version had finished left nobody out.
-    count = {n: {k: sum(r[n][k] for r in results if n in r) for k in ("documents", "bytes")} for n in names}
+    count = {
+        n: {k: sum(r[n][k] for r in results if n in r) for k in ("documents", "bytes")}
+        for n in names
+        if n not in NO_FATE
+    }
     return {
-        "training": count["training"],
-        "heldout": count["heldout"],
-        "dropped": {name: count[name] for name in DROPPED},
+        "training": count.pop("training"),
+        "heldout": count.pop("heldout"),
+        "dropped": count,
         "named": len(set().union(*(r.get("named", ()) for r in results))),
     }
 

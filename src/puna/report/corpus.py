@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from puna.data.exclude import Exclusions
+from puna.data.fates import FATES
 from puna.report.facts import Facts, at, items, number, total
 from puna.report.markup import (
     Html,
@@ -26,6 +27,7 @@ _LISTED = 40  # inputs of one source that are named one by one
 _EXAMPLE_LENGTH = 48  # characters of the record that is shown for each rule
 _EXAMPLES = 5  # records set aside that are shown for each source
 _UNITS = ("documents", "bytes")
+ALWAYS = ("duplicate", "overlap")  # rules that every run has
 
 
 def went_in(facts: Facts) -> Html:
@@ -138,11 +140,10 @@ def split(facts: Facts) -> Html:
     """What the global steps took out, and what was held out, by source."""
     rows: list[list[object]] = []
     for source, value in facts.per_source("documents"):
-        asked = at(value, "dropped", "excluded")
+        gone = {name: at(value, "dropped", name) for name in FATES}
+        shown = [name for name in FATES if name in ALWAYS or number(gone[name], "documents")]
         parts = {
-            "−\u00a0exact repeats": at(value, "dropped", "duplicate"),
-            "−\u00a0overlap with held-out text": at(value, "dropped", "overlap"),
-            **({"−\u00a0left out on request": asked} if number(asked, "documents") else {}),
+            **{f"−\u00a0{FATES[name]}": gone[name] for name in shown},
             "held out": at(value, "heldout"),
             element("strong", "training"): at(value, "training"),
         }

@@ -1,0 +1,51 @@
+"""The steps that only some recipes ask for: repeats within text, near duplicates, scores of quality.
+
+A recipe without their keys has none of them, and its graph is that of the sources alone. Thresholds never reach a step
+that scores: they are values of what judges, the held-out text and the documents.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from puna.data.dedup import lines_step
+from puna.recipe import Recipe
+from puna.steps import Step
+
+VERSIONS = {"lines": 1, "near": 1}  # of the steps here
+
+
+def of_source(recipe: Recipe, name: str) -> list[Step]:
+    """What is found within one source, behind `extract` and `duplicates`."""
+    found = []
+    if lines_step.policy(recipe.sources[name]):
+        found.append(
+            Step(
+                f"lines.{name}",
+                partial(lines_step.repeated_lines, recipe, name),
+                ("{work}/*.lines",),
+                (f"extract.{name}",),
+                lines_step.values(recipe, name),
+                version=VERSIONS["lines"],
+                space=partial(lines_step.lines_space, recipe, name),
+            )
+        )
+    return found
+
+
+def judging(recipe: Recipe, name: str) -> tuple[str, ...]:
+    """The steps here that the verdicts on a source stand on."""
+    return tuple(step.name for step in of_source(recipe, name))
+
+
+def text(recipe: Recipe, name: str) -> tuple[str, ...]:
+    """The steps that tell which text of a source's documents stays."""
+    return (f"extract.{name}", *([f"lines.{name}"] if lines_step.policy(recipe.sources[name]) else []))
+
+
+def thresholds(recipe: Recipe, name: str) -> dict[str, Any]:
+    """The values of a source that its judge sees and no score does; nothing for a source that is not judged so."""
+    source = recipe.sources[name]
+    asked = {"min_characters"} & source.LATER
+    return source.model_dump(mode="json", include=asked, exclude_defaults=True)

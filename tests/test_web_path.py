@@ -1,0 +1,59 @@
+"""The whole way of web pages through the data steps, on pages whose repeats are planted."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import web_run as web
+
+DROP = 'paragraphs = "drop"\nmin_characters = 60'
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def test_lines_that_repeat_go_from_every_page_and_what_is_left_too_short_goes(tmp_path: Path) -> None:
+    made = web.pages(30)
+    urls = sorted(made)
+    for number, url in enumerate(urls[:20]):
+        made[url] = [web.MENU[number % 3], *made[url], web.MENU[2]]
+    made[urls[29]] = [web.MENU[0], "alone"]
+    web.wet(tmp_path, made, urls, 2)
+    run = web.run(tmp_path, DROP)
+    found = web.texts(run)
+    assert found == {url: "\n".join(line for line in made[url] if line not in web.MENU) for url in urls[:29]}
+    told = web.counts(run, "documents.commoncrawl")
+    assert told["dropped"]["short"]["documents"] == 1
+    assert web.counts(run, "lines.commoncrawl")["gone"]["lines"] == 41
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from(["4 KB", "20 KB", "1 MB"]), st.sampled_from([1, 2]))
+@settings(deadline=None, max_examples=4)
+def test_no_order_of_files_and_no_size_of_shards_changes_what_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, files: int, size: str, workers: int
+) -> None:
+    chance = random.Random(seed)
+    made = web.pages(24)
+    urls = sorted(made)
+    planted = {url: [*lines, *chance.sample(web.MENU, chance.randint(0, 3))] for url, lines in made.items()}
+    planted[urls[0]] = list(planted[urls[1]])  # an exact copy
+    shuffled = chance.sample(urls, len(urls))
+    found = []
+    for order, number, keys in ((urls, 1, "1 MB"), (shuffled, files, size)):
+        folder = tmp_path_factory.mktemp("web")
+        web.wet(folder, planted, order, number)
+        run = web.run(folder, DROP, task=keys, shard=keys, workers=workers if number > 1 else 1)
+        found.append(web.texts(run))
+    assert found[0] == found[1]
+    repeated = [one for one in web.MENU if sum(one in lines for lines in planted.values()) > 1]
+    for url in urls[2:]:
+        assert found[0][url] == "\n".join(line for line in planted[url] if line not in repeated)
+    assert urls[0] not in found[0]
+    assert urls[1] not in found[0]

@@ -1,0 +1,98 @@
+"""A run whose pages are planted: what repeats, and what does not, is known line by line."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import puna
+from made_web import record, write, zipped
+from puna import storage, workflow
+from puna.workflow import Options
+
+WORDS = [
+    "river", "city", "the", "of", "king", "star", "language", "number", "theory", "music", "island", "was", "in",
+    "and", "born", "first", "war", "system", "species", "known", "university", "north", "ocean", "bridge", "letter",
+    "engine", "garden", "winter", "paper", "copper", "signal", "harbour", "moral", "silent",
+]  # fmt: skip
+MENU = ["Home | About | Contact", "All rights reserved 2019", "Subscribe to our newsletter today"]
+RECIPE = """
+name = "web-path"
+seed = 3
+
+[sources.commoncrawl]
+inputs = ["pages/*.wet.gz"]
+share = 1
+{keys}
+
+[data]
+task_size = "{task}"
+shard_size = "{shard}"
+partitions = 3
+
+[heldout]
+share = 0.1
+
+[model]
+dim = 32
+heads = 2
+layers = 2
+
+[train]
+context = 32
+batch = "256 tokens"
+steps = 4
+learning_rate = 1e-2
+"""
+
+
+def line(chance: random.Random) -> str:
+    """A line that no other has."""
+    return " ".join([*chance.choices(WORDS, k=chance.randint(12, 30)), f"{chance.getrandbits(64):016x}"])
+
+
+def pages(count: int, seed: int = 1) -> dict[str, list[str]]:
+    """Lines of each page, by URL."""
+    chance = random.Random(seed)
+    return {f"https://www.site{n}.org/page": [line(chance) for _ in range(6)] for n in range(count)}
+
+
+def wet(folder: Path, texts: Mapping[str, Sequence[str]], order: Sequence[str], files: int) -> None:
+    """Write the pages in this order into so many WET files, which stand in a folder of their own."""
+    numbers = {url: number for number, url in enumerate(sorted(texts))}
+    for file in range(files):
+        made = [
+            record(
+                numbers[url],
+                "\n".join(texts[url]).encode(),
+                kind="conversion",
+                WARC_Target_URI=url,
+                Content_Type="text/plain",
+            )
+            for url in order[file::files]
+        ]
+        write(folder / "pages", "CC-MAIN-0.warc.wet.gz" if files == 1 else f"CC-MAIN-{file}.warc.wet.gz", zipped(*made))
+
+
+def run(folder: Path, keys: str, *overrides: str, task: str = "1 MB", shard: str = "1 MB", workers: int = 1) -> Path:
+    """The data steps of a recipe in `folder`; the run folder."""
+    recipe = folder / "web.toml"
+    recipe.write_text(
+        RECIPE.format(keys=keys, task=task, shard=shard).replace('"pages/', f'"{folder.as_posix()}/pages/')
+    )
+    workflow.work(str(recipe), overrides, str(folder / "run"), "documents", Options(workers=workers))
+    return folder / "run"
+
+
+def texts(run: Path) -> dict[str, str]:
+    """The text of every document, held out or not, by URL."""
+    found = {}
+    for heldout in (False, True):
+        found |= {one.origin.url: one.text for one in puna.documents(run, heldout=heldout)}
+    return found
+
+
+def counts(run: Path, step: str) -> Any:
+    return storage.read_json(run / "records" / f"{step}.json")["counts"]
