@@ -1,4 +1,4 @@
-"""What takes documents out behind their source's own rules, in the order in which it is asked, and its name to people."""
+"""What takes documents out behind the rules of their source, in the order in which it is asked, and how it is told."""
 
 from __future__ import annotations
 
