@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from puna.data.dedup import lines_step
+from puna.data.dedup import lines_step, near_step
 from puna.recipe import Recipe
 from puna.steps import Step
 
@@ -29,6 +29,18 @@ def of_source(recipe: Recipe, name: str) -> list[Step]:
                 lines_step.values(recipe, name),
                 version=VERSIONS["lines"],
                 space=partial(lines_step.lines_space, recipe, name),
+            )
+        )
+    if near_step.rule(recipe.sources[name]):
+        found.append(
+            Step(
+                f"near.{name}",
+                partial(near_step.near_duplicates, recipe, name),
+                ("{work}/near.verdicts",),
+                (f"extract.{name}",),
+                near_step.values(recipe, name),
+                version=VERSIONS["near"],
+                space=partial(near_step.near_space, recipe, name),
             )
         )
     return found
