@@ -74,8 +74,9 @@ def connected(
             cluster.check(ground)
             yield cluster
         finally:
-            with suppress(Exception):  # the nodes are asked no more, and the next holder of the run looks for it too
+            with suppress(Exception):  # whoever holds the run next does both
                 forget(folder)
+                storage.sweep(folder)  # killed processes leave files half-written; no task is under way any more
             ray.shutdown()
 
 
