@@ -163,7 +163,7 @@ def test_what_a_task_raises_comes_out_with_its_type_and_notes_and_is_not_done_ag
         list(_mapped(MadeRay(), _peculiar, [1]))
 
 
-def _ground(folder: Path, **changes: Any) -> Ground:
+def _ground(folder: Path, /, **changes: Any) -> Ground:
     storage.write(folder / DRIVER, b"mine")
     return replace(Ground(str(folder), "mine", str(Path.cwd()), versions(), ()), **changes)
 

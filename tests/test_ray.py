@@ -71,8 +71,8 @@ def test_documents_and_tokens_of_a_cluster_are_those_of_processes(home: Path, no
 @pytest.mark.parametrize(
     ("whom", "like", "options"),
     [
-        ("worker", "/work/extract.wikipedia/", ["--workers", "1"]),
-        ("node", "/work/duplicates.github/", []),
+        ("worker", "work/extract.wikipedia/", ["--workers", "1"]),
+        ("node", "work/duplicates.github/", []),
     ],
 )
 def test_a_lost_process_or_node_costs_its_tasks_and_no_more(
@@ -91,7 +91,7 @@ def test_a_lost_process_or_node_costs_its_tasks_and_no_more(
 
 
 def test_a_killed_driver_goes_on_and_its_workers_end(home: Path, nodes: Nodes) -> None:
-    nodes.plan("driver", "/work/extract.github/", home / "driver")
+    nodes.plan("driver", "work/extract.github/", home / "driver")
     killed = _puna(home, nodes, "data", "driver")
     worker = nodes.met()
     assert killed.returncode < 0

@@ -16,6 +16,7 @@ import io
 import os
 import secrets
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -41,6 +42,7 @@ AHEAD = 4  # tasks whose turn has not come, for each that may run: a bound on wh
 QUEUED = 2  # tasks given out for each CPU, so that none waits, and a cluster that can grow sees what for
 BEAT = 1.0  # seconds after which an interrupt is noticed at the latest
 STOPPING = 10.0  # seconds in which cancelled tasks are waited for
+ANSWERED = 10.0  # seconds in which a cluster must take a connection
 STORE = 100_000_000  # bytes of memory that a local cluster's objects may take; only results pass through it
 
 
@@ -63,6 +65,7 @@ def connected(
     """
     refuse_missing()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell others of every run
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # its warnings go to the screen
     ray = importlib.import_module("ray")
     nonce = secrets.token_hex(16)
     with redirect_stdout(_Nobody()):  # where Ray prints what is lost; it is said here in other words
@@ -199,6 +202,7 @@ class Cluster:
 def _connect(ray: Any, asked: str, cpus: int) -> None:
     address = asked if asked.startswith(CLIENT) else os.environ.get("RAY_ADDRESS", "")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    _refuse_silent(address)
     handlers = {number: signal.getsignal(number) for number in stopping()}
     try:
         if address.startswith(CLIENT):
@@ -217,6 +221,18 @@ def _connect(ray: Any, asked: str, cpus: int) -> None:
     finally:
         for number, handler in handlers.items():  # Ray ends the process by handlers of its own
             signal.signal(number, handler)
+
+
+def _refuse_silent(address: str) -> None:
+    """Where nothing answers, Ray asks for minutes."""
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWERED).close()
+    except (OSError, OverflowError) as error:
+        mend = "see with ray status that the cluster is up"
+        raise InputError(f"no cluster answers ({error})", where=address, mend=mend) from None
 
 
 def _why(error: Exception) -> str:
