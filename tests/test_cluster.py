@@ -85,6 +85,8 @@ class MadeRay:
 @pytest.fixture(autouse=True)
 def _stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ground, "_stood", {"made"})
+    monkeypatch.setattr(cluster, "RESTS", (0.0, 0.0))
+    monkeypatch.setattr(cluster, "PAUSE", 0.0)
 
 
 def _cluster(ray: MadeRay, most: int | None = None) -> cluster.Cluster:
@@ -104,6 +106,8 @@ def test_results_come_in_the_order_of_the_tasks_whatever_is_lost(
     losses = data.draw(st.dictionaries(st.integers(0, max(0, count - 1)), st.integers(0, 2)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ground, "_stood", {"made"})
+        patch.setattr(cluster, "RESTS", (0.0, 0.0))
+        patch.setattr(cluster, "PAUSE", 0.0)
         ray = MadeRay(seed, losses)
         done = list(_mapped(ray, lambda task: task * task, list(range(count)), most))
     assert done == [(task, task * task) for task in range(count)]
@@ -176,7 +180,9 @@ def test_a_node_that_is_not_as_the_driver_is_named_with_what_differs(
     other = (("Python", "3.99"), ("pyarrow", "0.1"))
     with pytest.raises(InputError, match=r"node .*: Python 3\.\d+ where the driver has 3\.99, pyarrow .* has 0\.1; "):
         stand(_ground(tmp_path, versions=other))
-    with pytest.raises(InputError, match=r"does not see the run folder .*nowhere; give --out a folder that every node"):
+    with pytest.raises(
+        InputError, match=r"does not see what the driver wrote into .*nowhere; give --out a folder that every node"
+    ):
         stand(_ground(tmp_path, folder=str(tmp_path / "nowhere")))
     dump = tmp_path / "dump"
     with pytest.raises(InputError, match=r"does not see the input .*dump; keep raw dumps where every node reads them"):
@@ -218,7 +224,7 @@ def _twice(folder: Path, go: Any) -> None:
     from puna.steps import _run_task
 
     go.wait()
-    for task in range(30):
+    for task in range(8):
         _run_task(_write_slowly, folder, folder / "work" / "step" / "abc", (f"task-{task}", task))
 
 
@@ -242,12 +248,12 @@ def test_a_task_that_runs_twice_at_once_writes_once(tmp_path: Path) -> None:
         assert copy.exitcode == 0
     scratch = tmp_path / "work" / "step" / "abc"
     assert sorted(path.name for path in scratch.iterdir()) == sorted(
-        name for task in range(30) for name in (f"{task}.bin", f"task-{task}.json")
+        name for task in range(8) for name in (f"{task}.bin", f"task-{task}.json")
     )
     context = Context(tmp_path, "step", "abc", 1, {})
-    results = context.map(_fails, list(range(30)), label="twice", name=lambda task: f"task-{task}")
-    assert [result["task"] for result in results] == list(range(30))
-    assert all((scratch / f"{task}.bin").read_bytes() == bytes([task]) * 20_000 for task in range(30))
+    results = context.map(_fails, list(range(8)), label="twice", name=lambda task: f"task-{task}")
+    assert [result["task"] for result in results] == list(range(8))
+    assert all((scratch / f"{task}.bin").read_bytes() == bytes([task]) * 20_000 for task in range(8))
 
 
 def _fails(task: int, scratch: storage.Place) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -40,6 +41,9 @@ CLIENT = "ray://"
 FAILURES = 3  # of one task, with which the run ends
 AHEAD = 4  # tasks whose turn has not come, for each that may run: a bound on what is kept of them
 QUEUED = 2  # tasks given out for each CPU, so that none waits, and a cluster that can grow sees what for
+# Seconds before a task that was lost is given out again: a dead node is given tasks until Ray has noticed its death.
+RESTS = 1.0, 20.0
+PAUSE = 0.1  # seconds between two looks at tasks that all rest
 BEAT = 1.0  # seconds after which an interrupt is noticed at the latest
 STOPPING = 10.0  # seconds in which cancelled tasks are waited for
 ANSWERED = 10.0  # seconds in which a cluster must take a connection
@@ -65,12 +69,11 @@ def connected(
     """
     refuse_missing()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell others of every run
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # its warnings go to the screen
     ray = importlib.import_module("ray")
     nonce = secrets.token_hex(16)
     with redirect_stdout(_Nobody()):  # where Ray prints what is lost; it is said here in other words
-        _connect(ray, asked, most or here)
         try:
+            _connect(ray, asked, most or here)
             storage.write(folder / DRIVER, nonce.encode())
             ground = Ground(str(folder), nonce, str(Path.cwd()), versions(), tuple(inputs))
             cluster = Cluster(ray, ray.put(ground), most)
@@ -97,6 +100,7 @@ class _Out:
     result: Any = None
     done: bool = False
     lost: int = 0
+    rests_until: float = 0.0
 
 
 class Cluster:
@@ -119,6 +123,7 @@ class Cluster:
         upcoming = iter(tasks)
         turn: deque[_Out] = deque()
         under_way: dict[Any, _Out] = {}
+        resting: list[_Out] = []
 
         def give(out: _Out) -> None:
             under_way[self._work.remote(self._ground, sent, out.task)] = out
@@ -127,17 +132,22 @@ class Cluster:
             while True:
                 workers = self.workers
                 at_once = self._most or QUEUED * workers
-                while len(under_way) < at_once and len(turn) < AHEAD * workers:
+                for out in [each for each in resting if each.rests_until <= time.monotonic()]:
+                    resting.remove(out)
+                    give(out)
+                while len(under_way) + len(resting) < at_once and len(turn) < AHEAD * workers:
                     if (task := next(upcoming, None)) is None:
                         break
                     turn.append(_Out(task))
                     give(turn[-1])
                 if not turn:
                     return
-                for reference in self._ray.wait([*under_way], timeout=BEAT)[0]:
+                if not under_way and not turn[0].done:
+                    time.sleep(PAUSE)
+                for reference in self._ray.wait([*under_way], timeout=BEAT)[0] if under_way else ():
                     out = under_way.pop(reference)
                     if not self._taken(out, reference, label, name):
-                        give(out)
+                        resting.append(out)
                 while turn and turn[0].done:
                     first = turn.popleft()
                     yield first.task, first.result
@@ -176,6 +186,7 @@ class Cluster:
                 mend = "most often memory ran out: give nodes more of it for each CPU, or fewer --workers"
                 what = f"{name(out.task)} was lost {FAILURES} times, at last since {why}"
                 raise PunaError(what, where=label.strip(), mend=mend) from None
+            out.rests_until = time.monotonic() + RESTS[out.lost - 1]
             say(f"{label}: {name(out.task)} is done again, since {why}")
             return False
         if isinstance(out.result, Raised):

@@ -72,7 +72,7 @@ def stand(ground: Ground) -> None:
     found = _wait(driver)
     if found is None:
         mend = "give --out a folder that every node shares, at the same path, or a URL of an object store"
-        raise InputError(f"does not see the run folder {ground.folder}", where=node, mend=mend)
+        raise InputError(f"does not see what the driver wrote into {ground.folder}", where=node, mend=mend)
     if found != ground.nonce.encode():
         raise PunaError("was taken over by another driver", where=ground.folder, mend="see puna status for whose it is")
     _refuse_missing(ground.inputs, node)
