@@ -45,6 +45,7 @@ ORDER = [
     "space",
     "records",
     "engine",
+    "cluster",
     "run",
     "lock",
     "recipe",

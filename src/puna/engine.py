@@ -1,8 +1,9 @@
-"""Map a function over tasks, on processes of this machine.
+"""Map a function over tasks, on processes of this machine or on a Ray cluster.
 
 The result of a task is a value of the function and its task alone, and results come back in the order of the tasks, so
-one worker, eight workers and any timing give the same bytes. Workers are fresh processes (spawned, so they carry
-nothing of the parent such as torch), and die with it: an orphan could still be writing when the run is resumed.
+one worker, eight workers, a cluster and any timing give the same bytes. Workers here are fresh processes (spawned, so
+they carry nothing of the parent such as torch), and die with it: an orphan could still be writing when the run is
+resumed. What a cluster does in their place stands in cluster/.
 """
 
 from __future__ import annotations
@@ -14,21 +15,36 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from puna.errors import PunaError
+from puna.errors import InputError, PunaError
 from puna.processes import stopping
 from puna.progress import progress
+from puna.storage import Place
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 STOPPING = 10.0  # seconds in which a terminated worker is waited for
+PROCESSES, RAY, RAY_CLIENT = "processes", "ray", "ray://"  # what --engine names, the last one with HOST:PORT
 AHEAD = 4  # tasks handed out per worker before their turn, so that memory does not grow with their number
+
+
+class Engine(Protocol):
+    """Something else than processes of this machine, on which tasks run."""
+
+    @property
+    def workers(self) -> int:
+        """Tasks that run at once."""
+
+    def results(
+        self, function: Callable[[T], R], tasks: Sequence[T], *, label: str, name: Callable[[T], str]
+    ) -> Iterator[tuple[T, R]]:
+        """(task, function(task)) in the order of `tasks`. label, name: for what is said of a task."""
 
 
 def usable_cpus() -> int:
@@ -45,25 +61,55 @@ def map_tasks(
     workers: int,
     label: str,
     size: Callable[[T], float] = lambda task: 1.0,
+    name: Callable[[T], str] = lambda task: f"the task {task!s:.80}",
+    engine: Engine | None = None,
 ) -> Iterator[tuple[T, R]]:
     """Yield (task, function(task)) in the order of `tasks`.
 
     `function` must be picklable (a top-level function or a functools.partial of one). One worker runs here, in this
     process: the readable twin of the pool. `size` weighs tasks for the progress bar. An exception of a task ends the
-    map; a worker killed from outside (out of memory, mostly) ends it with a PunaError.
+    map; a worker killed from outside (out of memory, mostly) ends it with a PunaError. `engine`, where there is one,
+    does the tasks in place of `workers` processes; `name` is what it says of a task that was lost.
     """
     if not tasks:
         return
     with progress(label, sum(size(task) for task in tasks)) as bar:
-        if workers <= 1 or len(tasks) <= 1:
-            for task in tasks:
-                result = function(task)
-                bar.advance(size(task))
-                yield task, result
-            return
-        for task, result in _on_pool(function, tasks, min(workers, len(tasks)), label):
+        if engine is not None:
+            results = engine.results(function, tasks, label=label, name=name)
+        elif workers <= 1 or len(tasks) <= 1:
+            results = ((task, function(task)) for task in tasks)
+        else:
+            results = _on_pool(function, tasks, min(workers, len(tasks)), label)
+        for task, result in results:
             bar.advance(size(task))
             yield task, result
+
+
+def refuse_unknown(asked: str) -> None:
+    """InputError when no engine is named so, or it cannot be had here."""
+    if asked == PROCESSES:
+        return
+    if asked != RAY and not asked.removeprefix(RAY_CLIENT).rpartition(":")[2].isdecimal():
+        mend = f"give {PROCESSES}, {RAY} or {RAY_CLIENT}HOST:PORT"
+        raise InputError(f"no engine is named {asked!r}", where="--engine", mend=mend)
+    from puna import cluster
+
+    cluster.refuse_missing()
+
+
+@contextmanager
+def opened(
+    asked: str, folder: Place, inputs: Iterable[tuple[str, int]], workers: int | None
+) -> Iterator[Engine | None]:
+    """The engine named `asked` for a run, as `cluster.connected`; None for processes."""
+    from puna import cluster
+
+    if asked == PROCESSES:
+        cluster.forget(folder)
+        yield None
+        return
+    with cluster.connected(asked, folder, inputs, workers, usable_cpus()) as engine:
+        yield engine
 
 
 def _on_pool(function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str) -> Iterator[tuple[T, R]]:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from puna import records, space, storage
-from puna.engine import map_tasks
+from puna.engine import Engine, map_tasks
 from puna.errors import InputError, PunaError
 from puna.formats import RECORD, Newer
 from puna.progress import say, seconds
@@ -24,6 +24,7 @@ from puna.records import Record
 from puna.space import Need
 from puna.storage import Place
 
+SEEN = 60.0  # seconds for which network file systems may keep old names
 FINGERPRINTED = 1  # what a fingerprint is the digest of; with another number every run would be done again
 T = TypeVar("T")
 
@@ -56,6 +57,8 @@ class Context:
     records: Mapping[str, Record]  # done-records of the steps before
     produced: str | None = None
     """Digest of what later steps depend on, where that is less than all outputs; None: of all outputs."""
+    engine: Engine | None = None
+    """Does the tasks in place of `workers` processes."""
 
     @property
     def scratch(self) -> Place:
@@ -85,9 +88,29 @@ class Context:
         if len(missing) < len(tasks):
             say(f"{label}: {len(tasks) - len(missing)} of {len(tasks)} tasks were done before")
         run = partial(_run_task, function, self.folder, self.scratch)
-        done = map_tasks(run, missing, workers=self.workers, label=label, size=lambda named: size(named[1]))
-        results |= {task_name: result for (task_name, _), result in done}
+        done = map_tasks(
+            run,
+            missing,
+            workers=self.workers,
+            label=label,
+            size=lambda named: size(named[1]),
+            name=lambda named: f"the task {named[0]}",
+            engine=self.engine,
+        )
+        for (task_name, _), result in done:
+            if self.engine is not None:
+                self._see(task_name)
+            results[task_name] = result
         return [result for result in results.values() if result is not None]
+
+    def _see(self, task: str) -> None:
+        """Return when this machine sees what another one wrote; a network file system may show it later."""
+        end = time.monotonic() + SEEN
+        while not storage.is_remote(self.folder) and records.of_task(self.folder, self.scratch, task) is None:
+            if time.monotonic() > end:
+                mend = "the run folder must be one and the same on every node; give the same command again"
+                raise PunaError(f"what a node wrote is not seen here after {SEEN:g} s", where=task, mend=mend)
+            time.sleep(0.2)
 
 
 def run_steps(
@@ -98,6 +121,7 @@ def run_steps(
     verify: bool = False,
     targets: Sequence[str] | None = None,
     still: Callable[[], None] = lambda: None,
+    engine: Engine | None = None,
 ) -> dict[str, Record]:
     """Bring every step (or `targets` and what they need) to done, in order; return the records by name.
 
@@ -108,7 +132,7 @@ def run_steps(
     by_name = {step.name: step for step in steps}
 
     def given(step: Step) -> Context:
-        return Context(folder, step.name, _fingerprint(step, done), workers, done)
+        return Context(folder, step.name, _fingerprint(step, done), workers, done, engine=engine)
 
     def again(name: str) -> bool:
         """Do a step whose files were cleaned away, after those that it needs in turn; whether it gave something else,
@@ -130,7 +154,7 @@ def run_steps(
         return not any(again(need) for need in step.needs if step.reads)
 
     def from_the_start() -> dict[str, Record]:
-        return run_steps(folder, steps, workers=workers, verify=verify, targets=targets, still=still)
+        return run_steps(folder, steps, workers=workers, verify=verify, targets=targets, still=still, engine=engine)
 
     for step in _needed(steps, targets):
         context = given(step)

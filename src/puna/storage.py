@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import json
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ Place: TypeAlias = "Path | UPath"
 Location: TypeAlias = "str | Path | UPath"
 
 TEMPORARY = ".part-"  # marks a name under which something is being written
-_counter = itertools.count()
+# It starts anywhere, since processes of two machines may have one number and write into one folder.
+_counter = itertools.count(secrets.randbelow(1 << 48))
 
 # Called as border(event, location) around the writes, syncs, renames, removals and uploads that make bytes durable.
 # Fault tests put a function here that ends the process at the n-th call; it does nothing otherwise.

@@ -16,7 +16,7 @@ from puna import space, storage
 from puna.data import pipeline
 from puna.data.pipeline import Located
 from puna.data.sources import locate
-from puna.engine import usable_cpus
+from puna.engine import PROCESSES, opened, refuse_unknown, usable_cpus
 from puna.errors import InputError, PunaError
 from puna.last_screen import last_screen
 from puna.progress import say, size
@@ -37,6 +37,7 @@ class Options:
     """What a command line says beside the recipe; none of it is part of the result."""
 
     workers: int | None = None
+    engine: str = PROCESSES
     threads: int | None = None
     take_over: bool = False
     verify: bool = False
@@ -48,21 +49,43 @@ def work(name: str, overrides: Sequence[str], out: str | None, target: str | Non
     name_torch_without_spaces()
     recipe = recipes.load(_for_this_machine(name), overrides)
     _refuse_impossible(recipe, options)
-    folder = storage.place(out) if out else Path("runs") / recipe.name
+    folder = _seen_everywhere(storage.place(out) if out else Path("runs") / recipe.name, options)
     inputs = locate_inputs(recipe, folder)
-    workers = options.workers or usable_cpus()
     steps = build(recipe, inputs, options)
     refuse_newer(folder, steps, pipeline.OF_SOME_SOURCES)
     space.check(folder, "a run folder", space.BEGUN)
-    with open_run(folder, recipe, take_over=options.take_over) as run:
+    with (
+        open_run(folder, recipe, take_over=options.take_over) as run,
+        opened(options.engine, run.folder, _local(inputs), options.workers) as engine,
+    ):
+        workers = options.workers or (engine.workers if engine else usable_cpus())
         say(f"{recipe.name}: into {folder}, {workers} data workers")
         _foretell(recipe, inputs, run.folder, target)
         records = run_steps(
-            run.folder, steps, workers=workers, verify=options.verify, targets=targets(steps, target), still=run.still
+            run.folder,
+            steps,
+            workers=workers,
+            verify=options.verify,
+            targets=targets(steps, target),
+            still=run.still,
+            engine=engine,
         )
         if bad := pipeline.bad_share(records, recipe):
             raise PunaError("; ".join(bad), mend="mend the input, or raise data.max_bad_share")
     return last_screen(folder, target)
+
+
+def _seen_everywhere(folder: Place, options: Options) -> Place:
+    """The folder by a name that other processes have for it too."""
+    return folder if options.engine == PROCESSES or storage.is_remote(folder) else Path(str(folder)).absolute()
+
+
+def _local(inputs: Mapping[str, Located]) -> list[tuple[str, int]]:
+    """The files of this machine that tasks read, and their bytes."""
+    entries = [entry for located in inputs.values() for entry in located.entries]
+    of_packages = [(str(Path(e.location) / member), size) for e in entries for member, size in e.members]
+    files = [(e.location, e.size) for e in entries if not e.members and not storage.is_remote(e.location)]
+    return files + of_packages
 
 
 def _foretell(recipe: Recipe, inputs: Mapping[str, Located], folder: Place, station: str | None) -> None:
@@ -176,7 +199,7 @@ def _recorded(recipe: Recipe, folder: Place, name: str, missing: InputError) -> 
 def _baselines(recipe: Recipe, context: Context) -> Mapping[str, Any]:
     from puna.evaluate import heldout
 
-    return heldout.baselines(context.folder, recipe, workers=context.workers)
+    return heldout.baselines(context.folder, recipe, workers=context.workers, engine=context.engine)
 
 
 def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, Any]:
@@ -230,7 +253,9 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_impossible(recipe: Recipe, options: Options) -> None:
     """What could not be done here is refused before anything of an earlier result is moved."""
-    for option, value, most in (("--threads", options.threads, 8), ("--workers", options.workers, 64)):
+    refuse_unknown(options.engine)
+    processes = options.workers if options.engine == PROCESSES else None
+    for option, value, most in (("--threads", options.threads, 8), ("--workers", processes, 64)):
         if value and value > most * usable_cpus():
             raise InputError(f"{option} {value} on {usable_cpus()} CPUs", mend=f"give at most {most * usable_cpus()}")
     if recipe.train.compile == "on" and not compiler():

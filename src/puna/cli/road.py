@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from puna.cli.words import (
+    Engine,
     OtherMachine,
     Out,
     Overrides,
@@ -68,7 +69,11 @@ ROAD = {
 
         Reads the raw dumps that the recipe names; writes RUN/documents and RUN/heldout, and on the way RUN/work. The
         dumps may be taken away afterwards.""",
-        ("puna data laptop", "puna data mine.toml data.shard_size='64 MB'"),
+        (
+            "puna data laptop",
+            "puna data mine.toml data.shard_size='64 MB'",
+            "puna data mine.toml --engine ray --out /shared/mine",
+        ),
     ),
     "tokenizer": Part(
         "tokenizer",
@@ -128,6 +133,7 @@ def _training(target: str | None) -> Callable[..., None]:
         overrides: Overrides = None,
         out: Out = None,
         workers: Workers = None,
+        engine: Engine = "processes",
         threads: Threads = None,
         take_over: TakeOver = False,
         verify: Verify = False,
@@ -139,7 +145,12 @@ def _training(target: str | None) -> Callable[..., None]:
 
         configure(quiet=quiet)
         options = workflow.Options(
-            workers=workers, threads=threads, take_over=take_over, verify=verify, allow_other=allow_other_machine
+            workers=workers,
+            engine=engine,
+            threads=threads,
+            take_over=take_over,
+            verify=verify,
+            allow_other=allow_other_machine,
         )
         show(workflow.work(recipe, overrides or [], out, target, options))
 
@@ -155,11 +166,12 @@ def _preparing(target: str | None) -> Callable[..., None]:
         overrides: Overrides = None,
         out: Out = None,
         workers: Workers = None,
+        engine: Engine = "processes",
         take_over: TakeOver = False,
         verify: Verify = False,
         quiet: Quiet = False,
     ) -> None:
-        work(recipe, overrides, out, workers, take_over=take_over, verify=verify, quiet=quiet)
+        work(recipe, overrides, out, workers, engine, take_over=take_over, verify=verify, quiet=quiet)
 
     return command
 

@@ -49,6 +49,10 @@ Out = Annotated[
     typer.Option("--out", metavar="FOLDER", callback=not_empty, help="The run folder, or its URL; else runs/NAME."),
 ]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Data processes; else one per usable CPU.")]
+Engine = Annotated[
+    str,
+    typer.Option("--engine", callback=not_empty, help="Where data tasks run: processes, ray, or ray://HOST:PORT."),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Training threads; else one per usable CPU.")]
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Take the run over from a process on another host that is dead.")

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from puna import storage, tokenizer
 from puna.data.document import read_column
 from puna.data.quality import ngram
-from puna.engine import map_tasks
+from puna.engine import Engine, map_tasks
 from puna.errors import InputError
 from puna.evaluate.compression import SEPARATOR, compressed_size, compressed_sizes
 from puna.formats import BASELINES, HELDOUT
@@ -38,7 +38,7 @@ MOST_TRAINING_TEXT = 24_000_000  # bytes of a source; training an n-gram model o
 COST = {"xz": 2.0, "zstd": 2.0, "ngram": 1.0}  # time for the same text, relative to each other
 
 
-def baselines(folder: Place, recipe: Recipe, *, workers: int = 1) -> dict[str, Any]:
+def baselines(folder: Place, recipe: Recipe, *, workers: int = 1, engine: Engine | None = None) -> dict[str, Any]:
     """Measure the recipe's baselines on the run's held-out text; writes evaluations/baselines.json.
 
     Reads heldout/, documents/ and tokenizer/ of the run. Where a source has no training text, or more than
@@ -62,7 +62,8 @@ def baselines(folder: Place, recipe: Recipe, *, workers: int = 1) -> dict[str, A
                 bits[source][name] = size.tokens * math.log2(encoding.vocabulary)
             elif name != "ngram" or usable:
                 tasks.append(_Task(source, name, recipe.evaluate.ngram_order, size.bytes, known if usable else 0))
-    for task, found in map_tasks(partial(_measure, folder), tasks, workers=workers, label="baselines", size=_cost):
+    work = partial(_measure, folder)
+    for task, found in map_tasks(work, tasks, workers=workers, label="baselines", size=_cost, engine=engine):
         bits[task.source].update(found)
     result = {"format": BASELINES.version, "bits_per_byte": bits_per_byte(bits, sizes), **_summed(sizes)}
     storage.write_json(folder / "evaluations" / "baselines.json", result)
