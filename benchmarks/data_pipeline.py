@@ -64,7 +64,7 @@ def paragraph_dedup(quick: bool) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        size, documents = write_pages(folder / "pages", 12_000_000 if quick else 60_000_000)
+        size, documents = write_pages(folder / "pages", 12_000_000 if quick else 48_000_000)
         runs: dict[str, Callable[[Path], None]] = {"ours": partial(ours, folder / "pages")}
         peer = _peer()
         if peer:
@@ -219,6 +219,9 @@ def _peer() -> str:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
+    from loguru import logger
+
+    logger.remove()
     with Path(os.devnull).open("w") as nothing, contextlib.redirect_stderr(nothing):
         yield
 

@@ -40,7 +40,6 @@ def run(
     name: str,
     work: Callable[[Recipe, str, Context], Any],
     pattern: str,
-    **values: Any,
 ) -> tuple[Any, list[Path], Path]:
     """Run one step behind made shards: its counts, its outputs, and the folder of the run."""
 
@@ -52,7 +51,7 @@ def run(
 
     steps = [
         Step(f"extract.{source}", extract, ("{work}/*.parquet",), values={"made": str(folder)}),
-        Step(f"{name}.{source}", partial(work, recipe, source), (pattern,), (f"extract.{source}",), values),
+        Step(f"{name}.{source}", partial(work, recipe, source), (pattern,), (f"extract.{source}",)),
     ]
     records = run_steps(storage.place(folder), steps, workers=1)
     record = records[f"{name}.{source}"]

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from made_shards import Text, dealt, document, identity, run
-from puna.data.dedup import exact, lines, lines_step, near_step
+from puna import storage
+from puna.data.dedup import exact, exchange, lines, lines_step, near_step
 from puna.data.pipeline import look, steps
 from puna.recipe import load
 
@@ -66,7 +67,7 @@ def planted(seed: int) -> Planted:
     return made
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_policy_finds_what_was_planted_for_it_and_nothing_else(
     tmp_path: Path, proved: Callable[[str], None], seed: int
 ) -> None:
@@ -97,6 +98,60 @@ def test_whole_copies_are_looked_for_in_clean_text_of_every_source() -> None:
     graph = {step.name: step for step in steps(recipe, {name: look([]) for name, _ in recipe.sources.items()})}
     found = {name for name, _ in recipe.sources.items() if graph[f"duplicates.{name}"].needs == (f"extract.{name}",)}
     assert found == {"commoncrawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"}
+
+
+@pytest.mark.parametrize("name", ["books", "commoncrawl", "c4"])
+@pytest.mark.promise("resume")
+def test_a_run_that_was_interrupted_gives_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made = planted(7)
+    asked = ["sources.books.max_containment=0.9", "sources.commoncrawl.paragraphs=keep-first", "data.partitions=2"]
+    recipe = load("web", [*asked, "sources.c4.spans=3"])
+    shards = [[document(name, *each) for each in made.documents[start::3]] for start in range(3)]
+    work, step, pattern = (
+        (near_step.near_duplicates, "near", "{work}/*.verdicts")
+        if name == "books"
+        else (lines_step.repeated_lines, "lines", "{work}/*.lines")
+    )
+
+    def result(at: str) -> Any:
+        counts, outputs, _ = run(tmp_path / at, recipe, name, shards, step, work, pattern)
+        return counts, [storage.digest(path) for path in outputs]
+
+    expected = result("undisturbed")
+    borders = {"write": exchange.write, "remove": storage.remove}
+
+    def stopping_at(border: str, number: int) -> Callable[..., Any]:
+        calls = iter(range(1000))
+
+        def stop(*arguments: Any) -> Any:
+            if next(calls) == number:
+                raise KeyboardInterrupt
+            return borders[border](*arguments)
+
+        return stop
+
+    for border, owner in (("write", exchange), ("remove", storage)):
+        for number in (1, 8):
+            at = f"{border}-{number}"
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, border, stopping_at(border, number))
+                with pytest.raises(KeyboardInterrupt):
+                    result(at)
+            assert result(at) == expected
+
+
+def test_a_source_without_a_document_has_no_duplicates(tmp_path: Path) -> None:
+    asked = ["sources.books.max_containment=0.9", "sources.commoncrawl.paragraphs=drop", "data.partitions=2"]
+    recipe = load("web", [*asked, "sources.commoncrawl.near=minhash"])
+    for number, shards in enumerate(([], [[]])):
+        at = tmp_path / str(number)
+        assert _gone(at, recipe, shards) == set()
+        assert _without_lines(at, recipe, shards) == {}
+        work = near_step.near_duplicates
+        counts, _, _ = run(at / "pages", recipe, "commoncrawl", shards, "near", work, "{work}/*.verdicts")
+        assert (counts["documents"], counts["groups"]) == (0, 0)
 
 
 def _exact(at: Path, shards: list[list[Text]]) -> set[str]:

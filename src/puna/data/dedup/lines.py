@@ -114,7 +114,7 @@ def find_repeats(
     Returns how many lines are `repeated`, and the most frequent as `examples`: [count, hash, shard, unit] each.
     """
     parts = [_cut(exchange.read([path], partition, policy.row)[0], *turn) for path in locations]
-    shards = np.repeat(np.arange(len(parts), dtype=np.uint32), [len(part) for part in parts])
+    shards = np.repeat(np.arange(len(parts), dtype=np.uint32), np.array([len(part) for part in parts], np.int64))
     rows = np.concatenate([np.empty(0, policy.row), *parts])
     del parts
     order, first = _grouped(rows["hash"], lambda some: (rows["unit"][some], shards[some], rows["id"][some]), policy)

@@ -26,7 +26,7 @@ from puna.storage import Place
 # rows or less, with ids 128 MB; what has more is judged in turns of ROWS.
 RANGE = 250_000_000
 ROWS = 64_000_000
-SHORT = 16  # bytes of a line on average, at least, where the space for all of them is foreseen
+SHORT = 40  # bytes of a line on average at least, where space is foreseen; WET files have 58 with notices and menus
 
 
 def policy(source: Source) -> Policy | None:
