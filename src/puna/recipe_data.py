@@ -24,8 +24,8 @@ class Data(Section):
     max_bad_share: Fraction = 0.01
     """Share of the records that may be unreadable before the run is called failed."""
     max_epochs: Maybe[PositiveNumber] = None
-    """How often any source may be read at most, where it has no `max_epochs` of its own. The paper caps nothing; what it
-    reads most often is Wikipedia, 2.45 times (Table 1)."""
+    """How often any source may be read at most, where it has no `max_epochs` of its own. The paper caps nothing; most
+    often it reads Wikipedia, 2.45 times (Table 1)."""
     warn_epochs: Maybe[PositiveNumber] = 4.0
     """A source that is read more often is warned of. Up to 4 times, repeated text was worth about as much as new text
     (Muennighoff et al. 2023, "Scaling Data-Constrained Language Models")."""

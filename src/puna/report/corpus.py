@@ -195,7 +195,7 @@ def _packed(source: str, value: Any) -> list[object]:
 
 
 def mixture(facts: Facts) -> Html:
-    """Shares asked for beside those read, epochs beside the paper's, and what a cap or a source without text changed."""
+    """Shares asked for and read, epochs beside the paper's, and what a cap or a source without text changed."""
     rations, missing = items(facts.mixture, "sources"), items(facts.mixture, "missing")
     if not rations:
         return absent("the mixture", "tokens/mixture.json")
