@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from puna.recipe import Data
 from puna.tokenizer import dtype_for
 from puna.tokens import manifest, mixture, shards
 
@@ -60,12 +61,13 @@ def recipe(
     steps: int = 10,
     seed: int = 1,
     max_epochs: Mapping[str, float] | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> Any:
     """What `mixture.plan` reads of a recipe. batch: tokens a step."""
     caps = max_epochs or {}
     sources = {n: SimpleNamespace(share=Decimal(s), max_epochs=caps.get(n)) for n, s in shares.items()}
     train = SimpleNamespace(context=context, batch=batch, tokens=None, steps=steps)
-    return SimpleNamespace(seed=seed, sources=sources, train=train)
+    return SimpleNamespace(seed=seed, sources=sources, train=train, data=Data.model_validate(data or {}))
 
 
 def write_mixture(run: Path, built: manifest.Manifest, made: Any) -> mixture.Mixture:

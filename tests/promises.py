@@ -53,12 +53,12 @@ HELD_BY = {
     "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme",
     "origin": "arxiv arxiv_hostile books c4 code_forms code_text commoncrawl exclude fuzz github inputs inspect "
-    "stack_damage stackexchange warc wikipedia",
+    "stack_damage stackexchange trace warc wikipedia",
     "honest": "bits compression heldout ngram report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
     "errors": "cli fetch_command",
-    "care": "care clean completion doctor doctor_machine progress run space",
+    "care": "care clean completion cost doctor doctor_machine progress run space",
     "house": "house promises",
 }
 FILES = {f"test_{name}": promise for promise, names in HELD_BY.items() for name in names.split()}

@@ -27,6 +27,7 @@ ORDER = [
     "care",
     "doctor",
     "report",
+    "cost",
     "evaluate",
     "serve",
     "finetune",

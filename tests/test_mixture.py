@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from made_tokens import recipe
 from puna import recipe as recipes
 from puna.errors import InputError
-from puna.tokens import mixture
+from puna.tokens import mixture, table_1
 from puna.tokens.manifest import Entry, Manifest, SourceTokens
 from puna.tokens.turns import Turns, chairmen
 
@@ -76,7 +76,7 @@ def test_turns_one_at_a_time_many_at_once_and_backwards_agree(weights: list[int]
 
 
 def test_table_1_has_a_period_of_200_windows(capsys: pytest.CaptureFixture[str]) -> None:
-    planned = mixture.plan(recipes.load("llama-7b"), holding(dict.fromkeys(TABLE_1, 10**9)))
+    planned = mixture.plan(recipes.load("llama-7b"), holding(dict.fromkeys(TABLE_1, 10**12)))
     assert {name: ration.weight for name, ration in planned.sources.items()} == {
         name: int(Fraction(share) * 200) for name, share in TABLE_1.items()
     }
@@ -167,6 +167,41 @@ def test_a_cap_holds_at_the_exact_window(capsys: pytest.CaptureFixture[str]) -> 
     assert (planned(14).steps, planned(14).capped_by) == (13, "wikipedia")
     assert "104 training tokens instead of 112: wikipedia is read 2 times at most" in capsys.readouterr().err
     assert planned(14).sources["wikipedia"].epochs == 2
+
+
+def test_one_cap_for_all_sources_gives_way_to_a_sources_own() -> None:
+    shares = {"wikipedia": "0.5", "github": "0.25", "books": "0.25"}
+    held = holding(dict.fromkeys(shares, 3 * 8 + 1))
+    made = recipe(shares, steps=60, max_epochs={"wikipedia": 9}, data={"max_epochs": 2})
+    assert mixture.caps(made, shares) == {"wikipedia": 9, "github": 2, "books": 2}
+    each = recipe(shares, steps=60, max_epochs={"wikipedia": 9, "github": 2, "books": 2})
+    planned = mixture.plan(made, held)
+    assert planned == mixture.plan(each, held)
+    assert planned.capped_by in ("books", "github")
+    with pytest.raises(InputError, match=r"github: data.max_epochs leaves 0 windows, .* a higher data.max_epochs"):
+        mixture.plan(recipe({"github": "1"}, data={"max_epochs": 0.1}), held)
+
+
+def test_a_source_that_is_read_too_often_is_warned_of_with_the_mend(capsys: pytest.CaptureFixture[str]) -> None:
+    shares = {"wikipedia": "0.5", "github": "0.5"}
+    held = holding({"wikipedia": 3 * 8 + 1, "github": 10_000})
+    mixture.plan(recipe(shares, steps=24), held)
+    assert capsys.readouterr().err == ""  # four times to the window
+    mixture.plan(recipe(shares, steps=26), held)
+    said = capsys.readouterr().err
+    assert "wikipedia is read 4.33 times, and text read more than 4 times (data.warn_epochs)" in said
+    assert "sources.wikipedia.max_epochs" in said
+    assert "github" not in said
+    mixture.plan(recipe(shares, steps=26, data={"warn_epochs": "none"}), held)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_papers_rows_are_those_of_table_1_and_its_recipe() -> None:
+    made = recipes.load("llama-65b")
+    assert {name: str(source.share) for name, source in made.sources.items()} == TABLE_1
+    assert {name: given.share for name, given in table_1.TABLE_1.items()} == TABLE_1
+    assert [table_1.paper_epochs(name) for name in TABLE_1] == [1.10, 1.06, 0.64, 2.45, 2.23, 1.06, 1.03]
+    assert table_1.paper_epochs("mine") is None
 
 
 @pytest.mark.promise("errors")

@@ -34,6 +34,7 @@ SECTIONS = [
     "Throughput",
     "Samples",
     "Bits per byte",
+    "What the data cost",
     "Where the time went",
     "Recipe",
     "Versions and machine",

@@ -69,13 +69,14 @@ BASELINES = Format("table of baselines", ("evaluations/baselines.json",))
 HELDOUT = Format("table of bits per byte", ("evaluations/heldout.json",))
 SAMPLES = Format("gallery of samples", ("evaluations/samples.json",))
 RECORD = Format("record", ("records/*.json", "superseded/*/*.json"))
+TRACE = Format("index of text", ("trace/index.json",))
 LOCK = Format("lock", ("run.lock",))
 PROGRESS = Format("account of progress", ("progress.json",))
 FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder: docs/fetch.md
 
 FORMATS = (
     RECIPE, INPUTS, DOCUMENTS, SHARD, MANIFEST, MIXTURE, CHECKPOINT, CONFIG, STATE, METRICS, MACHINE, BASELINES,
-    HELDOUT, SAMPLES, RECORD, LOCK, PROGRESS,
+    HELDOUT, SAMPLES, RECORD, TRACE, LOCK, PROGRESS,
 )  # fmt: skip
 
 

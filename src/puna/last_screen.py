@@ -13,6 +13,7 @@ from puna import storage
 from puna.progress import WIDTH, seconds, size
 from puna.records import read_records
 from puna.storage import Place
+from puna.tokens.table_1 import paper_epochs
 
 NAMES = {
     "model": "this model",
@@ -50,9 +51,10 @@ def last_screen(folder: Place, target: str | None) -> str:
 
 
 def _documents(counts: Mapping[str, Any]) -> list[str]:
-    """A table of the sources; what later stations say of them stands there once they have."""
+    """A table of the sources; what later stations say of them stands there once they have. `paper`: how often the paper
+    read the source (Table 1)."""
     epochs = counts.get("mixture", {}).get("epochs", {})
-    rows = [("source", "documents", "text", "tokens", "read", "held out")]
+    rows = [("source", "documents", "text", "tokens", "read", "paper", "held out")]
     for step, count in counts.items():
         station, _, name = step.partition(".")
         if station == "documents":
@@ -60,7 +62,8 @@ def _documents(counts: Mapping[str, Any]) -> list[str]:
             tokens = counts.get(f"tokens.{name}", {}).get("tokens")
             row = (name, f"{kept['documents']:,}", size(kept["bytes"]), _count(tokens) if tokens else "")
             times = f"{epochs[name]:.2f} times" if name in epochs else ""
-            rows.append((*row, times, f"{held['documents']:,}, {size(held['bytes'])}"))
+            paper = f"{given:.2f}" if times and (given := paper_epochs(name)) else ""
+            rows.append((*row, times, paper, f"{held['documents']:,}, {size(held['bytes'])}"))
     shown = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in shown]
     return [

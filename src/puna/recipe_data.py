@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from puna.recipe_sources import Section
-from puna.recipe_values import Bytes, Fraction, Positive, PositiveBytes, Takes, Texts
+from puna.recipe_values import Bytes, Fraction, Maybe, Positive, PositiveBytes, PositiveNumber, Takes, Texts
 
 
 class Data(Section):
@@ -23,6 +23,12 @@ class Data(Section):
     """What is masked in the text of documents: mail addresses, phone numbers, IP addresses. The paper masks nothing."""
     max_bad_share: Fraction = 0.01
     """Share of the records that may be unreadable before the run is called failed."""
+    max_epochs: Maybe[PositiveNumber] = None
+    """How often any source may be read at most, where it has no `max_epochs` of its own. The paper caps nothing; most
+    often it reads Wikipedia, 2.45 times (Table 1)."""
+    warn_epochs: Maybe[PositiveNumber] = 4.0
+    """A source that is read more often is warned of. Up to 4 times, repeated text was worth about as much as new text
+    (Muennighoff et al. 2023, "Scaling Data-Constrained Language Models")."""
 
 
 class Heldout(Section):

@@ -43,6 +43,8 @@ def of_step(folder: Place, name: str) -> Record | None:
 def of_task(folder: Place, scratch: Place, name: str) -> Record | None:
     """The record of a finished task; None when there is none, or its files are gone or of another size."""
     record = _record(scratch / f"{name}.json", OF_A_TASK, "the task is done again", ("result", "sizes"))
+    if record is not None and not isinstance(record["seconds"], int | float):
+        return None
     if record is not None:
         for file, size in record["sizes"].items():
             seen = storage.look(folder / file)

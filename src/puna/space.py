@@ -41,6 +41,8 @@ NOTICED = 20  # bytes of a notice for a byte of the packed lines that it is made
 WORD = 5  # bytes of text a word, with what parts it from the next; 6.3 in English, 9 in code
 SPREAD = 2.0  # held-out documents are few: how much longer than all others they may be on average
 SAMPLED = 1.2  # tokens a byte of all text, to those of a sample
+INDEXED = 0.2  # bytes of an index of text for a byte of it: 8 for each of two hashes in 98, and what chance adds; 0.165
+INDEX_BUCKETS = 4_099  # offsets in a part of that index
 # For a guess before anything was read: bytes of text in a byte read, and in a token and a document.
 TEXT_PACKED, TEXT_PLAIN = 3.0, 1.0
 TOKEN, DOCUMENT = 2.5, 2_000
@@ -137,6 +139,13 @@ def encoded(text: int, documents: int, shards: int, width: int, rate: float, wor
     tokens = int(text * min(1.0, rate * SAMPLED)) + 2 * documents
     total = tokens * width + documents * 24
     return _files(total, 4 * shards, 2 * total // max(1, shards), workers)
+
+
+def indexed(text: int, shards: int, parts: int, workers: int) -> Need:
+    """An index of `text` bytes of text: entries on their way to `parts` ranges, and then in them."""
+    entries = int(text * INDEXED)
+    offsets = 8 * (shards * (parts + 3) + parts * INDEX_BUCKETS)
+    return _files(2 * entries + offsets, 2 * (shards + parts), 2 * entries // max(1, min(shards, parts)), workers)
 
 
 def checkpoint(parameters: int, tensors: int) -> Need:

@@ -59,6 +59,12 @@ class Context:
     """Digest of what later steps depend on, where that is less than all outputs; None: of all outputs."""
     engine: Engine | None = None
     """Does the tasks in place of `workers` processes."""
+    tasks: int = 0
+    """Done by `map`, now or before an interruption."""
+    worked: float = 0.0
+    """Seconds that those took, each by its own clock."""
+    waited: float = 0.0
+    """Seconds that `map` took."""
 
     @property
     def scratch(self) -> Place:
@@ -82,8 +88,11 @@ class Context:
         A result is a JSON object. The files that a task makes are listed in it as "files", relative to the run folder:
         a record whose files are gone or of another size does not count.
         """
+        start = time.monotonic()
         found = {name(task): records.of_task(self.folder, self.scratch, name(task)) for task in tasks}
         results = {task_name: record and record["result"] for task_name, record in found.items()}
+        self.tasks += len(tasks)
+        self.worked += sum(record["seconds"] for record in found.values() if record)
         missing = [(name(task), task) for task in tasks if found[name(task)] is None]
         if len(missing) < len(tasks):
             say(f"{label}: {len(tasks) - len(missing)} of {len(tasks)} tasks were done before")
@@ -97,10 +106,12 @@ class Context:
             name=lambda named: f"the task {named[0]}",
             engine=self.engine,
         )
-        for (task_name, _), result in done:
+        for (task_name, _), (result, took) in done:
             if self.engine is not None:
                 self._see(task_name)
             results[task_name] = result
+            self.worked += took
+        self.waited += time.monotonic() - start
         return [result for result in results.values() if result is not None]
 
     def _see(self, task: str) -> None:
@@ -242,6 +253,8 @@ def _do(step: Step, context: Context, still: Callable[[], None]) -> Record:
     except Exception as error:
         error.add_note(f"the step was {step.name}")
         raise
+    # What is no task's is done by this process alone.
+    worked = context.worked + max(0.0, time.monotonic() - start - context.waited)
     work = records.work(step.name, fingerprint)
     outputs = {
         storage.below(path, folder): {**_looked_at(path), "digest": storage.digest(path)}
@@ -260,6 +273,7 @@ def _do(step: Step, context: Context, still: Callable[[], None]) -> Record:
         "produced": context.produced or storage.digest_bytes(records.as_bytes(made)),
         "counts": records.plain(counts),
         "seconds": round(time.monotonic() - start, 3),
+        "work": {"tasks": context.tasks, "seconds": round(worked, 3)},
     }
     still()
     records.end(folder, record)
@@ -334,14 +348,15 @@ def _fingerprint(step: Step, done: Mapping[str, Record]) -> str:
 
 def _run_task(
     function: Callable[[T, Place], Mapping[str, Any]], folder: Place, scratch: Place, named: tuple[str, T]
-) -> Mapping[str, Any]:
+) -> tuple[Mapping[str, Any], float]:
     name, task = named
     start = time.monotonic()
     result: Mapping[str, Any] = records.plain(function(task, scratch))
     sizes = {file: storage.size(folder / file) for file in result.get("files", ())}
-    record = {"format": RECORD.version, "result": result, "sizes": sizes, "seconds": time.monotonic() - start}
+    took = time.monotonic() - start
+    record = {"format": RECORD.version, "result": result, "sizes": sizes, "seconds": took}
     storage.write_json(scratch / f"{name}.json", record)
-    return result
+    return result, took
 
 
 def _files(folder: Place, patterns: Iterable[str]) -> list[Place]:

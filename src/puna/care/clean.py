@@ -51,6 +51,8 @@ KINDS = {
     "checkpoints": Kind(
         "--checkpoints", "checkpoints before {newest}", "if {newest} is damaged, training begins from the start"
     ),
+    "old index": Kind("", "parts of indexes of text that nothing reads", "none, but to a build that was stopped"),
+    "index": Kind("--index", "the index of text", "puna trace --index builds it again"),
 }
 
 
@@ -61,6 +63,7 @@ class Plan:
     folder: str
     work: bool
     checkpoints: bool
+    index: bool
     holder: str
     """Who holds the run, so that nothing can go now; "" when nobody does."""
     space: dict[str, int]
@@ -73,7 +76,7 @@ class Plan:
 
     @property
     def going(self) -> tuple[Item, ...]:
-        options = {"": True, "--work": self.work, "--checkpoints": self.checkpoints}
+        options = {"": True, "--work": self.work, "--checkpoints": self.checkpoints, "--index": self.index}
         return tuple(item for item in self.items if options[KINDS[item.kind].option])
 
     def as_json(self) -> dict[str, Any]:
@@ -107,7 +110,8 @@ class Plan:
             return [f"Held by {self.holder}: nothing can go until that has ended."]
         if not self.items:
             return ["Nothing of it may go."]
-        options = [name for name, given in (("--work", self.work), ("--checkpoints", self.checkpoints)) if given]
+        given = {"--work": self.work, "--checkpoints": self.checkpoints, "--index": self.index}
+        options = [name for name in given if given[name]]
         if not self.going:
             return ["Nothing goes without an option."]
         command = " ".join(["puna clean", shlex.quote(self.folder), *options, "--yes"])
@@ -117,15 +121,15 @@ class Plan:
         ]
 
 
-def plan(folder: str | Path, *, work: bool = False, checkpoints: bool = False) -> Plan:
-    """What may go of the run in `folder`. work, checkpoints: whether those of that kind are to go too; for checkpoints
-    the newest one is then read and compared with its digests.
+def plan(folder: str | Path, *, work: bool = False, checkpoints: bool = False, index: bool = False) -> Plan:
+    """What may go of the run in `folder`. work, checkpoints, index: whether those of that kind are to go too; for
+    checkpoints the newest one is then read and compared with its digests.
 
     InputError when `folder` is no run, or one of a newer Puna.
     """
     place = storage.place(folder)
     refuse_newer(place)
-    return _plan(states.look(place), storage.tree(place), work, checkpoints)
+    return _plan(states.look(place), storage.tree(place), work, checkpoints, index)
 
 
 def clean(folder: str | Path, shown: Plan) -> int:
@@ -143,7 +147,7 @@ def clean(folder: str | Path, shown: Plan) -> int:
         # Taking the lock has swept what was half-written.
         freed += sum(item.size for item in going.values() if item.kind == "leftover")
         known, tree = states.look(place), storage.tree(place)
-        for item in _plan(known, tree, shown.work, shown.checkpoints).going:
+        for item in _plan(known, tree, shown.work, shown.checkpoints, shown.index).going:
             if (item.kind, item.path) in going:
                 _remove(known, tree, item)
                 freed += item.size
@@ -152,12 +156,13 @@ def clean(folder: str | Path, shown: Plan) -> int:
     return freed
 
 
-def _plan(known: Known, tree: Tree, work: bool, checkpoints: bool) -> Plan:
+def _plan(known: Known, tree: Tree, work: bool, checkpoints: bool, index: bool) -> Plan:
     newest = removable.newest_checkpoint(known, tree, verify=checkpoints)
     return Plan(
         folder=str(known.folder),
         work=work,
         checkpoints=checkpoints,
+        index=index,
         holder=str(known.writer or ""),
         space=states.parts(tree),
         steps=removable.steps(known, tree),
@@ -182,6 +187,8 @@ def _remove(known: Known, tree: Tree, item: Item) -> None:
         assert record is not None
         kept = {name: told for name, told in record["outputs"].items() if not name.startswith(f"{item.path}/")}
         records.end(folder, {**record, "outputs": kept})
+    if item.kind == "index":
+        storage.remove(folder / item.path / "index.json")
     if item.kind == "superseded":
         storage.remove(folder / item.path / f"{item.step}.json")
     storage.remove(folder / item.path)

@@ -9,6 +9,8 @@
     work          outputs of finished steps below work/, once every source has its documents: all that reads them is
                   done then
     checkpoints   those before the newest
+    old index     below trace/, what is of no finished index: parts of one that was killed, or of other documents
+    index         the index of text (`puna trace --index`), which can be built again from the documents
 
 What a damaged record speaks of stays: the step is done again from it.
 """
@@ -23,7 +25,16 @@ from puna import records, storage
 from puna.care import states
 from puna.care.states import Known
 
-KINDS = ("leftover", "tasks", "old work", "superseded", "work", "checkpoints")  # in the order in which they go
+KINDS = (
+    "leftover",
+    "tasks",
+    "old work",
+    "superseded",
+    "work",
+    "checkpoints",
+    "old index",
+    "index",
+)  # in the order in which they go
 MARKER = re.compile(r"checkpoints/(step-\d+)/checkpoint\.json")
 
 Tree = Mapping[str, int]
@@ -54,6 +65,7 @@ def find(known: Known, tree: Tree, newest: str) -> list[Item]:
         *_below_work(known, tree),
         *_superseded(known, tree),
         *_checkpoints(known, tree, newest),
+        *_indexes(known, tree),
     ]
     order = {name: number for number, name in enumerate((*known.records, *known.begun))}
     return sorted(items, key=lambda item: (KINDS.index(item.kind), order.get(item.step, len(order)), item.path))
@@ -166,6 +178,22 @@ def _checkpoints(known: Known, tree: Tree, newest: str) -> list[Item]:
         size = sum(count for path, count in tree.items() if path.startswith(f"checkpoints/{name}/"))
         items.append(Item("checkpoints", f"checkpoints/{name}", "train", size))
     return items
+
+
+def _indexes(known: Known, tree: Tree) -> list[Item]:
+    """The index that index.json names, with it, and all others; none while somebody may be building one."""
+    told = states.read_object(known.folder / "trace" / "index.json")
+    own, sizes = str(told.get("fingerprint", "")), dict[str, int]()
+    for path, size in tree.items():
+        parts = path.split("/")
+        if parts[0] == "trace" and not any(part.startswith(storage.TEMPORARY) for part in parts):
+            name = "trace" if parts[1] in ("index.json", own) else f"trace/{parts[1]}"
+            sizes[name] = sizes.get(name, 0) + size
+    took = states.number(told.get("seconds"))
+    return [
+        Item("index", name, "", size, took) if name == "trace" else Item("old index", name, "", size)
+        for name, size in sizes.items()
+    ]
 
 
 def _own_checkpoints(known: Known, tree: Tree) -> list[str]:

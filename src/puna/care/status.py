@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from puna import cost as costs
 from puna import recipe as recipes
 from puna import storage
 from puna.care import results, states
@@ -96,6 +97,8 @@ class Status:
     """Bytes by the folder directly below the run's."""
     log: tuple[str, ...]
     """The last lines of log.txt."""
+    cost: dict[str, dict[str, Any]]
+    """Of each stage of the data that is done `label`, `bytes` read, `seconds` of work over all processes, `share`."""
 
     def as_text(self) -> str:
         """For a terminal of 80 columns."""
@@ -190,7 +193,14 @@ def status(folder: str | Path, steps: Callable[[Recipe], Sequence[str]] | None =
         best_baseline=results.told_baseline(known, results.best_baseline(bits)),
         space=states.parts(storage.tree(place)),
         log=tuple(states.last_lines(place / "log.txt")[-LOG_LINES:]),
+        cost=_cost(known),
     )
+
+
+def _cost(known: Known) -> dict[str, dict[str, Any]]:
+    found = costs.stages(known.records)
+    whole = sum(part.seconds for part in found.values())
+    return {name: part.as_json(whole) for name, part in found.items()}
 
 
 def _progress(known: Known) -> Progress | None:

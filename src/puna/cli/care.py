@@ -85,6 +85,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this nothing is touched.")] = False,
     work: Annotated[bool, typer.Option("--work", help="Also what finished steps hand to each other.")] = False,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Also the checkpoints before the newest.")] = False,
+    index: Annotated[bool, typer.Option("--index", help="Also the index of text of puna trace.")] = False,
     json: Json = False,
 ) -> None:
     """Show the space that a run takes by step, what of it may go, and at which price; with --yes, remove it.
@@ -95,7 +96,7 @@ def clean(
     """
     from puna.care import clean as cleaning
 
-    plan = cleaning.plan(run, work=work, checkpoints=checkpoints)
+    plan = cleaning.plan(run, work=work, checkpoints=checkpoints, index=index)
     removed = cleaning.clean(run, plan) if yes else 0
     if json:
         show_json(plan.as_json() | {"removed": removed})

@@ -7,6 +7,7 @@ folder, and nothing in a document loses its origin. Shards are plain Parquet wit
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -165,6 +166,26 @@ def read_table(location: Location, columns: Sequence[str] | None = None) -> pa.T
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(wanted)
 
 
+def row_groups(
+    location: Location, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """(number of its first row, table) of each row group of a shard, in order. rows: sorted; only the row groups that
+    hold one of them are read. Raises InputError as `read_documents`."""
+    with storage.open_read(location) as raw:
+        file = _sound(location, lambda: pq.ParquetFile(raw, page_checksum_verification=True))
+        found = documents_number((file.schema_arrow.metadata or {}).get(PARQUET_KEY, b""))
+        if found is None:
+            raise InputError("is not a shard of documents", where=str(location))
+        DOCUMENTS.refuse_newer(found, location)
+        first = 0
+        for index in range(file.num_row_groups):
+            end = first + file.metadata.row_group(index).num_rows
+            if rows is None or bisect_left(rows, end) > bisect_left(rows, first):
+                table = _sound(location, lambda index=index: file.read_row_group(index, columns=columns))  # type: ignore[misc]
+                yield first, table
+            first = end
+
+
 def valid(text: str) -> str:
     """`text` with every lone surrogate as U+FFFD and every pair of them as the character it means."""
     if text.isascii():
@@ -186,14 +207,7 @@ def _parquet_writer(file: Any) -> pq.ParquetWriter:
 
 
 def _row_groups(location: Location, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    with storage.open_read(location) as raw:
-        file = _sound(location, lambda: pq.ParquetFile(raw, page_checksum_verification=True))
-        found = documents_number((file.schema_arrow.metadata or {}).get(PARQUET_KEY, b""))
-        if found is None:
-            raise InputError("is not a shard of documents", where=str(location))
-        DOCUMENTS.refuse_newer(found, location)
-        for index in range(file.num_row_groups):
-            yield _sound(location, lambda index=index: file.read_row_group(index, columns=columns))  # type: ignore[misc]
+    return (table for _, table in row_groups(location, columns))
 
 
 def _sound(location: Location, read: Callable[[], T]) -> T:

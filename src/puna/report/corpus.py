@@ -22,6 +22,7 @@ from puna.report.markup import (
     size,
     table,
 )
+from puna.tokens.table_1 import paper_epochs
 
 _LISTED = 40  # inputs of one source that are named one by one
 _EXAMPLE_LENGTH = 48  # characters of the record that is shown for each rule
@@ -195,7 +196,7 @@ def _packed(source: str, value: Any) -> list[object]:
 
 
 def mixture(facts: Facts) -> Html:
-    """Shares asked for beside those read, epochs, and what a cap or a source without text changed."""
+    """Shares asked for and read, epochs beside the paper's, and what a cap or a source without text changed."""
     rations, missing = items(facts.mixture, "sources"), items(facts.mixture, "missing")
     if not rations:
         return absent("the mixture", "tokens/mixture.json")
@@ -213,11 +214,22 @@ def mixture(facts: Facts) -> Html:
                 percent(_part(read, windows)),
                 amount(None if read is None or context is None else read * context),
                 _epochs(ration),
+                fixed(paper_epochs(name), 2),
             ]
         )
     capped = any(number(ration, "max_epochs") is not None for _, ration in rations)
-    head = ["source", "share asked", "share read", "tokens read", "epochs (at most)" if capped else "epochs"]
-    return join(_planned(facts), table(head, rows))
+    epochs = "epochs (at most)" if capped else "epochs"
+    head = ["source", "share asked", "share read", "tokens read", epochs, "in the paper"]
+    said = note("The paper's epochs are those of its training on 1.4T tokens (Table 1). ", _worn(facts))
+    return join(_planned(facts), table(head, rows), said)
+
+
+def _worn(facts: Facts) -> str:
+    """Which sources are read more often than the recipe thinks good."""
+    often = number(facts.resolved, "data", "warn_epochs")
+    epochs = ((name, number(ration, "epochs") or 0.0) for name, ration in items(facts.mixture, "sources"))
+    worn = [name for name, times in epochs if often is not None and times > often]
+    return f"Read more than {often:g} times, so that it teaches less and less: {', '.join(worn)}." if worn else ""
 
 
 def _epochs(ration: Any) -> str:

@@ -7,7 +7,7 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import corpus, facts, origin, results, training
+from puna.report import corpus, cost, facts, origin, results, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -21,6 +21,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("throughput", "Throughput", training.throughput),
     ("samples", "Samples", results.samples),
     ("bits", "Bits per byte", results.bits),
+    ("cost", "What the data cost", cost.stages),
     ("time", "Where the time went", training.times),
     ("recipe", "Recipe", origin.recipe),
     ("machine", "Versions and machine", origin.machine),

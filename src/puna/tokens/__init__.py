@@ -3,6 +3,7 @@
 shards        documents -> NNNNN.bin and NNNNN.idx
 manifest      the shards of a run and one digest over their content
 mixture       shares and epochs -> how many windows of each source
+table_1       the paper's own shares and epochs, to stand beside a run's
 turns         whose turn it is at window i
 permutation   the order of a source's windows within an epoch
 windows       window(i), batches, and which documents a window holds

@@ -2,12 +2,13 @@
 
 Shares are exact: they become whole weights, whose sum is the period of the turns that `turns.py` deals out. A source
 that may not be read more than so many epochs lowers the number of windows before the first step; shares never change
-midway. A source without tokens is left out, and the other shares grow in proportion; both are said.
+midway. A source without tokens is left out, and the other shares grow in proportion; both are said, and so is a source
+that is read so often that its text wears out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -31,7 +32,8 @@ MEND = "run `puna tokens` again"
 @dataclass(frozen=True)
 class Ration:
     """What one source gives. share: as the recipe has it. weight: its turns in a period. epoch_windows: windows that
-    it holds. windows: those read in training; epochs: how often that is all of them. max_epochs: the recipe's cap."""
+    it holds. windows: those read in training; epochs: how often that is all of them. max_epochs: the recipe's cap, the
+    source's own or that of all."""
 
     share: str
     weight: int
@@ -77,17 +79,22 @@ def plan(recipe: recipes.Recipe, manifest: Manifest) -> Mixture:
     turns = Turns.of(list(weights.values()))
     asked = recipes.steps(recipe) * batch
     windows, capped_by = asked, None
-    for number, (name, source) in enumerate(present.items()):
-        if source.max_epochs is not None:
-            allowed = int(Fraction(str(source.max_epochs)) * sizes[name])
+    limits = caps(recipe, present)
+    for number, name in enumerate(present):
+        limit = limits[name]
+        if limit is not None:
+            allowed = int(Fraction(str(limit)) * sizes[name])
             first_too_many = turns.index(number, allowed)
             if first_too_many < windows:
                 windows, capped_by = first_too_many, name
     steps = windows // batch
     if steps == 0:
+        own = capped_by is not None and recipe.sources[capped_by].max_epochs is not None
+        key = f"sources.{capped_by}.max_epochs" if own else "data.max_epochs"
         raise InputError(
-            f"sources.{capped_by}.max_epochs leaves {windows} windows, and one step takes {batch}",
-            mend=f"more text, a higher sources.{capped_by}.max_epochs, or a smaller train.batch",
+            f"{key} leaves {windows} windows, and one step takes {batch}",
+            where="" if own else str(capped_by),
+            mend=f"more text, a higher {key}, or a smaller train.batch",
         )
     windows = steps * batch
     rations = {}
@@ -99,7 +106,7 @@ def plan(recipe: recipes.Recipe, manifest: Manifest) -> Mixture:
             epoch_windows=sizes[name],
             windows=count,
             epochs=count / sizes[name],
-            max_epochs=source.max_epochs,
+            max_epochs=limits[name],
         )
     mixture = Mixture(
         manifest=manifest.digest,
@@ -113,9 +120,15 @@ def plan(recipe: recipes.Recipe, manifest: Manifest) -> Mixture:
         missing=missing,
         sources=rations,
     )
-    for line in differences(mixture):
+    for line in [*differences(mixture), *worn(mixture, recipe.data.warn_epochs)]:
         say(line)
     return mixture
+
+
+def caps(recipe: recipes.Recipe, names: Iterable[str]) -> dict[str, float | None]:
+    """How often each source may be read: its own `max_epochs`, else `data.max_epochs`; None: without limit."""
+    own = {name: recipe.sources[name].max_epochs for name in names}
+    return {name: recipe.data.max_epochs if cap is None else cap for name, cap in own.items()}
 
 
 def differences(mixture: Mixture) -> list[str]:
@@ -131,6 +144,16 @@ def differences(mixture: Mixture) -> list[str]:
             f"{mixture.capped_by} is read {ration.max_epochs:g} times at most"
         )
     return lines
+
+
+def worn(mixture: Mixture, often: float | None) -> list[str]:
+    """A warning of each source that is read more than `often` times; none where that is None."""
+    return [
+        f"{name} is read {ration.epochs:.2f} times, and text read more than {often:g} times (data.warn_epochs) "
+        f"teaches less and less; give it more text, a smaller share, fewer train.tokens, or a sources.{name}.max_epochs"
+        for name, ration in mixture.sources.items()
+        if often is not None and ration.epochs > often
+    ]
 
 
 def write(run: Place, mixture: Mixture) -> None:

@@ -27,6 +27,7 @@ from puna.storage import Place
 from puna.tokens import manifest as manifests
 from puna.tokens import mixture as mixtures
 from puna.tokens.shards import write_shard
+from puna.tokens.table_1 import paper_epochs
 
 MODEL = "tokenizer/tokenizer.model"
 RATE_SAMPLE = 500_000  # bytes of text that tell how many tokens a byte the whole will have
@@ -51,7 +52,6 @@ def steps(recipe: Recipe, names: Sequence[str]) -> list[Step]:
         needs = (f"documents.{name}", "tokenizer")
         graph.append(Step(f"tokens.{name}", partial(_tokens, name), outputs, needs, space=partial(_tokens_space, name)))
     tokens = tuple(f"tokens.{name}" for name in names)
-    caps = {name: recipe.sources[name].max_epochs for name in names}
     train = recipe.train
     asked = {"context": train.context, "batch": train.batch, "tokens": train.tokens, "steps": train.steps}
     return [
@@ -62,7 +62,7 @@ def steps(recipe: Recipe, names: Sequence[str]) -> list[Step]:
             partial(_mixture, recipe),
             ("tokens/mixture.json",),
             ("manifest",),
-            asked | {"seed": recipe.seed, "shares": shares, "max_epochs": caps},
+            asked | {"seed": recipe.seed, "shares": shares, "max_epochs": mixtures.caps(recipe, names)},
         ),
     ]
 
@@ -156,7 +156,8 @@ def _mixture(recipe: Recipe, context: Context) -> dict[str, Any]:
     mixtures.write(context.folder, mixture)
     for name, ration in mixture.sources.items():
         cap = f", at most {ration.max_epochs:g}" if ration.max_epochs else ""
-        say(f"  {name}: share {ration.share}, {ration.windows:,} windows, read {ration.epochs:.2f} times{cap}")
+        paper = f" (in the paper {given:.2f})" if (given := paper_epochs(name)) else ""
+        say(f"  {name}: share {ration.share}, {ration.windows:,} windows, read {ration.epochs:.2f} times{paper}{cap}")
     epochs = {name: ration.epochs for name, ration in mixture.sources.items()}
     # Of all that mixture.json tells, the windows depend on this alone: a cap that does not bind changes none of them.
     turns = {name: [ration.weight, ration.epoch_windows] for name, ration in mixture.sources.items()}

@@ -69,11 +69,7 @@ class Trace:
     def as_text(self) -> str:
         lines = [f"{len(self.documents):,} documents; {self.trained:,} of {self.planned:,} steps are trained"]
         for found in self.documents:
-            origin = found.document.origin
-            lines += ["", f"{found.document.id}  {found.document.source}  {origin.title or origin.key}"]
-            lines += [f"  from   {origin.dump}, {origin.key}"]
-            lines += [f"  at     {origin.url}"] if origin.url else []
-            lines += [f"  read   {_told(found, self.trained)}"]
+            lines += ["", *told(found, self.trained)]
         if self.missing:
             lines += ["", f"no document of this run is named {', '.join(self.missing[:SHOWN])}"]
         return "\n".join(lines)
@@ -86,7 +82,7 @@ def documents(run: str, names: Sequence[str]) -> Trace:
     """
     folder = storage.place(run)
     chosen = Exclusions(entries(names))
-    steps, planned, trained = _Steps.of(folder)
+    steps, planned, trained = Steps.of(folder)
     found: list[Traced] = []
     for held_out, path, document in _all(folder):
         origin = document.origin
@@ -101,7 +97,7 @@ def documents(run: str, names: Sequence[str]) -> Trace:
 def step(run: str, number: int) -> Trace:
     """The documents that step `number` (from 1) reads. Raises InputError when the run has no such step."""
     folder = storage.place(run)
-    steps, planned, trained = _Steps.of(folder)
+    steps, planned, trained = Steps.of(folder)
     if steps is None:
         raise InputError("has no tokens yet", where=run, mend="puna tokens RECIPE makes them")
     if not 1 <= number <= planned:
@@ -115,7 +111,11 @@ def step(run: str, number: int) -> Trace:
     return Trace(run, planned, trained, tuple(found), ())
 
 
-class _Steps:
+class OtherTokens(InputError):
+    """The tokens were made from other documents than there are now."""
+
+
+class Steps:
     """Which windows are read in which step."""
 
     def __init__(self, windows: Windows, per_step: int) -> None:
@@ -123,8 +123,8 @@ class _Steps:
         self._last: tuple[tuple[str, str], int, Shard, dict[str, int]] | None = None
 
     @staticmethod
-    def of(folder: Place) -> tuple[_Steps | None, int, int]:
-        """(steps, planned, trained) of a run; no steps before it has a mixture. InputError when the tokens were made
+    def of(folder: Place) -> tuple[Steps | None, int, int]:
+        """(steps, planned, trained) of a run; no steps before it has a mixture. OtherTokens when the tokens were made
         from other documents than there are now."""
         read_recipe(folder)  # which refuses what is no run
         if not storage.exists(manifests.folder_of(folder) / "mixture.json"):
@@ -132,7 +132,7 @@ class _Steps:
         windows = Windows(folder)
         _refuse_others(folder)
         mixture = windows.mixture
-        return _Steps(windows, mixture.batch_windows), mixture.steps, _trained(folder)
+        return Steps(windows, mixture.batch_windows), mixture.steps, _trained(folder)
 
     def that_read(self, source: str, shard: str, document: str) -> tuple[int, ...]:
         if source not in self.windows.mixture.sources:
@@ -168,7 +168,7 @@ def _refuse_others(folder: Place) -> None:
             tokens = known.get(f"tokens.{source}")
             if tokens is None or tokens["inputs"].get(name) != record["produced"]:
                 what = f"its tokens were made from other {source} documents than there are now"
-                raise InputError(what, where=str(folder), mend="puna tokens RECIPE makes them anew")
+                raise OtherTokens(what, where=str(folder), mend="puna tokens RECIPE makes them anew")
 
 
 def _trained(folder: Place) -> int:
@@ -177,7 +177,18 @@ def _trained(folder: Place) -> int:
     return steps[-1] if steps else 0
 
 
-def _told(found: Traced, trained: int) -> str:
+def told(found: Traced, trained: int, places: str = "") -> list[str]:
+    """Lines for a person: one document, where its record lies, and which steps read it."""
+    origin = found.document.origin
+    lines = [f"{found.document.id}  {found.document.source}  {origin.title or origin.key}"]
+    lines += [f"  from   {origin.dump}, {origin.key}"]
+    lines += [f"  in     {origin.file}, from byte {origin.offset:,} on"] if origin.file else []
+    lines += [f"  at     {origin.url}"] if origin.url else []
+    lines += [f"  holds  it at {places}"] if places else []
+    return [*lines, f"  read   {_read(found, trained)}"]
+
+
+def _read(found: Traced, trained: int) -> str:
     if found.held_out:
         return "never: it is held out"
     if not found.steps:
