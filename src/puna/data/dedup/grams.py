@@ -7,6 +7,7 @@ a readable twin in the tests.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -22,17 +23,26 @@ def gram_hashes(text: str, n: int) -> npt.NDArray[np.uint64]:
 
     h = mix(sum over k of word[i + k] * M^(n - 1 - k)) modulo 2^64, with word = xxh3_64 of its UTF-8 bytes.
     """
-    words = WORD.findall(text.lower())
-    if not words:
+    values = _word_hashes(text)
+    if not len(values):
         return np.empty(0, np.uint64)
-    values = np.fromiter((_word_hash(word) for word in words), np.uint64, len(words))
-    n = min(n, len(words))
-    total = np.zeros(len(words) - n + 1, np.uint64)
+    n = min(n, len(values))
+    total = np.zeros(len(values) - n + 1, np.uint64)
     for k in range(n):
         total = total * np.uint64(MULTIPLIER) + values[k : k + len(total)]
-    total ^= total >> np.uint64(32)
-    total *= np.uint64(0xD6E8FEB86659FD93)
-    return total ^ (total >> np.uint64(32))
+    return _mixed(total)
+
+
+def grams_of_lengths(text: str, lengths: Collection[int]) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
+    """(n, hashes of the runs of `n` words) for each of the lengths that the text has, in ascending order: the same
+    hashes as `gram_hashes`, in one pass."""
+    values = _word_hashes(text)
+    total = values
+    for n in range(1, min(max(lengths, default=0), len(values)) + 1):
+        if n > 1:
+            total = total[:-1] * np.uint64(MULTIPLIER) + values[n - 1 :]
+        if n in lengths:
+            yield n, _mixed(total.copy())
 
 
 def shared_part(grams: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> float:
@@ -42,6 +52,17 @@ def shared_part(grams: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) ->
         return 0.0
     place = np.minimum(np.searchsorted(known, distinct), len(known) - 1)
     return float((known[place] == distinct).mean())
+
+
+def _word_hashes(text: str) -> npt.NDArray[np.uint64]:
+    words = WORD.findall(text.lower())
+    return np.fromiter((_word_hash(word) for word in words), np.uint64, len(words))
+
+
+def _mixed(total: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    total ^= total >> np.uint64(32)
+    total *= np.uint64(0xD6E8FEB86659FD93)
+    return total ^ (total >> np.uint64(32))
 
 
 @lru_cache(maxsize=200_000)
