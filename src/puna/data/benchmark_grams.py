@@ -30,6 +30,7 @@ from puna.storage import Place
 GRAM = np.dtype([("hash", "<u8"), ("item", "<u4"), ("quoted", "u1")])
 FILTER_BITS = 16  # of the filter for each known gram: one gram in 16 passes it for nothing
 FILTER_LARGEST = 28  # 2^28 bits: 32 MB a worker
+AT_ONCE = 250_000  # hashes from which the filter is made at once
 
 
 @dataclass(frozen=True)
@@ -225,10 +226,9 @@ def _items(benchmark: str, located: Sequence[tuple[str, Place]]) -> Iterator[tes
 
 
 def indexed(table: npt.NDArray[np.void]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """(hashes, starts, owners) of rows of GRAM in any order."""
-    owner = table["item"] * np.uint32(2) + table["quoted"]
-    order = np.lexsort((owner, table["hash"]))
-    hashes, owner = table["hash"][order], owner[order]
+    """(hashes, starts, owners) of rows of GRAM in the order of their items."""
+    order = np.argsort(table["hash"], kind="stable")
+    hashes, owner = table["hash"][order], (table["item"] * np.uint32(2) + table["quoted"])[order]
     first = np.ones(len(hashes), bool)
     first[1:] = hashes[1:] != hashes[:-1]
     starts = np.append(np.flatnonzero(first), len(hashes)).astype("<u4")
@@ -238,11 +238,12 @@ def indexed(table: npt.NDArray[np.void]) -> tuple[npt.NDArray[Any], npt.NDArray[
 def _filter(hashes: npt.NDArray[np.uint64], shift: np.uint64, bits: int) -> npt.NDArray[np.uint8]:
     """A bit for each range of hashes, set where a known one lies in it."""
     made = np.zeros(1 << (bits - 3), np.uint8)
-    top = np.unique(hashes >> shift)
-    if len(top):
-        byte = (top >> np.uint64(3)).astype(np.int64)
+    for start in range(0, len(hashes), AT_ONCE):
+        top = hashes[start : start + AT_ONCE] >> shift
+        byte = (top >> np.uint64(3)).astype(np.int64)  # ascending, as the hashes are
         begin = np.flatnonzero(np.append(True, byte[1:] != byte[:-1]))
-        made[byte[begin]] = np.bitwise_or.reduceat((1 << (top & np.uint64(7)).astype(np.int64)).astype(np.uint8), begin)
+        bit = np.left_shift(np.uint8(1), (top & np.uint64(7)).astype(np.uint8))
+        made[byte[begin]] |= np.bitwise_or.reduceat(bit, begin)
     return made
 
 

@@ -139,13 +139,19 @@ def verdict(
 def search(text: str, known: Known) -> tuple[npt.NDArray[np.void], list[tuple[int, int, int]]]:
     """(rows of HIT with row 0, one for each distinct known n-gram, sorted by hash; where they stand: hash, first word,
     word behind, in the order of the text)."""
-    places: list[tuple[int, int, int]] = []
-    for n, grams in grams_of_lengths(text, known.lengths):
-        places += [(int(grams[at]), int(at), int(at) + n) for at in known.holds(grams)]
-    distinct = np.unique(np.array([gram for gram, _, _ in places], np.uint64))
+    grams, begins = grams_of_lengths(text, known.lengths)
+    found = known.holds(grams)
+    if not len(found):
+        return np.empty(0, HIT), []
+    lengths, starts = list(begins), list(begins.values())
+    which = np.searchsorted(starts, found, side="right") - 1
+    first = found - np.array(starts)[which]
+    behind = first + np.array(lengths)[which]
+    places = sorted(zip(grams[found].tolist(), first.tolist(), behind.tolist(), strict=True), key=lambda each: each[1:])
+    distinct = np.unique(grams[found])
     hits = np.zeros(len(distinct), HIT)
     hits["hash"], hits["quoted"] = distinct, known.quoted(distinct)
-    return hits, sorted(places, key=lambda place: place[1:])
+    return hits, places
 
 
 def matched(

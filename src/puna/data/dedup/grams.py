@@ -7,7 +7,7 @@ a readable twin in the tests.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
@@ -33,16 +33,20 @@ def gram_hashes(text: str, n: int) -> npt.NDArray[np.uint64]:
     return _mixed(total)
 
 
-def grams_of_lengths(text: str, lengths: Collection[int]) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
-    """(n, hashes of the runs of `n` words) for each of the lengths that the text has, in ascending order: the same
-    hashes as `gram_hashes`, in one pass."""
+def grams_of_lengths(text: str, lengths: Collection[int]) -> tuple[npt.NDArray[np.uint64], dict[int, int]]:
+    """Hashes of the runs of each of the lengths that the text has, as `gram_hashes` gives them, length by length in
+    ascending order in one array; and where each length begins in it."""
     values = _word_hashes(text)
     total = values
+    found, begins, begin = [np.empty(0, np.uint64)], {}, 0
     for n in range(1, min(max(lengths, default=0), len(values)) + 1):
         if n > 1:
             total = total[:-1] * np.uint64(MULTIPLIER) + values[n - 1 :]
         if n in lengths:
-            yield n, _mixed(total.copy())
+            found.append(total)
+            begins[n] = begin
+            begin += len(total)
+    return _mixed(np.concatenate(found)), begins
 
 
 def shared_part(grams: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> float:
