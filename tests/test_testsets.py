@@ -183,7 +183,7 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path) -> None:
 
 
 @given(data=st.data(), benchmark=st.sampled_from(sorted(BENCHMARKS)), blocks=st.integers(1, 50))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_cut_and_garbled_files_are_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, benchmark: str, blocks: int
 ) -> None:
