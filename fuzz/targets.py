@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import made_papers
 import made_stack
+import made_testsets
 import made_web
+from puna import testsets
 from puna.data import mask
 from puna.data.code import licence
 from puna.data.document import Document, valid
 from puna.data.sources import Aside, Dropped, SetAside, locate, read, split
 from puna.data.wiki import text as wikitext
+from puna.errors import InputError
 from puna.recipe import Sources
+from puna.testsets import BENCHMARKS
 from test_books import STORY, third_era
 from test_wikipedia import dump, page
 
@@ -138,6 +143,20 @@ def _inside() -> Iterator[tuple[str, Target]]:
     )
 
 
+def testset(benchmark: str, data: bytes) -> None:
+    """Read a benchmark's file, or be told in one line why not."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        path = made_testsets.write(Path(folder), benchmark)
+        path.write_bytes(data)
+        with suppress(InputError):
+            for item in testsets.read(benchmark, path):
+                assert isinstance(item, testsets.Item), item
+
+
+def _testset(benchmark: str) -> list[bytes]:
+    return [made_testsets.FILES[benchmark][1].encode()]
+
+
 TARGETS: dict[str, Target] = {
     "warc": Target(partial(reader, "commoncrawl", "a.warc"), lambda: _warc()[:1]),
     "warc.gz": Target(partial(reader, "commoncrawl", "a.warc.gz"), lambda: _warc()[1:]),
@@ -160,5 +179,6 @@ TARGETS: dict[str, Target] = {
     "tar": Target(partial(reader, "github", "p-1.tar"), lambda: [_tar("w")]),
     "tar.gz": Target(partial(reader, "github", "p-1.tar.gz"), lambda: [_tar("w:gz")]),
     "zip": Target(partial(reader, "github", "p-1.zip"), lambda: [_zip()]),
+    **{f"testsets.{name}": Target(partial(testset, name), partial(_testset, name)) for name in BENCHMARKS},
     **dict(_inside()),
 }

@@ -53,8 +53,8 @@ HELD_BY = {
     "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme",
     "origin": "arxiv arxiv_hostile books c4 code_forms code_text commoncrawl exclude fuzz github inputs inspect "
-    "stack_damage stackexchange trace warc wikipedia",
-    "honest": "bits compression heldout ngram report",
+    "stack_damage stackexchange testsets trace warc wikipedia",
+    "honest": "bits compression decontaminate heldout ngram report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
     "errors": "cli fetch_command",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from puna.recipe_sources import Section
-from puna.recipe_values import Bytes, Fraction, Maybe, Positive, PositiveBytes, PositiveNumber, Takes, Texts
+from puna.recipe_values import Bytes, Fraction, Maybe, Positive, PositiveBytes, PositiveNumber, Takes, Texts, Whole
 
 
 class Data(Section):
@@ -40,6 +40,36 @@ class Heldout(Section):
     """Length of the n-grams by which training and held-out text are compared."""
     max_overlap: Fraction = 0.2
     """A training document that shares more of its n-grams with held-out text is dropped."""
+
+
+class Decontaminate(Section):
+    benchmarks: Annotated[
+        list[str] | dict[str, str],
+        Takes('a table such as {boolq = "boolq/dev.jsonl"}, or a list of files and folders'),
+    ] = Field(default=[])
+    """Release files of benchmarks that training text must not hold: by name, or told by what they hold. None: nothing
+    is looked for, as in the paper."""
+    ngram: Positive = 13
+    """Words of the n-grams by which documents and benchmarks are compared. GPT-3."""
+    shortest: Positive = 8
+    """A shorter text of a benchmark is one n-gram if it has at least so many words, else it is not looked for. GPT-3's
+    smallest n."""
+    max_shared: Whole = 0
+    """Distinct n-grams that a document may share with benchmarks; with more it is contaminated. GPT-3."""
+    common: Maybe[Positive] = 10
+    """N-grams that more documents have, over all sources, do not count; "none": all count. GPT-3."""
+    quoted: Literal["keep", "drop"] = "keep"
+    """What becomes of documents that share only what benchmarks quote, such as BoolQ's passages of Wikipedia. Ours."""
+    action: Literal["drop", "mark"] = "drop"
+    """drop: contaminated documents go; mark: they stay, counted and listed."""
+
+    @model_validator(mode="after")
+    def _shortest_within(self) -> Decontaminate:
+        if self.shortest > self.ngram:
+            raise ValueError(
+                f"decontaminate.shortest {self.shortest} is more than decontaminate.ngram {self.ngram}: lower it"
+            )
+        return self
 
 
 class Tokenizer(Section):

@@ -39,6 +39,7 @@ RESORTED = 1.25  # sorted by id, neighbours are no longer alike: 1.00 to 1.07 of
 ROW_GROUP = 10_000  # bytes a row group of documents: its statistics, and what short pages pack less; 4,000 to 8,000
 NOTICED = 20  # bytes of a notice for a byte of the packed lines that it is made of; licence texts pack to a third
 WORD = 5  # bytes of text a word, with what parts it from the next; 6.3 in English, 9 in code
+SHARED = 20  # words of text for each shared n-gram; whole copies of benchmarks have one a word, the web one in 10,000
 SPREAD = 2.0  # held-out documents are few: how much longer than all others they may be on average
 SAMPLED = 1.2  # tokens a byte of all text, to those of a sample
 INDEXED = 0.2  # bytes of an index of text for a byte of it: 8 for each of two hashes in 98, and what chance adds; 0.165
@@ -119,6 +120,15 @@ def grams(held: int, shards: int) -> Need:
 def scores(documents: int, shards: int, known: int, workers: int) -> Need:
     """A float32 for each document. known: bytes of the held-out n-grams, which every worker reads."""
     need = _files(4 * documents, 2 * shards, 4 * documents, 1)
+    return Need(need.bytes, need.largest, need.here + workers * known)
+
+
+def contamination(documents: int, text: int, shards: int, partitions: int, hit: int, known: int, workers: int) -> Need:
+    """A score for each document, and `hit` bytes for each shared n-gram, of which the listing takes as much again, were
+    one in SHARED of the words of `text` bytes the first of one. known: bytes of the benchmarks' table, which every
+    worker reads."""
+    found = 2 * hit * (text // WORD) // SHARED + shards * 8 * (partitions + 1)
+    need = _files(4 * documents + found, 4 * shards, 4 * documents + found, 1)
     return Need(need.bytes, need.largest, need.here + workers * known)
 
 

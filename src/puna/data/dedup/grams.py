@@ -7,6 +7,7 @@ a readable twin in the tests.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
@@ -39,9 +40,23 @@ def runs(values: npt.NDArray[np.uint64], n: int) -> npt.NDArray[np.uint64]:
     total = np.zeros(len(values) - n + 1, np.uint64)
     for k in range(n):
         total = total * np.uint64(MULTIPLIER) + values[k : k + len(total)]
-    total ^= total >> np.uint64(32)
-    total *= np.uint64(0xD6E8FEB86659FD93)
-    return total ^ (total >> np.uint64(32))
+    return _mixed(total)
+
+
+def grams_of_lengths(text: str, lengths: Collection[int]) -> tuple[npt.NDArray[np.uint64], dict[int, int]]:
+    """Hashes of the runs of each of the lengths that the text has, as `gram_hashes` gives them, length by length in
+    ascending order in one array; and where each length begins in it."""
+    values = word_hashes(text)
+    total = values
+    found, begins, begin = [np.empty(0, np.uint64)], {}, 0
+    for n in range(1, min(max(lengths, default=0), len(values)) + 1):
+        if n > 1:
+            total = total[:-1] * np.uint64(MULTIPLIER) + values[n - 1 :]
+        if n in lengths:
+            found.append(total)
+            begins[n] = begin
+            begin += len(total)
+    return _mixed(np.concatenate(found)), begins
 
 
 def shared_part(grams: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> float:
@@ -51,6 +66,12 @@ def shared_part(grams: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) ->
         return 0.0
     place = np.minimum(np.searchsorted(known, distinct), len(known) - 1)
     return float((known[place] == distinct).mean())
+
+
+def _mixed(total: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    total ^= total >> np.uint64(32)
+    total *= np.uint64(0xD6E8FEB86659FD93)
+    return total ^ (total >> np.uint64(32))
 
 
 @lru_cache(maxsize=200_000)
