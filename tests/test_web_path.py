@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -57,3 +58,25 @@ def test_no_order_of_files_and_no_size_of_shards_changes_what_is_kept(
         assert found[0][url] == "\n".join(line for line in planted[url] if line not in repeated)
     assert urls[0] not in found[0]
     assert urls[1] not in found[0]
+
+
+def test_pages_that_hold_a_benchmarks_items_go_or_are_marked(tmp_path: Path) -> None:
+    made = web.pages(12)
+    urls = sorted(made)
+    chance = random.Random(5)
+    asked = [web.line(chance) for _ in range(3)]
+    made[urls[4]] = [*made[urls[4]], f"Question: {asked[0]} is it so"]
+    (tmp_path / "dev.jsonl").write_text(
+        "".join(
+            json.dumps({"question": one, "title": "T", "answer": True, "passage": web.line(chance)}) + "\n"
+            for one in asked
+        )
+    )
+    web.wet(tmp_path, made, urls, 1)
+    named = f'decontaminate.benchmarks={{boolq="{tmp_path}/dev.jsonl"}}'
+    run = web.run(tmp_path, DROP, named)
+    assert web.texts(run).keys() == made.keys() - {urls[4]}
+    assert web.counts(run, "documents.commoncrawl")["dropped"]["contamination"]["documents"] == 1
+    web.run(tmp_path, DROP, named, "decontaminate.action=mark")
+    assert web.texts(run).keys() == made.keys()
+    assert web.counts(run, "documents.commoncrawl")["marked"]["documents"] == 1

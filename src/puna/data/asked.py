@@ -6,14 +6,16 @@ that scores: they are values of what judges, the held-out text and the documents
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from puna.data import benchmark_grams, decontaminate
 from puna.data.dedup import lines_step, near_step
 from puna.recipe import Recipe
 from puna.steps import Step
 
-VERSIONS = {"lines": 1, "near": 1}  # of the steps here
+VERSIONS = {"lines": 1, "near": 1, "benchmarks": 1, "contamination": 1, "common": 1}  # of the steps here
 
 
 def of_source(recipe: Recipe, name: str) -> list[Step]:
@@ -61,3 +63,43 @@ def thresholds(recipe: Recipe, name: str) -> dict[str, Any]:
     source = recipe.sources[name]
     asked = {"min_characters"} & source.LATER
     return source.model_dump(mode="json", include=asked, exclude_defaults=True)
+
+
+def of_benchmarks(recipe: Recipe, names: Sequence[str]) -> list[Step]:
+    """What of benchmarks is in the documents of all sources, where the recipe names any."""
+    located = benchmark_grams.locate(recipe)
+    if located is None:
+        return []
+    compared = [
+        Step(
+            f"contamination.{name}",
+            partial(decontaminate.contamination, recipe, name),
+            ("{work}/*.contamination", "{work}/*.shared", "{work}/*.jsonl.zst"),
+            (*text(recipe, name), f"duplicates.{name}", "benchmarks"),
+            {"partitions": recipe.data.partitions},
+            version=VERSIONS["contamination"],
+            space=partial(decontaminate.contamination_space, recipe, name),
+        )
+        for name in names
+    ]
+    return [
+        Step(
+            "benchmarks",
+            partial(benchmark_grams.benchmarks, recipe, located),
+            ("{work}/known.*",),
+            (),
+            benchmark_grams.benchmarks_values(recipe, located),
+            version=VERSIONS["benchmarks"],
+            space=partial(benchmark_grams.benchmarks_space, located),
+        ),
+        *compared,
+        Step(
+            "common",
+            partial(decontaminate.common, recipe, names),
+            ("{work}/common.bin",),
+            ("benchmarks", *(step.name for step in compared)),
+            decontaminate.common_values(recipe),
+            version=VERSIONS["common"],
+            space=partial(decontaminate.common_space, names),
+        ),
+    ]

@@ -29,6 +29,7 @@ from puna.data.dedup.grams import WORD, grams_of_lengths
 from puna.data.document import read_column
 from puna.data.extract import LINES
 from puna.data.outputs import files, kept, numbered, shards_of
+from puna.data.texts import Texts, texts_of
 from puna.errors import InputError
 from puna.progress import say
 from puna.recipe import Recipe
@@ -51,7 +52,7 @@ def contamination(recipe: Recipe, name: str, context: Context) -> dict[str, Any]
     Counts, by benchmark: documents that share what it asks, documents that share only what it quotes, and examples.
     """
     gone = tuple(files(context, f"duplicates.{name}", ".verdicts"))
-    work = partial(_match, known_of(context), gone, recipe.data.partitions)
+    work = partial(_match, known_of(context), texts_of(recipe, name, context), gone, recipe.data.partitions)
     tasks = list(enumerate(shards_of(context, name)))
     results = context.map(work, tasks, label=f"  {name}: comparing with benchmarks", name=numbered)
     found: dict[str, Any] = {}
@@ -191,6 +192,7 @@ def matched(
 
 def _match(
     known_files: tuple[tuple[str, ...], tuple[int, ...]],
+    texts: Texts,
     gone: Sequence[Place],
     partitions: int,
     task: tuple[int, Place],
@@ -208,7 +210,7 @@ def _match(
         storage.create(target["contaminated.jsonl.zst"]) as raw,
         zstandard.ZstdCompressor().stream_writer(raw, closefd=False) as listing,
     ):
-        for row, (key, text) in enumerate(zip(read_column(shard, "id"), read_column(shard, "text"), strict=True)):
+        for row, (key, text) in enumerate(zip(read_column(shard, "id"), texts.of(index, shard), strict=True)):
             hits, places = (np.empty(0, HIT), []) if row in repeats else search(text, known)
             scores.append(len(hits))
             if not len(hits):

@@ -120,6 +120,8 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
     chosen, excluded = _choice(recipe, inputs), exclude.entries(recipe.data.exclude)
     judging = {name: (f"extract.{name}", f"duplicates.{name}", *asked.judging(recipe, name)) for name in inputs}
     thresholds = {name: asked.thresholds(recipe, name) for name in inputs}
+    compared = asked.of_benchmarks(recipe, tuple(inputs))
+    graph += compared
     graph.append(
         Step(
             "heldout",
@@ -146,13 +148,14 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 f"documents.{name}",
                 partial(verdicts.documents, recipe, excluded, name),
                 (f"documents/{name}/*.parquet", f"heldout/{name}/*.parquet"),
-                (*judging[name], f"overlap.{name}"),
+                (*judging[name], f"overlap.{name}", *([f"contamination.{name}", "common"] if compared else [])),
                 {
                     "heldout": {"share": chosen["share"], "seed": recipe.seed, "groups": chosen["groups"][name]},
                     "max_overlap": recipe.heldout.max_overlap,
                     "shard_size": recipe.data.shard_size,
                 }
                 | thresholds[name]
+                | ({"decontaminate": verdicts.allowed(recipe)} if compared else {})
                 | verdicts.on_request(recipe, excluded),
                 space=partial(verdicts.documents_space, recipe, name),
             ),

@@ -17,13 +17,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from puna import storage
-from puna.data import mask
+from puna.data import decontaminate, mask
 from puna.data.dedup import exchange
 from puna.data.document import SCHEMA, read_table, write_table
 from puna.data.judge import Judge
 from puna.storage import Place
 
 NO_FATE = ("named", "files")  # what else a task tells
+
+
+@dataclass(frozen=True)
+class Benchmarks:
+    """What a source's documents share with benchmarks, and how much of it they may."""
+
+    shared: tuple[Place, ...]
+    common: Place
+    partitions: int
+    max_shared: int
+    quoted: str
+    action: str
+
+    def contaminated(self, index: int, rows: int) -> npt.NDArray[np.bool_]:
+        """(rows,): the documents of a shard that share more."""
+        found = decontaminate.verdict(
+            self.shared[index],
+            self.common,
+            rows,
+            partitions=self.partitions,
+            max_shared=self.max_shared,
+            quoted=self.quoted,
+        )
+        return np.equal(found, decontaminate.CONTAMINATED)
 
 
 @dataclass(frozen=True)
@@ -36,19 +60,21 @@ class Verdict:
     max_overlap: float
     parts: int
     mask: tuple[str, ...] = ()
+    benchmarks: Benchmarks | None = None
 
 
 def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     """Judge one shard: write what stays sorted by id, a row group for each range of ids, and what is held out apart."""
     index, shard = task
     judged = rule.judge.judged(index, shard)
-    overlap = np.frombuffer(storage.read(rule.overlaps[index]), "<f4") > rule.max_overlap
-    fates = {
-        **judged.gone,
-        "heldout": judged.held,
-        "overlap": overlap & judged.kept,
-        "training": judged.kept & ~overlap,
-    }
+    fates, left = {**judged.gone, "heldout": judged.held}, judged.kept
+    if rule.benchmarks:
+        found = rule.benchmarks.contaminated(index, len(left)) & left
+        fates["marked" if rule.benchmarks.action == "mark" else "contamination"] = found
+        if rule.benchmarks.action == "drop":
+            left = left & ~found
+    fates["overlap"] = left & (np.frombuffer(storage.read(rule.overlaps[index]), "<f4") > rule.max_overlap)
+    fates["training"] = left & ~fates["overlap"]
     table = _masked(judged.table, rule.mask)
     _write_ranges(table.filter(pa.array(fates["training"])), _sent(scratch, index), rule.parts)
     write_table(_heldout(scratch, index), table.filter(pa.array(fates["heldout"])))
@@ -88,7 +114,9 @@ def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for n in names
         if n not in NO_FATE
     }
+    marked = {"marked": count.pop("marked")} if "marked" in count else {}  # stays, and counts as what it is too
     return {
+        **marked,
         "training": count.pop("training"),
         "heldout": count.pop("heldout"),
         "dropped": count,

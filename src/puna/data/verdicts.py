@@ -25,6 +25,7 @@ def documents(recipe: Recipe, excluded: tuple[str, ...], name: str, context: Con
         max_overlap=recipe.heldout.max_overlap,
         parts=parts,
         mask=tuple(recipe.data.mask),
+        benchmarks=_benchmarks(recipe, name, context),
     )
     results = context.map(partial(route.send, rule), list(enumerate(shards)), label=f"  {name}: sorting", name=numbered)
     gather = partial(route.gather, context.folder, name, len(shards))
@@ -46,6 +47,19 @@ def on_request(recipe: Recipe, excluded: tuple[str, ...]) -> dict[str, Any]:
     mask = {"mask": sorted(recipe.data.mask)} if recipe.data.mask else {}
     digest = storage.digest_bytes("\n".join(excluded).encode())
     return mask | ({"exclude": f"{len(excluded)} entries, {digest}"} if excluded else {})
+
+
+def allowed(recipe: Recipe) -> dict[str, Any]:
+    """What a document may share with benchmarks, and what becomes of one that shares more."""
+    return recipe.decontaminate.model_dump(mode="json", include={"max_shared", "quoted", "action"})
+
+
+def _benchmarks(recipe: Recipe, name: str, context: Context) -> route.Benchmarks | None:
+    if "common" not in context.records:
+        return None
+    shared = tuple(files(context, f"contamination.{name}", ".shared"))
+    (common,) = files(context, "common", "common.bin")
+    return route.Benchmarks(shared, common, recipe.data.partitions, **allowed(recipe))
 
 
 def documents_space(recipe: Recipe, name: str, context: Context) -> Need:
