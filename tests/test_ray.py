@@ -109,9 +109,11 @@ import sys
 from pathlib import Path
 
 import ray_tasks
+from puna import cluster
 from puna.engine import map_tasks, opened
 from puna.errors import PunaError
 
+cluster.RESTS = 0.0, 0.0
 found = []
 with opened("ray", Path(sys.argv[1]), [], 2) as engine:
     def mapped(function, tasks):
