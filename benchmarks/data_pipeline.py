@@ -64,14 +64,14 @@ def paragraph_dedup(quick: bool) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        size, documents = write_pages(folder / "pages", 12_000_000 if quick else 48_000_000)
+        size, documents = write_pages(folder / "pages", 8_000_000 if quick else 24_000_000)
         runs: dict[str, Callable[[Path], None]] = {"ours": partial(ours, folder / "pages")}
         peer = _peer()
         if peer:
             runs[peer] = partial(theirs, folder / "pages")
         taken: dict[str, list[float]] = {name: [] for name in runs}
         kept = {}
-        for turn in range(1 if quick else 3):
+        for turn in range(2 if quick else 3):
             for number, (name, run) in enumerate(runs.items()):
                 target = folder / f"{turn}-{number}"
                 before = processor()
