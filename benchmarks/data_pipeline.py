@@ -9,10 +9,10 @@ boilerplate that many pages share, and paragraphs copied from page to page. Time
 tree of processes; ours and theirs run in turn, so the ratios hold where single figures do not.
 
 Peer: datatrove, SentenceDedupSignature, SentenceFindDedups and SentenceDedupFilter (lines instead of sentences, n = 1,
-the first copy stays, no page is dropped for being short) under LocalPipelineExecutor with one worker, in which it takes
-the least processor time. It keeps the first copy, so ours does here (`keep-first`). What is kept differs in lines
-that are the same in one normal form and not in the other: theirs deletes accents and all punctuation too, and joins a
-number with its decimals.
+the first copy stays, no page is dropped for being short) under LocalPipelineExecutor with one worker, which starts no
+process beside the work itself. It keeps the first copy, so ours does here (`keep-first`). What is kept may differ in
+lines that are the same in one normal form and not in the other: theirs deletes accents and all punctuation too, and
+joins a number with its decimals.
 """
 
 from __future__ import annotations
