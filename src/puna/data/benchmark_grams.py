@@ -62,8 +62,9 @@ def locate(recipe: Recipe) -> Benchmarks | None:
         if not declared.strip():
             raise InputError("a file is empty", where="decontaminate.benchmarks", mend="name a file or folder")
         here = testsets.find(_place(declared), benchmark)
-        for path in here.unknown if not benchmark else ():
-            say(f"decontaminate: {path} is no benchmark's file that is known, and is not looked at")
+        if here.unknown:
+            what = f"{len(here.unknown):,} files there are no benchmark's that is known, such as {here.unknown[0].name}"
+            say(f"decontaminate: {declared}: {what}")
         found |= {str(path): (name, path) for name, path in here.files}
     chosen = tuple(sorted(found.values(), key=lambda pair: (pair[0], str(pair[1]))))
     return Benchmarks(chosen, tuple(_seen(name, path) for name, path in chosen)) if chosen else None
