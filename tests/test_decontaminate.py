@@ -248,8 +248,11 @@ def test_a_missing_wrong_or_empty_benchmark_is_one_line(tmp_path: Path, capsys: 
     located = benchmark_grams.locate(_recipe([str(tmp_path / "bench")]))
     assert located
     assert {name for name, _ in located.files} == named.keys()
-    assert "empty.jsonl is no benchmark's file" in capsys.readouterr().err
+    assert "1 files there are no benchmark's that is known, such as empty.jsonl" in capsys.readouterr().err
     assert benchmark_grams.locate(recipes.load("laptop")) is None
+    gone = benchmark_grams.Benchmarks((), located.seen, InputError("no such file", where="boolq"))
+    with pytest.raises(InputError, match="boolq: no such file"):
+        gone.there()
     with pytest.raises(InputError, match="no text of the benchmarks is long enough"):
         only = {"naturalquestions": named["naturalquestions"]}
         _run(tmp_path / "run", _recipe(only, "decontaminate.shortest=13"), {"c4": [[("a", "b")]]})

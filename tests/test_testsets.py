@@ -92,7 +92,7 @@ def test_each_release_layout_is_told_and_read(tmp_path: Path, benchmark: str) ->
     assert items == list(testsets.read(benchmark, tmp_path))
     assert {item.split for item in items} <= {BENCHMARKS[benchmark].split, "prompt", "validation", "train"}
     packed = path.with_name(path.name + ".gz")
-    if path.suffix == ".jsonl" and benchmark not in ("piqa", "siqa"):
+    if path.suffix in (".jsonl", ".json") and benchmark not in ("piqa", "siqa", "math"):
         packed.write_bytes(gzip.compress(path.read_bytes()))
         assert list(testsets.read(benchmark, packed)) == items
 

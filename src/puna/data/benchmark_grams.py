@@ -30,6 +30,7 @@ from puna.storage import Place
 GRAM = np.dtype([("hash", "<u8"), ("item", "<u4"), ("quoted", "u1")])
 FILTER_BITS = 16  # of the filter for each known gram: one gram in 16 passes it for nothing
 FILTER_LARGEST = 28  # 2^28 bits: 32 MB a worker
+PACKED = 8  # bytes of text in a byte of a packed file, at most
 AT_ONCE = 250_000  # hashes from which the filter is made at once
 
 
@@ -39,6 +40,14 @@ class Benchmarks:
 
     files: tuple[tuple[str, Place], ...]  # (benchmark, file)
     seen: tuple[dict[str, Any], ...]
+    missing: InputError | None = None
+    """Why they are not there, when only records of them are."""
+
+    def there(self) -> tuple[tuple[str, Place], ...]:
+        """The files, for a step that must read them."""
+        if self.missing:
+            raise self.missing
+        return self.files
 
 
 def locate(recipe: Recipe) -> Benchmarks | None:
@@ -53,8 +62,9 @@ def locate(recipe: Recipe) -> Benchmarks | None:
         if not declared.strip():
             raise InputError("a file is empty", where="decontaminate.benchmarks", mend="name a file or folder")
         here = testsets.find(_place(declared), benchmark)
-        for path in here.unknown if not benchmark else ():
-            say(f"decontaminate: {path} is no benchmark's file that is known, and is not looked at")
+        if here.unknown:
+            what = f"{len(here.unknown):,} files there are no benchmark's that is known, such as {here.unknown[0].name}"
+            say(f"decontaminate: {declared}: {what}")
         found |= {str(path): (name, path) for name, path in here.files}
     chosen = tuple(sorted(found.values(), key=lambda pair: (pair[0], str(pair[1]))))
     return Benchmarks(chosen, tuple(_seen(name, path) for name, path in chosen)) if chosen else None
@@ -66,8 +76,9 @@ def benchmarks(recipe: Recipe, located: Benchmarks, context: Context) -> dict[st
 
     Memory: 13 bytes a gram and as much again while they are sorted; all of the paper's benchmarks have some 5 million.
     """
-    names = list(dict.fromkeys(name for name, _ in located.files))
-    work = partial(_read, recipe.decontaminate.ngram, recipe.decontaminate.shortest, located.files)
+    found_files = located.there()
+    names = list(dict.fromkeys(name for name, _ in found_files))
+    work = partial(_read, recipe.decontaminate.ngram, recipe.decontaminate.shortest, found_files)
     results = context.map(work, names, label="  reading benchmarks", name=lambda name: name)
     rows, first = [np.empty(0, GRAM)], 0
     for name, result in zip(names, results, strict=True):
@@ -106,10 +117,10 @@ def benchmarks_values(recipe: Recipe, located: Benchmarks) -> dict[str, Any]:
 
 
 def benchmarks_space(located: Benchmarks, context: Context) -> Need:
-    """A gram for each word at most, in its task's file and in the table, and items that have a word or more."""
-    size = sum(int(seen["size"]) for seen in located.seen)
-    packed = 8  # what a packed file becomes at most, as text
-    return space.small(packed * size // space.WORD * (3 * GRAM.itemsize + 16))
+    """Two grams for each word at most, since a question stands before each of its choices; each in its task's file and
+    in the table."""
+    size = sum(int(seen["size"]) * (PACKED if seen["file"].endswith(".gz") else 1) for seen in located.seen)
+    return space.small(2 * size // space.WORD * (GRAM.itemsize + 16))
 
 
 def item_grams(text: str, n: int, shortest: int) -> tuple[int, npt.NDArray[np.uint64]]:

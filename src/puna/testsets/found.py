@@ -37,6 +37,7 @@ KEYS = {
     "winogender": {"sentid", "sentence"},
     "winogender_templates": {"occupation(0)", "other-participant(1)", "answer"},
 }
+ENDINGS = re.compile(r"\.(jsonl?|csv|tsv|txt)(\.gz)?$", re.IGNORECASE)
 BESIDE = re.compile(r"-labels\.lst$|occupations-stats\.tsv$|^\.|\.md$|^(README|LICENSE|LICENCE)", re.IGNORECASE)
 OPENBOOK_ID = re.compile(r"\d+(-\d+)?")
 SPLITS = re.compile(r"(?<![a-z])(train|dev|valid|validation|val|tests?)(?![a-z])", re.IGNORECASE)
@@ -147,7 +148,7 @@ def detect(location: Place, hint: str = "") -> str:
 def _told(location: Place, hint: str) -> str | None:
     """`detect` within a folder, where other files may lie."""
     try:
-        return detect(location, hint)
+        return detect(location, hint) if ENDINGS.search(location.name) else None
     except InputError:
         return None
 
@@ -157,8 +158,7 @@ def _by_keys(keys: set[str]) -> str:
 
 
 def _json_kind(location: Place) -> str:
-    with storage.open_read(location) as file:
-        head = file.read(4096).lstrip()
+    head = records.beginning(location, 4096).lstrip()
     if head.startswith(b"["):
         return "truthfulqa" if b'"mc1_targets"' in head else ""
     if b'"Data"' in head:

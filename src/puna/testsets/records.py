@@ -128,6 +128,12 @@ def json_file(location: Location) -> Any:
         return _value(_bounded(file.read(LONGEST + 1), str(location)), str(location))
 
 
+def beginning(location: Location, size: int) -> bytes:
+    """The first bytes of a file, unpacked."""
+    with _opened(location) as file:
+        return bytes(file.read(size))
+
+
 def json_object(location: Location) -> Record:
     """The record of a file that is one JSON object."""
     value = json_file(location)
