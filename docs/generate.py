@@ -62,10 +62,14 @@ def tree() -> str:
         for path in HOUSE.iterdir()
         if path.suffix == ".py" and path.name not in ("__init__.py", "__main__.py")
     }
+    parts = [entries.pop(name) for name in sorted(entries) if name.startswith("recipe_")]
     entries |= {f"{path.parent.name}/": path for path in HOUSE.glob("*/__init__.py")}
     order = house_order()
     names = sorted(entries, key=lambda name: (order.index(stem) if (stem := _stem(name)) in order else -1, name))
     lines = [f"  {name:18} {purpose(entries[name])}" for name in names]
+    after = next(place for place, name in enumerate(names) if name == "recipe.py") + 1
+    said = ", ".join(path.stem.removeprefix("recipe_") for path in parts)
+    lines.insert(after, f"  {'recipe_*.py':18} Its parts: {said}")
     by_size = sorted(recipe.names(), key=_with_numbers)
     held = textwrap.shorten(", ".join(by_size), PURPOSE, placeholder=" ...")
     lines.append(f"  {'recipes/':18} {held}")

@@ -79,7 +79,7 @@ def _recipe(named: Any, *more: str) -> Recipe:
         if isinstance(named, list)
         else "{" + ", ".join(f'{n} = "{p}"' for n, p in named.items()) + "}"
     )
-    return recipes.load("laptop", [f"decontaminate.benchmarks={shown}", "data.partitions=3", *more])
+    return recipes.load("llama-7b", [f"decontaminate.benchmarks={shown}", "data.partitions=3", *more])
 
 
 def _document(source: str, key: str, text: str) -> Document:

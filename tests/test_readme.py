@@ -161,10 +161,13 @@ def test_what_is_made_from_the_code_is_current() -> None:
 def test_the_tree_names_every_module_and_folder_of_the_package() -> None:
     house = ROOT / "src" / "puna"
     there = {path.name for path in house.glob("*.py")} - {"__init__.py", "__main__.py"}
+    parts = {name for name in there if name.startswith("recipe_")}
+    there = (there - parts) | {"recipe_*.py"}
     there |= {f"{path.name}/" for path in house.iterdir() if path.is_dir() and path.name != "__pycache__"}
     block = README.partition("<!-- tree -->")[2].partition("<!-- end of tree -->")[0]
     lines = re.findall(r"^  (\S+) +(\S.*)$", block, re.MULTILINE)
     assert {name for name, _ in lines} == there
+    assert dict(lines)["recipe_*.py"] == f"Its parts: {', '.join(sorted(name[7:-3] for name in parts))}"
     assert [name for name, _ in lines] == list(dict(lines))
 
 

@@ -7,6 +7,7 @@ input is what it reads: stored bytes of dumps before extraction, bytes of clean 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,4 +111,6 @@ def _sum(values: Iterable[float | None]) -> int | None:
 def _number(value: Any, *keys: str) -> float | None:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value)

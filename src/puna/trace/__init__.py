@@ -1,4 +1,4 @@
-"""From a document or a piece of text to where it was published and to the training steps that read it, and back.
+"""From text or a document to where it was published and to the training steps that read it, and back.
 
 steps    a document's steps, and a step's documents
 text     the documents that hold a piece of text: by reading all of them, or those that an index names
