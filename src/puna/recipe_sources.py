@@ -68,6 +68,9 @@ class WebPages(Source):
     """Drop pages that the crawl cut off. The paper does not say, CCNet does not ask."""
     respect_robots: bool = False
     """Drop pages whose robots rules, in HTTP or `meta`, say noindex or noarchive. CCNet does not ask."""
+    min_reference_score: Maybe[Fraction] = None
+    """Pages that the classifier of pages cited by Wikipedia gives a lower score are dropped; "none": there is no
+    classifier for this source. The paper names no number; RedPajama: 0.25."""
 
 
 class CommonCrawl(WebPages):
