@@ -35,7 +35,7 @@ from puna.storage import Place
 OUTPUTS = ("{work}/reference.json", "{work}/reference.safetensors")
 PER_PART = 2_000_000  # documents in a range of the exchange, 28 bytes each
 CITATIONS = ".references.jsonl.zst"
-ON_THE_WAY = ("cited-*.cited", "pages-*.pages", "part-*.labels", "*.examples", "*.words")
+ON_THE_WAY = ("cited-*.cited", "pages-*.pages", "*.labels", "*.examples", "*.words")
 
 
 def trainable(judge: Judge, index: int, shard: Place) -> Mask:
