@@ -21,9 +21,11 @@ from puna.recipe_data import Reference
 from puna.steps import Context, Step, run_steps
 from puna.storage import Place
 
-SHARED = "the of and a to in is was for with on as by at from it that this are be an or not which".split()
-SOBER = "survey archive measured council report century river species treaty excavation census journal".split()
-LOUD = "buy cheap click casino offer deal free winner discount bonus shop now amazing secret".split()
+SHARED = [
+    "the", "of", "and", "a", "to", "in", "is", "was", "for", "with", "on", "as", "by", "at", "from", "it", "that",
+]  # fmt: skip
+SOBER = ["survey", "archive", "measured", "council", "century", "river", "species", "treaty", "census", "journal"]
+LOUD = ["buy", "cheap", "click", "casino", "offer", "deal", "free", "winner", "discount", "bonus"]
 LIKENESS = 0.7  # share of a page's words of style that are of its own kind
 Made = tuple[Document, bool]  # and whether an article cites it
 
@@ -75,41 +77,47 @@ def run(
     workers: int = 1,
     partitions: int = 3,
     pages: Pages = ALL,
+    sources: tuple[str, ...] = ("commoncrawl",),
     wikipedia: bool = True,
     also: Sequence[str] = (),
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """The counts of the step `reference`, and the score of each document by its id."""
     recipe = recipes.load("laptop", ["seed=3", f"data.partitions={partitions}"])
-    given = {"commoncrawl": pages}
-    names = ("extract.wikipedia", "extract.commoncrawl") if wikipedia else ("extract.commoncrawl",)
+    given = dict.fromkeys(sources, pages)
     cites = [document.origin.url.replace("https://www.", "http://") for document, cited in made if cited]
-    graph = [
-        Step("extract.wikipedia", partial(_articles, [*cites, *also]), ("{work}/*",)),
-        Step("extract.commoncrawl", partial(_pages, [document for document, _ in made], shards), ("{work}/*",)),
+    graph = [Step("extract.wikipedia", partial(_articles, [*cites, *also]), ("{work}/*",))] if wikipedia else []
+    for number, name in enumerate(sources):
+        part = [document for document, _ in made[number :: len(sources)]]
+        graph.append(Step(f"extract.{name}", partial(_pages, part, shards), ("{work}/*",)))
+    graph.append(
         Step(
             "reference",
             partial(steps_of.reference, rule, recipe, given),
             steps_of.OUTPUTS,
-            names,
+            tuple(step.name for step in graph),
             steps_of.values(rule, recipe.seed),
-            space=partial(steps_of.reference_space, rule, recipe, tuple(given)),
-        ),
+            space=partial(steps_of.reference_space, rule, recipe, sources),
+        )
+    )
+    graph += [
         Step(
-            "references.commoncrawl",
-            partial(steps_of.references, pages, "commoncrawl"),
+            f"references.{name}",
+            partial(steps_of.references, pages, name),
             ("{work}/*.reference",),
-            ("extract.commoncrawl", "reference"),
-            space=partial(steps_of.references_space, "commoncrawl"),
-        ),
+            (f"extract.{name}", "reference"),
+            space=partial(steps_of.references_space, name),
+        )
+        for name in sources
     ]
     place = storage.place(folder)
-    done = run_steps(place, graph if wikipedia else graph[1:], workers=workers)
+    done = run_steps(place, graph, workers=workers)
     scores = {}
-    found = sorted(done["extract.commoncrawl"]["outputs"])
-    for shard, name in zip(found, sorted(done["references.commoncrawl"]["outputs"]), strict=True):
-        values = steps_of.scores_of(place / name).tolist()
-        scores |= dict(zip((one.id for one in read_documents(place / shard, ["id"])), values, strict=True))
-    return done["reference"]["counts"] | {"scored": done["references.commoncrawl"]["counts"]}, scores
+    for name in sources:
+        found = sorted(done[f"extract.{name}"]["outputs"])
+        for shard, file in zip(found, sorted(done[f"references.{name}"]["outputs"]), strict=True):
+            values = steps_of.scores_of(place / file).tolist()
+            scores |= dict(zip((one.id for one in read_documents(place / shard, ["id"])), values, strict=True))
+    return done["reference"]["counts"] | {"scored": done[f"references.{sources[0]}"]["counts"]}, scores
 
 
 def model(folder: Path) -> Path:

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from puna.data.quality import hashed_words, linear
 from puna.data.quality.addresses import TRACKING, TRACKING_PREFIXES, host_hash, same_page
-from puna.data.quality.hashed_words import BYTES, M, N, Features, batches, runs
+from puna.data.quality.hashed_words import BYTES, Features, M, N, batches, runs
 from puna.data.quality.measured import average_precision, measured, reliability
 from puna.data.wiki.references import normal
 
 UNESCAPED = "-._~:/?#[]@!$&'()*+,;="
-PIECES = st.sampled_from(
-    ["http://", "HTTPS://", "www.", "a.de", "bücher.de", "xn--bcher-kva.de", ":80", ":443", ":8080", "/", "//", "x", "X"]
-    + ["%41", "%2f", "%2F", "%", "%zz", "%C3%A4", "ä", " ", "|", "?", "&", "&amp;", "=", "utm_source=n", "fbclid=1", "q=1"]
-    + ["#f", ".", ",", ")", "(", "''", "user:pw@", "\ud800", "\x00", "http://web.archive.org/web/2020/", "&lt;", "%2E"]
-)
+PIECES = st.sampled_from([
+    "http://", "HTTPS://", "www.", "a.de", "bücher.de", "xn--bcher-kva.de", ":80", ":443", ":8080", "/", "//", "x", "X",
+    "%41", "%2f", "%2F", "%", "%zz", "%C3%A4", "ä", " ", "|", "?", "&", "&amp;", "=", "utm_source=n", "fbclid=1", "q=1",
+    "#f", ".", ",", ")", "(", "''", "user:pw@", "\ud800", "\x00", "http://web.archive.org/web/2020/", "&lt;", "%2E",
+])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def _tracked(name: str) -> bool:
 
 
 @given(st.lists(PIECES, max_size=12).map("".join), st.sampled_from(["", "http://a.de/", "https://www.b.org/?"]))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @example("http:///a.?utm_x=", "")
 def test_the_form_of_an_address_is_a_fixed_point_and_that_of_its_twin(text: str, before: str) -> None:
     found = same_page(before + text)
@@ -160,13 +160,20 @@ def test_scores_are_those_of_single_texts_whatever_the_batch(texts: list[str], n
     assert once.tolist() == np.concatenate([np.empty(0), *groups]).astype(np.float32).tolist()
 
 
+@pytest.mark.promise("formats")
 def test_a_rule_for_words_belongs_to_the_format() -> None:
     text = "The river’s mouth — wide, “cold” and 12_000 m long; Ärger über Öl。"
-    assert runs([text], Features(100, 2, 20)).of(0).tolist()[:8] == FIRST
+    assert runs([text], Features(100, 2, 20)).of(0).tolist()[:8] == [
+        677023,
+        999221,
+        49433,
+        780356,
+        398688,
+        994008,
+        657837,
+        45679,
+    ]
     assert hashed_words.VERSION == 1
-
-
-FIRST: list[int] = []
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=12))

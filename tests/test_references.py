@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from functools import partial
 from pathlib import Path
 
-import made_citations as web
 import numpy as np
 import pytest
 
+import made_citations as web
+import made_web
 from puna import storage
-from puna.data.quality import examples, linear
+from puna.data.document import write_documents
+from puna.data.exclude import Exclusions
+from puna.data.judge import Judge
+from puna.data.quality import examples, labels, linear
 from puna.data.quality import references as steps_of
 from puna.data.quality.addresses import host_hash, same_page
-from puna.data.quality.labels import Pages
+from puna.data.quality.labels import Pages, write_cited
+from puna.data.sources import Aside, locate, read, split
 from puna.errors import InputError
+from puna.recipe import Wikipedia
 from puna.recipe_data import Reference
 
 RULE = Reference(min_positives=50, bits=14, characters=600, epochs=3, batch=8)
@@ -60,13 +67,22 @@ def test_scores_depend_on_no_shard_order_or_worker(
     folder, _, expected = trained
     _, once = web.run(tmp_path / "a", made[::-1], RULE, shards=5, partitions=1)
     assert once == expected
-    monkeypatch.setattr(examples, "RANGE", 5_000)  # many ranges of ranks
-    monkeypatch.setattr(examples, "AT_ONCE", 2_000)
-    monkeypatch.setattr("puna.data.quality.hashed_words.BATCH", 700)
-    monkeypatch.setattr("puna.data.quality.labels.LINES", 13)
+    monkeypatch.setattr(examples, "RANGE", 30_000)  # many ranges of ranks
+    monkeypatch.setattr(examples, "AT_ONCE", 20_000)
+    monkeypatch.setattr("puna.data.quality.hashed_words.BATCH", 3_000)
+    monkeypatch.setattr("puna.data.quality.labels.LINES", 53)
     _, cut = web.run(tmp_path / "b", sorted(made, key=lambda one: one[0].text), RULE, shards=2, partitions=7)
     assert cut == expected
     assert web.model(tmp_path / "b").read_bytes() == web.model(folder).read_bytes()
+
+
+@pytest.mark.promise("order")
+def test_pages_of_two_sources_are_learnt_from_as_one(
+    made: list[web.Made], trained: tuple[Path, dict, dict], tmp_path: Path
+) -> None:
+    counts, scores = web.run(tmp_path / "run", made, RULE, sources=("c4", "commoncrawl"))
+    assert (counts["matched"], counts["scored"]["documents"]) == (300, 400)
+    assert scores == trained[2]
 
 
 @pytest.mark.promise("order")
@@ -75,6 +91,22 @@ def test_two_workers_give_the_scores_of_one(
     made: list[web.Made], trained: tuple[Path, dict, dict], tmp_path: Path
 ) -> None:
     assert web.run(tmp_path / "run", made, RULE, workers=2)[1] == trained[2]
+
+
+@pytest.mark.promise("resume")
+@pytest.mark.parametrize("stage", ["match", "choose", "write_words", "gather", "learn"])
+def test_a_stage_that_broke_is_gone_on_with(
+    made: list[web.Made], trained: tuple[Path, dict, dict], tmp_path: Path, stage: str
+) -> None:
+    module = labels if stage in ("match", "choose") else examples
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(module, stage, _broken)
+        web.run(tmp_path / "run", made, RULE)
+    assert web.run(tmp_path / "run", made, RULE)[1] == trained[2]
+
+
+def _broken(*given: object) -> None:
+    raise RuntimeError
 
 
 def test_no_host_stands_on_two_sides(made: list[web.Made], trained: tuple[Path, dict, dict]) -> None:
@@ -97,9 +129,15 @@ def test_what_the_verdicts_drop_or_hold_out_is_not_learnt_from(made: list[web.Ma
     assert len(scores) == len(made)
 
 
-def test_captures_of_one_page_count_once(made: list[web.Made], tmp_path: Path) -> None:
-    import dataclasses
+def test_the_judge_says_what_may_be_learnt_from(tmp_path: Path) -> None:
+    documents = [document for document, _ in web.web(2, 3)]
+    shard = tmp_path / "00000.parquet"
+    write_documents(shard, documents)
+    judge = Judge(held={documents[1].group}.__contains__, excluded=Exclusions((documents[3].id,)), repeats=())
+    assert steps_of.trainable(judge, 0, shard).tolist() == [True, False, True, False, True]
 
+
+def test_captures_of_one_page_count_once(made: list[web.Made], tmp_path: Path) -> None:
     again = [
         (dataclasses.replace(document, id=f"{number:032x}"), cited) for number, (document, cited) in enumerate(made)
     ]
@@ -141,7 +179,15 @@ def test_a_web_that_is_cited_whole_or_a_run_without_wikipedia_is_said(made: list
 
 
 def test_hostile_addresses_cite_nothing(made: list[web.Made], tmp_path: Path) -> None:
-    bad = ["", "http://", "javascript:alert(1)", "http://[::1", "http://a.b/" + "%" * 1900, "http://\ud800.de/", "x" * 9999]
+    bad = [
+        "",
+        "http://",
+        "javascript:alert(1)",
+        "http://[::1",
+        "http://a.b/" + "%" * 1900,
+        "http://\ud800.de/",
+        "x" * 9999,
+    ]
     counts, _ = web.run(tmp_path / "run", made, RULE, also=bad)
     assert counts["addresses"] == 300 + len(bad)
     assert counts["matched"] == 300
@@ -195,8 +241,6 @@ def test_a_model_that_is_not_ours_or_of_other_features_is_refused(
 
 @pytest.mark.promise("formats")
 def test_damaged_references_are_named(tmp_path: Path) -> None:
-    from puna.data.quality.labels import write_cited
-
     file = tmp_path / "00000.references.jsonl.zst"
     storage.write(file, b"nonsense")
     with pytest.raises(InputError, match=r"00000\.references.*cannot be read as references"):
@@ -213,3 +257,23 @@ def test_platt_finds_the_chances_that_labels_were_drawn_with() -> None:
     assert linear.platt(logits, np.ones(20_000, bool)) == (1.0, 0.0)
     split = np.array([-1.0, -1.0, 1.0, 1.0])
     assert all(map(math.isfinite, linear.platt(split, split > 0)))
+
+
+@pytest.mark.promise("origin")
+@pytest.mark.prove
+def test_real_articles_cite_none_of_the_real_pages_and_the_rule_is_off(
+    samples: Path, tmp_path: Path, proved: object
+) -> None:
+    wikipedia = Wikipedia.model_validate({"inputs": [str(samples / "wikipedia" / "*.bz2")], "share": 1})
+    dumps = locate("wikipedia", wikipedia)
+    articles = (one for task in split("wikipedia", dumps, wikipedia, 1 << 30) for one in read(task, dumps, wikipedia))
+    cites = [
+        url for one in articles if isinstance(one, Aside) and one.kind == "references" for url in one.value["urls"]
+    ]
+    pages = made_web.kept(made_web.records(samples / "commoncrawl" / "CC-REAL-dev-0000*.warc.gz"))
+    counts, _ = web.run(tmp_path / "run", [(page, False) for page in pages], Reference(), also=cites)
+    assert len(pages) == counts["captures"] > 500
+    assert counts["cited"] > 5_000
+    assert counts["matched"] == 0
+    assert counts["off"].startswith(f"0 of {counts['pages']:,} pages are cited by Wikipedia")
+    proved(f"real articles cite {counts['cited']:,} addresses, none of them of {counts['pages']:,} real pages")  # type: ignore[operator]
