@@ -49,12 +49,12 @@ PROMISES = {
 HELD_BY = {
     "resume": "checkpoint cluster faults fetch fetch_places proofs ray remote steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation planted web_path windows",
-    "twins": "arxiv_pylatexenc arxiv_twins generate loss stack wiki_scan",
+    "twins": "arxiv_pylatexenc arxiv_twins generate loss reference_twins stack wiki_scan",
     "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme",
     "origin": "arxiv arxiv_hostile books c4 code_forms code_text commoncrawl exclude fuzz github inputs inspect "
     "stack_damage stackexchange testsets trace warc wikipedia",
-    "honest": "bits compression decontaminate heldout ngram report",
+    "honest": "bits compression decontaminate heldout ngram references report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
     "errors": "cli fetch_command",

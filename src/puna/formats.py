@@ -73,6 +73,7 @@ TRACE = Format("index of text", ("trace/index.json",))
 LOCK = Format("lock", ("run.lock",))
 PROGRESS = Format("account of progress", ("progress.json",))
 FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder: docs/fetch.md
+REFERENCE = Format("classifier of cited pages", ())  # may be brought along from another run: docs/run-folder.md
 
 FORMATS = (
     RECIPE, INPUTS, DOCUMENTS, SHARD, MANIFEST, MIXTURE, CHECKPOINT, CONFIG, STATE, METRICS, MACHINE, BASELINES,

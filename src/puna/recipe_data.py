@@ -72,6 +72,36 @@ class Decontaminate(Section):
         return self
 
 
+class Reference(Section):
+    """The classifier of pages that Wikipedia cites (section 2.1), for sources with a `min_reference_score`."""
+
+    model: Maybe[Annotated[str, Field(min_length=1), Takes("a file in quotes")]] = None
+    """A classifier that another run trained, its `reference.json`; "none": one is trained on this run's pages."""
+    min_positives: Positive = 500
+    """With fewer cited pages among the run's own, no classifier is trained and the rule is off. Ours."""
+    max_positives: Positive = 300_000
+    """Cited pages that are learnt from at most. RedPajama: 300,000."""
+    negatives_per_positive: PositiveNumber = 1.0
+    """Random pages, which are not cited, to a cited one. A score is the chance to be cited in this mix. Ours."""
+    test_share: Annotated[Fraction, Field(gt=0, le=0.5), Takes("a number above 0, at most 0.5")] = 0.2
+    """Share of the hosts whose pages are not learnt from: half calibrate the scores, half measure them. Ours."""
+    characters: Positive = 5_000
+    """Of each page so many characters are seen, from its beginning. Ours; it bounds time and disk."""
+    ngram: Annotated[Positive, Field(le=5), Takes("a whole number from 1 to 5")] = 2
+    """Words of the longest run of words that is seen. Ours, and a usual setting of fastText."""
+    bits: Annotated[Positive, Field(ge=10, le=26), Takes("a whole number from 10 to 26")] = 20
+    """Runs of words are hashed to 2 to this power weights. Ours: a million; fastText has two."""
+    epochs: Positive = 5
+    """Times that the labelled pages are read. fastText's default."""
+    batch: Positive = 64
+    """Pages of one update. Ours."""
+    learning_rate: PositiveNumber = 2.0
+    """Of AdaGrad, for weights of which a page's logit is the mean. Measured (docs/log.md)."""
+    min_gain: Fraction = 0.1
+    """A warning is given when average precision passes that of guessing by less than this share of what is left to 1.
+    Ours."""
+
+
 class Tokenizer(Section):
     pieces: Annotated[Positive, Field(ge=300), Takes("a whole number, 300 or more")] = 32_000
     """Pieces of the vocabulary, the 256 byte pieces and 3 control pieces among them."""

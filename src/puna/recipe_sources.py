@@ -83,6 +83,9 @@ class WebPages(Source):
     """Near duplicates among pages: "minhash" finds them and keeps one of each group. The paper looks for none."""
     min_similarity: Fraction = 0.8
     """Pages that share at least this part of their 5-grams of words (Jaccard) are near duplicates. Ours; for `near`."""
+    min_reference_score: Maybe[Fraction] = None
+    """Pages that the classifier of pages cited by Wikipedia gives a lower score are dropped; "none": there is no
+    classifier for this source. The paper names no number; RedPajama: 0.25."""
 
 
 class CommonCrawl(WebPages):
