@@ -80,3 +80,22 @@ def test_pages_that_hold_a_benchmarks_items_go_or_are_marked(tmp_path: Path) -> 
     web.run(tmp_path, DROP, named, "decontaminate.action=mark")
     assert web.texts(run).keys() == made.keys()
     assert web.counts(run, "documents.commoncrawl")["marked"]["documents"] == 1
+
+
+def test_pages_unlike_those_that_wikipedia_cites_go(tmp_path: Path) -> None:
+    made = web.pages(240)
+    urls = sorted(made)
+    wares = [url for number, url in enumerate(urls) if number % 2]
+    chance = random.Random(6)
+    for url in wares:
+        made[url] = [f"buy cheap ware now {chance.getrandbits(64):016x} for few dollars in our shop" for _ in range(6)]
+    web.wet(tmp_path, made, urls, 2)
+    wikipedia = web.cite(tmp_path, [url for url in urls if url not in wares][::2])
+    keys = f"{DROP}\nmin_reference_score = 0.25"
+    run = web.run(tmp_path, keys, "reference.min_positives=20", more=wikipedia)
+    told = web.counts(run, "documents.commoncrawl")["dropped"]["reference"]
+    assert told["documents"] > 0.8 * len(wares)
+    kept = web.texts(run).keys() & made.keys()
+    assert len(kept & set(wares)) < 0.2 * len(wares)
+    off = web.run(tmp_path, keys, "reference.min_positives=200", more=wikipedia)
+    assert web.texts(off).keys() >= made.keys()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import puna
+import tiny
 from made_web import record, write, zipped
 from puna import storage, workflow
 from puna.workflow import Options
@@ -26,6 +28,8 @@ seed = 3
 inputs = ["pages/*.wet.gz"]
 share = 1
 {keys}
+
+{more}
 
 [data]
 task_size = "{task}"
@@ -76,11 +80,35 @@ def wet(folder: Path, texts: Mapping[str, Sequence[str]], order: Sequence[str], 
         write(folder / "pages", "CC-MAIN-0.warc.wet.gz" if files == 1 else f"CC-MAIN-{file}.warc.wet.gz", zipped(*made))
 
 
-def run(folder: Path, keys: str, *overrides: str, task: str = "1 MB", shard: str = "1 MB", workers: int = 1) -> Path:
+def cite(folder: Path, urls: Sequence[str]) -> str:
+    """Write a Wikipedia that cites these pages; the tables of a recipe that reads it."""
+    cited = "".join(f"A fact.&lt;ref>[{url} page]&lt;/ref> " for url in urls)
+    chance = random.Random(9)
+    articles = [
+        tiny.PAGE.format(
+            title=f"Page {n}", ns=0, id=n, redirect="", text="\n".join(line(chance) for _ in range(9)) + cited
+        )
+        for n in range(1, 4)
+    ]
+    dump = (tiny.HEAD + "".join(articles) + "</mediawiki>\n").encode()
+    write(folder / "dumps", "enwiki-1-pages-articles.xml.bz2", bz2.compress(dump))
+    inputs = f'inputs = ["{folder.as_posix()}/dumps/*.bz2"]'
+    return f'[sources.wikipedia]\n{inputs}\nlanguages = ["en"]\nshare = 1\n'
+
+
+def run(
+    folder: Path,
+    keys: str,
+    *overrides: str,
+    more: str = "",
+    task: str = "1 MB",
+    shard: str = "1 MB",
+    workers: int = 1,
+) -> Path:
     """The data steps of a recipe in `folder`; the run folder."""
     recipe = folder / "web.toml"
     recipe.write_text(
-        RECIPE.format(keys=keys, task=task, shard=shard).replace('"pages/', f'"{folder.as_posix()}/pages/')
+        RECIPE.format(keys=keys, more=more, task=task, shard=shard).replace('"pages/', f'"{folder.as_posix()}/pages/')
     )
     workflow.work(str(recipe), overrides, str(folder / "run"), "documents", Options(workers=workers))
     return folder / "run"

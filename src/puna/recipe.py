@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from puna import recipe_layers, recipe_text
 from puna.formats import RECIPE
-from puna.recipe_data import Data, Decontaminate, Heldout, Tokenizer
+from puna.recipe_data import Data, Decontaminate, Heldout, Reference, Tokenizer
 from puna.recipe_fetch import Fetch, lay_inputs
 from puna.recipe_sources import (
     C4,
@@ -240,6 +240,7 @@ class Recipe(Section):
     fetch: Maybe[Fetch] = None
     data: Data = Data()
     heldout: Heldout = Heldout()
+    reference: Reference = Reference()
     decontaminate: Decontaminate = Decontaminate()
     tokenizer: Tokenizer = Tokenizer()
     model: Model

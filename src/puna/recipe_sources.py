@@ -59,7 +59,7 @@ class Source(Section):
 class WebPages(Source):
     """What is asked of web pages in WARC and WET files, whichever source they are for."""
 
-    LATER = Source.LATER | {"paragraphs", "paragraph_parts", "near", "min_similarity"}
+    LATER = Source.LATER | {"paragraphs", "paragraph_parts", "near", "min_similarity", "min_reference_score"}
 
     max_payload: PositiveBytes = 5_000_000
     """Larger pages are set aside. Common Crawl itself cuts pages at 1 MiB. Ours."""

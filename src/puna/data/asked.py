@@ -12,10 +12,24 @@ from typing import Any
 
 from puna.data import benchmark_grams, decontaminate
 from puna.data.dedup import lines_step, near_step
+from puna.data.judge import Judge, Mask, judge
+from puna.data.quality import references
+from puna.data.quality.labels import Pages
+from puna.data.texts import texts_of
 from puna.recipe import Recipe
-from puna.steps import Step
+from puna.recipe_sources import Source, WebPages
+from puna.steps import Context, Step
+from puna.storage import Place
 
-VERSIONS = {"lines": 1, "near": 1, "benchmarks": 1, "contamination": 1, "common": 1}  # of the steps here
+VERSIONS = {
+    "lines": 1,
+    "near": 1,
+    "benchmarks": 1,
+    "contamination": 1,
+    "common": 1,
+    "reference": 1,
+    "references": 1,
+}  # of the steps here
 
 
 def of_source(recipe: Recipe, name: str) -> list[Step]:
@@ -48,8 +62,75 @@ def of_source(recipe: Recipe, name: str) -> list[Step]:
     return found
 
 
+def of_pages(recipe: Recipe, names: Sequence[str]) -> list[Step]:
+    """The classifier of pages that Wikipedia cites, and the scores of each source that asks for it."""
+    web = [name for name in names if _classified(recipe.sources[name])]
+    if not web:
+        return []
+    known = [step for name in web for step in (*text(recipe, name), f"duplicates.{name}", *_found(recipe, name))]
+    rule = recipe.reference
+    if rule.model is None and "wikipedia" in names:
+        known.append("extract.wikipedia")
+    return [
+        Step(
+            "reference",
+            partial(_reference, recipe, web),
+            references.OUTPUTS,
+            tuple(dict.fromkeys(known)),
+            references.values(rule, recipe.seed) | {name: _of_others(recipe, name) for name in web},
+            version=VERSIONS["reference"],
+            space=partial(references.reference_space, rule, recipe, web),
+        ),
+        *(
+            Step(
+                f"references.{name}",
+                partial(_references, recipe, name),
+                ("{work}/*.reference",),
+                (*text(recipe, name), "reference"),
+                version=VERSIONS["references"],
+                space=partial(references.references_space, name),
+            )
+            for name in web
+        ),
+    ]
+
+
+def _classified(source: Source) -> bool:
+    return isinstance(source, WebPages) and source.min_reference_score is not None
+
+
+def _reference(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str, Any]:
+    pages = {name: _pages(recipe, name, context) for name in names}
+    return references.reference(recipe.reference, recipe, pages, context)
+
+
+def _references(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
+    return references.references(_pages(recipe, name, context), name, context)
+
+
+def _pages(recipe: Recipe, name: str, context: Context) -> Pages:
+    return Pages(
+        texts_of(recipe, name, context).of, partial(_trainable, judge(recipe, name, context, classified=False))
+    )
+
+
+def _trainable(rules: Judge, index: int, shard: Place) -> Mask:
+    return rules.judged(index, shard).kept
+
+
+def _of_others(recipe: Recipe, name: str) -> dict[str, Any]:
+    """What the rules before the classifier, and the choice of held-out text, depend on."""
+    thresholds_before = {key: value for key, value in thresholds(recipe, name).items() if key != "min_reference_score"}
+    return thresholds_before | {"heldout": [recipe.heldout.share, recipe.sources[name].heldout_groups]}
+
+
 def judging(recipe: Recipe, name: str) -> tuple[str, ...]:
     """The steps here that the verdicts on a source stand on."""
+    scored = (f"references.{name}",) if _classified(recipe.sources[name]) else ()
+    return (*_found(recipe, name), *scored)
+
+
+def _found(recipe: Recipe, name: str) -> tuple[str, ...]:
     return tuple(step.name for step in of_source(recipe, name))
 
 
@@ -61,7 +142,7 @@ def text(recipe: Recipe, name: str) -> tuple[str, ...]:
 def thresholds(recipe: Recipe, name: str) -> dict[str, Any]:
     """The values of a source that its judge sees and no score does; nothing for a source that is not judged so."""
     source = recipe.sources[name]
-    asked = {"min_characters"} & source.LATER
+    asked = {"min_characters", "min_reference_score"} & source.LATER
     return source.model_dump(mode="json", include=asked, exclude_defaults=True)
 
 

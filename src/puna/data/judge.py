@@ -21,9 +21,10 @@ from puna.data.dedup import exact
 from puna.data.document import read_table
 from puna.data.exclude import FIELDS, Exclusions
 from puna.data.outputs import files, held
+from puna.data.quality import references
 from puna.data.texts import Texts, texts_of
 from puna.recipe import Recipe
-from puna.recipe_sources import CommonCrawl
+from puna.recipe_sources import CommonCrawl, WebPages
 from puna.steps import Context
 from puna.storage import Place
 
@@ -62,6 +63,9 @@ class Judge:
     """Rows that are nearly others, cut by shard."""
     texts: Texts = NO_EDIT
     min_characters: int = 0
+    references: tuple[Place, ...] = ()
+    """Each shard's scores by the classifier of cited pages."""
+    min_reference: float = 0.0
 
     def judged(self, index: int, shard: Place) -> Judged:
         """Memory: the shard."""
@@ -84,6 +88,8 @@ class Judge:
             yield "near", _rows(self.near, index, len(table))
         if self.min_characters:
             yield "short", pc.utf8_length(table["text"]).to_numpy() < self.min_characters
+        if self.references:
+            yield "reference", references.below(references.scores_of(self.references[index]), self.min_reference)
 
     def _edited(self, index: int, table: pa.Table) -> pa.Table:
         if not self.texts.gathered:
@@ -93,24 +99,30 @@ class Judge:
         return table.set_column(place, table.schema.field(place), pa.array(texts, pa.string()))
 
 
-def judge(recipe: Recipe, name: str, context: Context, excluded: tuple[str, ...] = ()) -> Judge:
-    """The judge of a source, by the steps before. excluded: entries of data.exclude; the held-out text is collected
-    without them, so that a changed list redoes no comparison."""
+def judge(
+    recipe: Recipe, name: str, context: Context, excluded: tuple[str, ...] = (), *, classified: bool = True
+) -> Judge:
+    """The judge of a source, by the steps before. excluded: entries of data.exclude; held-out text is collected, and
+    models of quality are trained, without them, so that a changed list redoes no scoring. classified: with the
+    classifier of cited pages."""
     texts, source = texts_of(recipe, name, context), recipe.sources[name]
     least = source.min_characters if isinstance(source, CommonCrawl) else 0
+    web = source if isinstance(source, WebPages) else None
     return Judge(
         held=partial(held, recipe, name),
         excluded=Exclusions(excluded),
-        repeats=_verdicts(context, f"duplicates.{name}"),
-        near=_verdicts(context, f"near.{name}"),
+        repeats=_found(context, f"duplicates.{name}", ".verdicts"),
+        near=_found(context, f"near.{name}", ".verdicts"),
         texts=texts,
         min_characters=max(least, bool(texts.gathered)),
+        references=_found(context, f"references.{name}", ".reference") if classified else (),
+        min_reference=(web and web.min_reference_score) or 0.0,
     )
 
 
-def _verdicts(context: Context, step: str) -> tuple[Place, ...]:
-    """The files of verdicts of a step; none where the recipe has no such step."""
-    return tuple(files(context, step, ".verdicts")) if step in context.records else ()
+def _found(context: Context, step: str, ending: str) -> tuple[Place, ...]:
+    """The files of a step; none where the recipe has no such step."""
+    return tuple(files(context, step, ending)) if step in context.records else ()
 
 
 def _rows(verdicts: tuple[Place, ...], index: int, documents: int) -> Mask:

@@ -9,6 +9,7 @@ from puna import space, storage
 from puna.data import route
 from puna.data.judge import judge
 from puna.data.outputs import files, kept, numbered, shards_of
+from puna.data.quality import references
 from puna.errors import InputError
 from puna.progress import say
 from puna.recipe import Recipe
@@ -32,6 +33,7 @@ def documents(recipe: Recipe, excluded: tuple[str, ...], name: str, context: Con
     context.map(gather, [None, *range(parts)], label=f"  {name}: writing", name=lambda part: f"part-{part}")
     route.tidy(context.scratch, len(shards))
     counts = route.total(results)
+    _complain(recipe, name, context)
     if excluded:
         asked = counts["dropped"]["excluded"]["documents"]
         if not counts["training"]["documents"] and asked:
@@ -40,6 +42,14 @@ def documents(recipe: Recipe, excluded: tuple[str, ...], name: str, context: Con
         named = f"{counts['named']:,} of {len(excluded):,} entries of data.exclude"
         say(f"  {name}: {asked:,} documents left out, by {named}")
     return counts
+
+
+def _complain(recipe: Recipe, name: str, context: Context) -> None:
+    """Say it of a threshold that drops nothing, or everything."""
+    if f"references.{name}" in context.records:
+        minimum = getattr(recipe.sources[name], "min_reference_score", None) or 0.0
+        if said := references.complaint(name, context.counts(f"references.{name}"), minimum):
+            say(f"  WARNING: {said}")
 
 
 def on_request(recipe: Recipe, excluded: tuple[str, ...]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from puna import space, storage
-from puna.data.judge import Judge
 from puna.data.outputs import files, kept, numbered, shards_of
 from puna.data.quality import examples, labels, linear
 from puna.data.quality.labels import Mask, Pages, Shard
@@ -36,11 +35,6 @@ OUTPUTS = ("{work}/reference.json", "{work}/reference.safetensors")
 PER_PART = 2_000_000  # documents in a range of the exchange, 28 bytes each
 CITATIONS = ".references.jsonl.zst"
 ON_THE_WAY = ("cited-*.cited", "pages-*.pages", "*.labels", "*.examples", "*.words")
-
-
-def trainable(judge: Judge, index: int, shard: Place) -> Mask:
-    """The documents of a shard that the judge keeps and that are not held out; memory: the shard."""
-    return judge.judged(index, shard).kept
 
 
 def values(rule: Reference, seed: int) -> dict[str, Any]:
