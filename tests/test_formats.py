@@ -109,7 +109,8 @@ def test_every_file_of_a_run_has_a_number_or_a_reason() -> None:
         assert set(there) == {found[0].version}, f"{name}: a changed format needs a new run beside {LATEST.name}"
         numbers.add(found[0])
     assert set(FORMATS) - numbers == {formats.LOCK, formats.PROGRESS}  # they go with the process
-    assert {value for value in vars(formats).values() if isinstance(value, Format)} == {*FORMATS, formats.FETCHED}
+    elsewhere = {formats.FETCHED, formats.REFERENCE}
+    assert {value for value in vars(formats).values() if isinstance(value, Format)} == {*FORMATS, *elsewhere}
 
 
 def _call(what: str, run: Path, says: Says) -> tuple[int, str, str]:
