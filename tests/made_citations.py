@@ -30,7 +30,7 @@ LIKENESS = 0.7  # share of a page's words of style that are of its own kind
 Made = tuple[Document, bool]  # and whether an article cites it
 
 
-def web(cited: int = 300, others: int = 500, *, hosts: int = 120, seed: int = 1) -> list[Made]:
+def web(cited: int = 200, others: int = 300, *, hosts: int = 90, seed: int = 1) -> list[Made]:
     """Pages of many hosts; of a host some are cited and some are not."""
     chance = random.Random(seed)
     made = []

@@ -99,7 +99,7 @@ def _tracked(name: str) -> bool:
 
 
 @given(st.lists(PIECES, max_size=12).map("".join), st.sampled_from(["", "http://a.de/", "https://www.b.org/?"]))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @example("http:///a.?utm_x=", "")
 def test_the_form_of_an_address_is_a_fixed_point_and_that_of_its_twin(text: str, before: str) -> None:
     found = same_page(before + text)
@@ -134,7 +134,7 @@ TEXTS = st.lists(st.text(st.sampled_from("abAZ09_ \n.,äÄß’“—。漢\u00a
 
 
 @given(TEXTS, st.integers(1, 3), st.integers(1, 30))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 def test_hashed_words_agree_with_their_readable_twin(texts: list[str], ngram: int, characters: int) -> None:
     features = Features(characters, ngram, 12)
     found = runs(texts, features)

@@ -12,14 +12,13 @@ from typing import Any
 
 from puna.data import benchmark_grams, decontaminate
 from puna.data.dedup import lines_step, near_step
-from puna.data.judge import Judge, Mask, judge
+from puna.data.judge import judge
 from puna.data.quality import references
 from puna.data.quality.labels import Pages
 from puna.data.texts import texts_of
 from puna.recipe import Recipe
 from puna.recipe_sources import Source, WebPages
 from puna.steps import Context, Step
-from puna.storage import Place
 
 VERSIONS = {
     "lines": 1,
@@ -109,13 +108,7 @@ def _references(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
 
 
 def _pages(recipe: Recipe, name: str, context: Context) -> Pages:
-    return Pages(
-        texts_of(recipe, name, context).of, partial(_trainable, judge(recipe, name, context, classified=False))
-    )
-
-
-def _trainable(rules: Judge, index: int, shard: Place) -> Mask:
-    return rules.judged(index, shard).kept
+    return Pages(texts_of(recipe, name, context).of, judge(recipe, name, context, classified=False).trainable)
 
 
 def _of_others(recipe: Recipe, name: str) -> dict[str, Any]:

@@ -80,6 +80,10 @@ class Judge:
         named = tuple(sorted({entry for entry in asked if entry is not None}))
         return Judged(table, gone, left & held, left & ~held, size, named)
 
+    def trainable(self, index: int, shard: Place) -> Mask:
+        """(documents,): those that are kept and not held out, which models of quality may learn from."""
+        return self.judged(index, shard).kept
+
     def _rules(self, index: int, table: pa.Table, asked: list[str | None]) -> Iterator[tuple[str, Mask]]:
         """Each rule that the recipe has, in the order in which they are asked, and all that it would take."""
         yield "excluded", np.fromiter((entry is not None for entry in asked), bool, len(table))

@@ -5,7 +5,7 @@ on the other. What is chosen is a function of the pages, their ids and the seed 
 one of smallest rank stands for it, and of cited and of other pages those of smallest rank are taken, a rank being the
 hash of id and seed. So shards, tasks and workers leave no mark, and neither does the number of ranges.
 
-Memory of a task: one range of the hashes, or LINES addresses, or the rows of one shard (28 bytes each) and what of its
+Memory of a task: one range of the hashes, or LINES addresses, or the rows of one shard (32 bytes each) and what of its
 text its caller holds.
 """
 
