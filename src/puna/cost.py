@@ -7,7 +7,6 @@ input is what it reads: stored bytes of dumps before extraction, bytes of clean 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +34,7 @@ LABELS = {
     "tokens": "encoding",
 }
 BEHIND = frozenset({"manifest", "mixture", "baselines", "train", "evaluate", "samples", "report"})  # no work on data
+MOST = 1e18  # bytes or seconds; a record with more is damaged
 OF_ALL = frozenset({"heldout"})  # read the text of all sources
 
 
@@ -111,6 +111,6 @@ def _sum(values: Iterable[float | None]) -> int | None:
 def _number(value: Any, *keys: str) -> float | None:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
         return None
     return float(value)

@@ -21,13 +21,13 @@ def stages(facts: Facts) -> Html:
         "Read: stored bytes of dumps up to the cleaning, bytes of clean text behind it. Work is the time of all tasks ",
         "on all processes, also of attempts that were interrupted; more processes than cores make it longer.",
     )
-    return join(table(head, rows, kind="shares"), said, _by_source(found, whole))
+    return join(table(head, rows, kind="shares costs"), said, _by_source(found, whole))
 
 
 def _row(part: Part, whole: float) -> list[object]:
     share = part.seconds / whole if whole else None
     rate = None if part.rate is None else part.rate / 1e6
-    places = 1 if rate is not None and rate < 99.95 else 0
+    places = 0 if rate is None or rate >= 99.5 else 1 if rate >= 9.95 else 2
     return [part.label, size(part.bytes), seconds(part.seconds), fixed(rate, places), percent(share), bar(share)]
 
 
@@ -40,4 +40,4 @@ def _by_source(found: dict[str, Part], whole: float) -> Html:
     if not rows:
         return Html("")
     head = ["source", "read", "work", "MB/s per core", "share", ""]
-    return element("details", element("summary", "The same by source"), table(head, rows, kind="shares"))
+    return element("details", element("summary", "The same by source"), table(head, rows, kind="shares costs"))

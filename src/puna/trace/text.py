@@ -125,7 +125,9 @@ class Found:
         }
 
     def as_text(self) -> str:
-        trained = f"{self.trained:,} of {self.planned:,} steps are trained"
+        trained = (
+            f"{self.trained:,} of {self.planned:,} steps are trained" if self.planned else "no step is planned yet"
+        )
         many = f"{self.count:,} documents hold it" if self.count != 1 else "1 document holds it"
         lines = [f"{many}, {self.times:,} times in all; {self.note or trained}"]
         for hit, traced in self.hits:
