@@ -17,6 +17,7 @@ from puna.recipe_values import (
     Maybe,
     Number,
     Patterns,
+    Percentiles,
     Positive,
     PositiveBytes,
     PositiveNumber,
@@ -68,6 +69,24 @@ class WebPages(Source):
     """Drop pages that the crawl cut off. The paper does not say, CCNet does not ask."""
     respect_robots: bool = False
     """Drop pages whose robots rules, in HTTP or `meta`, say noindex or noarchive. CCNet does not ask."""
+    languages: Texts = []
+    """Languages that are kept, by fastText's codes ("en"); none: none is told and all are kept. The paper keeps
+    English."""
+    min_language_score: Fraction = 0.5
+    """Pages whose language is told with a lower score are dropped. CCNet."""
+    perplexity_percentiles: Percentiles = []
+    """Percentiles of perplexity, of each language's pages, that part head from middle and middle from tail, such as
+    [30, 60] (CCNet's); none: perplexity is not asked."""
+    keep_buckets: list[Literal["head", "middle", "tail"]] = ["head", "middle"]
+    """Which of the three are kept. The paper does not say; RedPajama keeps these."""
+
+    @model_validator(mode="after")
+    def _perplexity_has_a_language(self) -> WebPages:
+        if self.perplexity_percentiles and not self.languages:
+            raise ValueError("perplexity_percentiles needs languages: a model is of one language")
+        if not self.keep_buckets:
+            raise ValueError('keep_buckets keeps nothing; name at least one, such as ["head"]')
+        return self
 
 
 class CommonCrawl(WebPages):
