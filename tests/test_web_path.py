@@ -99,3 +99,37 @@ def test_pages_unlike_those_that_wikipedia_cites_go(tmp_path: Path) -> None:
     assert len(kept & set(wares)) < 0.2 * len(wares)
     off = web.run(tmp_path, keys, "reference.min_positives=200", more=wikipedia)
     assert web.texts(off).keys() >= made.keys()
+
+
+FRENCH = "la ville est au bord de la mer et les bateaux rentrent le soir avec le vent du nord dans le port"
+
+
+def test_pages_of_other_languages_and_the_tail_of_perplexity_go(tmp_path: Path) -> None:
+    chance = random.Random(4)
+    made = {}
+    for number in range(90):
+        words = [web.sentence(chance) for _ in range(5)]
+        kind = number % 3
+        lines = (
+            words if kind == 0 else [" ".join(chance.sample(one.split(), 5)[::-1]) + f" {one[::-1]}" for one in words]
+        )
+        if kind == 2:
+            lines = [" ".join(chance.sample(FRENCH.split(), 14)) for _ in range(5)]
+        made[f"https://www.site{number}.org/page"] = lines
+    urls = sorted(made)
+    web.wet(tmp_path, made, urls, 2)
+    wikipedia = web.cite(tmp_path, [], articles=120)
+    keys = 'languages = ["en"]\nperplexity_percentiles = [30, 60]'
+    small = ("lm.minimum=1000", "lm.pieces=400", "lm.order=3")
+    run = web.run(tmp_path, keys, *small, more=wikipedia)
+    told = web.counts(run, "documents.commoncrawl")["dropped"]
+    assert told["language"]["documents"] >= 30
+    assert told["perplexity"]["documents"] > 0
+    found = [url for url in web.texts(run) if url in made]
+    assert found
+    clean = {f"https://www.site{number}.org/page" for number in range(0, 90, 3)}
+    assert sum(url in clean for url in found) > 0.8 * len(found)
+    one = web.counts(run, "buckets.commoncrawl")["en"]
+    web.run(tmp_path, keys + '\nkeep_buckets = ["head"]', *small, more=wikipedia)
+    assert web.counts(run, "buckets.commoncrawl")["en"] == one
+    assert len([url for url in web.texts(run) if url in made]) < len(found)

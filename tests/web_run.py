@@ -19,6 +19,9 @@ WORDS = [
     "and", "born", "first", "war", "system", "species", "known", "university", "north", "ocean", "bridge", "letter",
     "engine", "garden", "winter", "paper", "copper", "signal", "harbour", "moral", "silent",
 ]  # fmt: skip
+SUBJECTS = ["old city", "river", "young king", "university", "small island", "war", "engine", "winter garden", "system"]
+VERBS = ["was built near", "is known for", "came from", "stands beside", "was born in", "belongs to"]
+ENDS = ["in the north of the country", "and many people live there", "because of its history", "for a long time"]
 MENU = ["Home | About | Contact", "All rights reserved 2019", "Subscribe to our newsletter today"]
 RECIPE = """
 name = "web-path"
@@ -57,6 +60,12 @@ def line(chance: random.Random) -> str:
     return " ".join([*chance.choices(WORDS, k=chance.randint(12, 30)), f"{chance.getrandbits(64):016x}"])
 
 
+def sentence(chance: random.Random) -> str:
+    """A line of English, made of parts in their order."""
+    one, other = chance.choice(SUBJECTS), chance.choice(SUBJECTS)
+    return f"The {one} {chance.choice(VERBS)} the {other} {chance.choice(ENDS)}."
+
+
 def pages(count: int, seed: int = 1) -> dict[str, list[str]]:
     """Lines of each page, by URL."""
     chance = random.Random(seed)
@@ -80,17 +89,15 @@ def wet(folder: Path, texts: Mapping[str, Sequence[str]], order: Sequence[str], 
         write(folder / "pages", "CC-MAIN-0.warc.wet.gz" if files == 1 else f"CC-MAIN-{file}.warc.wet.gz", zipped(*made))
 
 
-def cite(folder: Path, urls: Sequence[str]) -> str:
+def cite(folder: Path, urls: Sequence[str], articles: int = 3) -> str:
     """Write a Wikipedia that cites these pages; the tables of a recipe that reads it."""
     cited = "".join(f"A fact.&lt;ref>[{url} page]&lt;/ref> " for url in urls)
     chance = random.Random(9)
-    articles = [
-        tiny.PAGE.format(
-            title=f"Page {n}", ns=0, id=n, redirect="", text="\n".join(line(chance) for _ in range(9)) + cited
-        )
-        for n in range(1, 4)
+    texts = ["\n".join(sentence(chance) for _ in range(9)) + cited for _ in range(articles)]
+    made = [
+        tiny.PAGE.format(title=f"Page {n}", ns=0, id=n, redirect="", text=text) for n, text in enumerate(texts, start=1)
     ]
-    dump = (tiny.HEAD + "".join(articles) + "</mediawiki>\n").encode()
+    dump = (tiny.HEAD + "".join(made) + "</mediawiki>\n").encode()
     write(folder / "dumps", "enwiki-1-pages-articles.xml.bz2", bz2.compress(dump))
     inputs = f'inputs = ["{folder.as_posix()}/dumps/*.bz2"]'
     return f'[sources.wikipedia]\n{inputs}\nlanguages = ["en"]\nshare = 1\n'

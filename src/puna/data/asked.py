@@ -13,22 +13,18 @@ from typing import Any
 from puna.data import benchmark_grams, decontaminate
 from puna.data.dedup import lines_step, near_step
 from puna.data.judge import judge
-from puna.data.quality import references
+from puna.data.quality import buckets, language, references
+from puna.data.quality import steps as quality
 from puna.data.quality.labels import Pages
 from puna.data.texts import texts_of
 from puna.recipe import Recipe
 from puna.recipe_sources import Source, WebPages
 from puna.steps import Context, Step
 
-VERSIONS = {
-    "lines": 1,
-    "near": 1,
-    "benchmarks": 1,
-    "contamination": 1,
-    "common": 1,
-    "reference": 1,
-    "references": 1,
-}  # of the steps here
+STEPS = "lines near language lm perplexity buckets reference references benchmarks contamination common"
+VERSIONS = dict.fromkeys(STEPS.split(), 1)
+OF_SCORES = {"keep_buckets", "min_reference_score"}  # thresholds on what models of quality say
+THRESHOLDS = {"min_characters", "languages", "min_language_score", *OF_SCORES}
 
 
 def of_source(recipe: Recipe, name: str) -> list[Step]:
@@ -58,7 +54,61 @@ def of_source(recipe: Recipe, name: str) -> list[Step]:
                 space=partial(near_step.near_space, recipe, name),
             )
         )
+    if _told(recipe.sources[name]):
+        found.append(
+            Step(
+                f"language.{name}",
+                partial(_language, recipe, name),
+                ("{work}/*.language",),
+                text(recipe, name),
+                language.values(recipe),
+                version=VERSIONS["language"],
+                space=partial(language.language_space, name),
+            )
+        )
     return found
+
+
+def of_models(recipe: Recipe, names: Sequence[str]) -> list[Step]:
+    """The n-gram models of the languages that web pages are judged in, and the scores of each source by them."""
+    web = [name for name in names if _measured(recipe.sources[name])]
+    if not web:
+        return []
+    learns = "wikipedia" in names and bool(quality.trained(recipe))
+    graph = [
+        Step(
+            "lm",
+            partial(_lm, recipe, learns),
+            ("{work}/*.model", "{work}/*.arpa", "{work}/*.binary", "{work}/*.json"),
+            (*text(recipe, "wikipedia"), "duplicates.wikipedia") if learns else (),
+            quality.lm_values(recipe) | (_of_others(recipe, "wikipedia") if learns else {}),
+            version=VERSIONS["lm"],
+            space=partial(quality.lm_space, recipe),
+        )
+    ]
+    for name in web:
+        source = recipe.sources[name]
+        assert isinstance(source, WebPages)
+        graph += [
+            Step(
+                f"perplexity.{name}",
+                partial(_perplexity, recipe, name),
+                ("{work}/*.perplexity",),
+                (*text(recipe, name), f"language.{name}", "lm"),
+                {"languages": sorted(source.languages)},
+                version=VERSIONS["perplexity"],
+                space=partial(quality.measure_space, name),
+            ),
+            Step(
+                f"buckets.{name}",
+                partial(buckets.buckets, recipe, name),
+                (f"{{work}}/{buckets.FILE}",),
+                (f"language.{name}", f"perplexity.{name}"),
+                buckets.values(source),
+                version=VERSIONS["buckets"],
+            ),
+        ]
+    return graph
 
 
 def of_pages(recipe: Recipe, names: Sequence[str]) -> list[Step]:
@@ -94,6 +144,26 @@ def of_pages(recipe: Recipe, names: Sequence[str]) -> list[Step]:
     ]
 
 
+def _told(source: Source) -> bool:
+    return isinstance(source, WebPages) and bool(source.languages)
+
+
+def _measured(source: Source) -> bool:
+    return isinstance(source, WebPages) and bool(source.perplexity_percentiles)
+
+
+def _language(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
+    return language.language(recipe, name, texts_of(recipe, name, context).of, context)
+
+
+def _lm(recipe: Recipe, learns: bool, context: Context) -> dict[str, Any]:
+    return quality.lm(recipe, judge(recipe, "wikipedia", context) if learns else None, context)
+
+
+def _perplexity(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
+    return quality.measure(recipe, name, texts_of(recipe, name, context).of, context)
+
+
 def _classified(source: Source) -> bool:
     return isinstance(source, WebPages) and source.min_reference_score is not None
 
@@ -108,19 +178,20 @@ def _references(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
 
 
 def _pages(recipe: Recipe, name: str, context: Context) -> Pages:
-    return Pages(texts_of(recipe, name, context).of, judge(recipe, name, context, classified=False).trainable)
+    return Pages(texts_of(recipe, name, context).of, judge(recipe, name, context, scored=False).trainable)
 
 
 def _of_others(recipe: Recipe, name: str) -> dict[str, Any]:
-    """What the rules before the classifier, and the choice of held-out text, depend on."""
-    thresholds_before = {key: value for key, value in thresholds(recipe, name).items() if key != "min_reference_score"}
-    return thresholds_before | {"heldout": [recipe.heldout.share, recipe.sources[name].heldout_groups]}
+    """What the choice of documents that a model learns from depends on, beside steps."""
+    rules = {key: value for key, value in thresholds(recipe, name).items() if key not in OF_SCORES}
+    return rules | {"heldout": [recipe.heldout.share, recipe.sources[name].heldout_groups, recipe.seed]}
 
 
 def judging(recipe: Recipe, name: str) -> tuple[str, ...]:
     """The steps here that the verdicts on a source stand on."""
-    scored = (f"references.{name}",) if _classified(recipe.sources[name]) else ()
-    return (*_found(recipe, name), *scored)
+    source = recipe.sources[name]
+    measured = (f"perplexity.{name}", f"buckets.{name}") if _measured(source) else ()
+    return (*_found(recipe, name), *measured, *((f"references.{name}",) if _classified(source) else ()))
 
 
 def _found(recipe: Recipe, name: str) -> tuple[str, ...]:
@@ -135,8 +206,12 @@ def text(recipe: Recipe, name: str) -> tuple[str, ...]:
 def thresholds(recipe: Recipe, name: str) -> dict[str, Any]:
     """The values of a source that its judge sees and no score does; nothing for a source that is not judged so."""
     source = recipe.sources[name]
-    asked = {"min_characters", "min_reference_score"} & source.LATER
-    return source.model_dump(mode="json", include=asked, exclude_defaults=True)
+    chosen = source.model_dump(mode="json", include=THRESHOLDS & source.LATER, exclude_defaults=True)
+    if not _told(source):  # a score that stands for nothing is no value
+        chosen.pop("min_language_score", None)
+    if not _measured(source):
+        chosen.pop("keep_buckets", None)
+    return chosen
 
 
 def of_benchmarks(recipe: Recipe, names: Sequence[str]) -> list[Step]:

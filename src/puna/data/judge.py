@@ -8,8 +8,8 @@ takes it. Both the held-out text and the documents of a run are what this judge 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -21,7 +21,7 @@ from puna.data.dedup import exact
 from puna.data.document import read_table
 from puna.data.exclude import FIELDS, Exclusions
 from puna.data.outputs import files, held
-from puna.data.quality import references
+from puna.data.quality import buckets, language, perplexity, references
 from puna.data.texts import Texts, texts_of
 from puna.recipe import Recipe
 from puna.recipe_sources import CommonCrawl, WebPages
@@ -63,9 +63,13 @@ class Judge:
     """Rows that are nearly others, cut by shard."""
     texts: Texts = NO_EDIT
     min_characters: int = 0
+    source: WebPages | None = None
+    """The source's own thresholds, for the scores below; each of these is one file a shard."""
+    languages: tuple[Place, ...] = ()
+    perplexities: tuple[Place, ...] = ()
+    percentiles: dict[str, list[float]] = field(default_factory=dict)
+    """Of each language, the perplexities that part the buckets."""
     references: tuple[Place, ...] = ()
-    """Each shard's scores by the classifier of cited pages."""
-    min_reference: float = 0.0
 
     def judged(self, index: int, shard: Place) -> Judged:
         """Memory: the shard."""
@@ -92,23 +96,29 @@ class Judge:
             yield "near", _rows(self.near, index, len(table))
         if self.min_characters:
             yield "short", pc.utf8_length(table["text"]).to_numpy() < self.min_characters
-        if self.references:
-            yield "reference", references.below(references.scores_of(self.references[index]), self.min_reference)
+        if self.source and self.languages:
+            told = language.read(self.languages[index])
+            yield "language", ~language.passes(told, self.source)
+            if self.perplexities:
+                scores = language.read_scores(self.perplexities[index], "<f4")
+                yield "perplexity", ~perplexity.stays(self.source, perplexity.buckets(told, scores, self.percentiles))
+        if self.source and self.references:
+            scores = references.scores_of(self.references[index])
+            yield "reference", references.below(scores, self.source.min_reference_score or 0.0)
 
     def _edited(self, index: int, table: pa.Table) -> pa.Table:
-        if not self.texts.gathered:
-            return table
-        texts = self.texts.edited(index, (text.as_py() for text in table["text"]))
-        place = table.schema.get_field_index("text")
-        return table.set_column(place, table.schema.field(place), pa.array(texts, pa.string()))
+        """The table with the text that stays of each document, and the language that was told of it."""
+        if self.texts.gathered:
+            table = _with(table, "text", self.texts.edited(index, (text.as_py() for text in table["text"])))
+        if self.languages:
+            table = _with(table, "language", language.codes(language.read(self.languages[index])))
+        return table
 
 
-def judge(
-    recipe: Recipe, name: str, context: Context, excluded: tuple[str, ...] = (), *, classified: bool = True
-) -> Judge:
+def judge(recipe: Recipe, name: str, context: Context, excluded: tuple[str, ...] = (), *, scored: bool = True) -> Judge:
     """The judge of a source, by the steps before. excluded: entries of data.exclude; held-out text is collected, and
-    models of quality are trained, without them, so that a changed list redoes no scoring. classified: with the
-    classifier of cited pages."""
+    models of quality are trained, without them, so that a changed list redoes no scoring. scored: with the verdicts on
+    what such models say."""
     texts, source = texts_of(recipe, name, context), recipe.sources[name]
     least = source.min_characters if isinstance(source, CommonCrawl) else 0
     web = source if isinstance(source, WebPages) else None
@@ -119,14 +129,22 @@ def judge(
         near=_found(context, f"near.{name}", ".verdicts"),
         texts=texts,
         min_characters=max(least, bool(texts.gathered)),
-        references=_found(context, f"references.{name}", ".reference") if classified else (),
-        min_reference=(web and web.min_reference_score) or 0.0,
+        source=web,
+        languages=_found(context, f"language.{name}", ".language"),
+        perplexities=_found(context, f"perplexity.{name}", ".perplexity") if scored else (),
+        percentiles=buckets.read(context, name) if scored else {},
+        references=_found(context, f"references.{name}", ".reference") if scored else (),
     )
 
 
 def _found(context: Context, step: str, ending: str) -> tuple[Place, ...]:
     """The files of a step; none where the recipe has no such step."""
     return tuple(files(context, step, ending)) if step in context.records else ()
+
+
+def _with(table: pa.Table, name: str, values: Iterable[str]) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(place), pa.array(values, pa.string()))
 
 
 def _rows(verdicts: tuple[Place, ...], index: int, documents: int) -> Mask:

@@ -121,7 +121,8 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
     judging = {name: (f"extract.{name}", f"duplicates.{name}", *asked.judging(recipe, name)) for name in inputs}
     thresholds = {name: asked.thresholds(recipe, name) for name in inputs}
     compared = asked.of_benchmarks(recipe, tuple(inputs))
-    graph += [*asked.of_pages(recipe, tuple(inputs)), *compared]
+    names = tuple(inputs)
+    graph += [*asked.of_models(recipe, names), *asked.of_pages(recipe, names), *compared]
     graph.append(
         Step(
             "heldout",
