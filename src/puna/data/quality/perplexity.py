@@ -88,12 +88,12 @@ def open_model(pieces: Location, ngrams: Location, *, kenlm: bool | None = None)
         kenlm = _kenlm() is not None
     if not kenlm:
         if str(ngrams).endswith(".binary"):
-            mend = "pip install ufal-kenlm, or give the model's .arpa"
+            mend = "pip install 'puna[web]', or give the model's .arpa"
             raise PunaError("only KenLM's module reads its binaries", where=str(ngrams), mend=mend)
         return NumpyModel(cut, read_arpa(ngrams, cut.pieces))
     module = _kenlm()
     if module is None:
-        raise PunaError("KenLM's module is not installed", mend="pip install ufal-kenlm")
+        raise PunaError("KenLM's module is not installed", mend="pip install 'puna[web]'")
     config = module.Config()
     config.show_progress = False
     with storage.local_copy(ngrams) as path:
