@@ -54,7 +54,7 @@ HELD_BY = {
     "numbers": "docs examples readme",
     "origin": "arxiv arxiv_hostile books c4 code_forms code_text commoncrawl exclude fuzz github inputs inspect "
     "stack_damage stackexchange warc wikipedia",
-    "honest": "bits compression heldout ngram report",
+    "honest": "bits compression heldout language ngram perplexity report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
     "errors": "cli fetch_command",

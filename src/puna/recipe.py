@@ -46,8 +46,9 @@ from puna.recipe_values import (
 
 __all__ = [
     "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Evaluate", "Explained", "Fetch", "GitHub", "Heldout",
-    "LanguageModels", "Model", "Recipe", "Samples", "Source", "Sources", "StackExchange", "Tokenizer", "Train", "Wikipedia",
-    "as_json", "as_toml", "batch_tokens", "batch_windows", "chosen", "explain", "key_table", "load", "names", "steps",
+    "LanguageModels", "Model", "Recipe", "Samples", "Source", "Sources", "StackExchange", "Tokenizer", "Train",
+    "Wikipedia", "as_json", "as_toml", "batch_tokens", "batch_windows", "chosen", "explain", "key_table", "load",
+    "names", "steps",
 ]  # fmt: skip
 
 

@@ -38,7 +38,6 @@ from puna.storage import Location, Place
 
 HELD = 50  # one article in so many measures the model
 COVERAGE = 0.9995  # share of characters that get pieces (CCNet); the others are <unk>
-CHARACTERS, FEWEST = 400, 300  # of text for each piece at least, and pieces all the same; CCNet has some 7,000
 LONGEST_SENTENCE = 2**30  # bytes; SentencePiece drops a longer training sentence
 ENDINGS = ("model", "arpa", "binary", "json")
 STRANGE = 4.0  # times the perplexity that was measured: text of another language or kind; ours of another are 5 to 50
@@ -148,15 +147,14 @@ def strange(name: str, language: str, median: float, told: dict[str, Any]) -> st
 def _train_pieces(language: str, texts: Iterable[str], pieces: int) -> bytes:
     """A unigram model of the normalised lines, of fewer pieces where the text is too small for so many."""
     lines = [line for text in texts for line in normalised(text)]
-    most = max(FEWEST, sum(map(len, lines)) // CHARACTERS)
     out = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=out,
             model_type="unigram",
-            vocab_size=min(pieces, most),
-            hard_vocab_limit=False,  # the text may give fewer still
+            vocab_size=pieces,
+            hard_vocab_limit=False,  # a small text gives fewer
             character_coverage=COVERAGE,
             max_sentence_length=LONGEST_SENTENCE,
             num_threads=1,  # written into the model file, whose bytes must not depend on the machine
