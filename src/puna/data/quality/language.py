@@ -35,8 +35,8 @@ Texts = Callable[[int, Place], Iterable[str]]
 
 
 def told(texts: Iterable[str], model: Location | None = None) -> Rows:
-    """The language of each text: (documents,) of ROW. `language` is the label without its prefix, "" for an empty text; `score` its probability, at most 1. Memory: one text. InputError for a model file that is
-    none."""
+    """The language of each text: (documents,) of ROW. `language` is the label without its prefix, "" for an empty text;
+    `score` its probability, at most 1. Memory: one text. InputError for a model file that is none."""
     predict = _model(str(model) if model is not None else "").f.predict
     found = []
     for text in texts:

@@ -27,6 +27,7 @@ import sentencepiece
 import xxhash
 
 from puna import storage
+from puna.data.document import read_documents
 from puna.data.quality.arpa import write_arpa
 from puna.data.quality.ngram import train as train_ngrams
 from puna.data.quality.perplexity import NumpyModel, open_model
@@ -113,6 +114,27 @@ def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], re
         return [to_model, to_arpa, to_json]
     _build_binary(builder, to_arpa, to_binary)
     return written
+
+
+def train_from(shards: Sequence[Location], language: str, to: Place, recipe: LanguageModels, seed: int) -> list[Place]:
+    """Train one model from shards of documents anywhere, of those in that language: for recipes that bring theirs along
+    as `lm.models`. The sample is the documents of lowest rank. Reads the shards twice; memory as `train`, and 16 bytes a
+    document."""
+    ranked = sorted(
+        (rank(seed, document.id), len(document.text.encode()))
+        for shard in shards
+        for document in read_documents(shard, ["id", "language", "text"])
+        if document.language == language
+    )
+    fits = int((np.cumsum([length for _, length in ranked]) <= recipe.sample).sum()) if ranked else 0
+    last = ranked[max(fits, 1) - 1][0] if ranked else -1
+    chosen = [
+        (number, document.text)
+        for shard in shards
+        for document in read_documents(shard, ["id", "language", "text"])
+        if document.language == language and (number := rank(seed, document.id)) <= last
+    ]
+    return train(to, language, chosen, recipe)
 
 
 def found(prefix: Location, language: str) -> Trained:
