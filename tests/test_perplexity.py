@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from marked_pairs import pairs_of
 from puna import storage
-from puna.data.document import Document
+from puna.data.document import Document, Origin, write_documents
 from puna.data.quality import language, models, perplexity
 from puna.data.quality.sentences import PUNCTUATION, normalised, read_pieces, sentence
 from puna.data.sources import read, split
@@ -168,3 +168,17 @@ def test_perplexity_orders_clean_text_before_boilerplate(
     right = sum(one < two for one, two in zip(clean, other, strict=True))
     assert right >= 0.95 * len(pairs)
     proved(f"perplexity: {right} of {len(pairs)} pairs labelled beforehand are ordered rightly")
+
+
+def test_a_model_is_trained_from_any_documents_of_its_language(made: Path, tmp_path: Path) -> None:
+    origin = Origin(dump="", key="", file="", offset=0, url="", title="", date="", licence="")
+    rows = [
+        Document(f"{number:032x}", "wikipedia", "", code, text, origin)
+        for number, text in _documents(1)
+        for code in ("xx", "yy")
+    ]
+    write_documents(tmp_path / "a.parquet", rows[:90])
+    write_documents(tmp_path / "b.parquet", rows[90:])
+    models.train_from([tmp_path / "b.parquet", tmp_path / "a.parquet"], "xx", tmp_path, SMALL, seed=1)
+    told = models.found(tmp_path / "xx", "xx").told
+    assert told["documents"] + told["heldout_documents"] == 100

@@ -118,8 +118,8 @@ def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], re
 
 def train_from(shards: Sequence[Location], language: str, to: Place, recipe: LanguageModels, seed: int) -> list[Place]:
     """Train one model from shards of documents anywhere, of those in that language: for recipes that bring theirs along
-    as `lm.models`. The sample is the documents of lowest rank. Reads the shards twice; memory as `train`, and 16 bytes a
-    document."""
+    as `lm.models`. The sample is the documents of lowest rank. The shards are read twice; memory as `train`, and
+    100 bytes a document."""
     ranked = sorted(
         (rank(seed, document.id), len(document.text.encode()))
         for shard in shards
