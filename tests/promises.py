@@ -54,7 +54,7 @@ HELD_BY = {
     "numbers": "docs examples readme",
     "origin": "arxiv arxiv_hostile books c4 code_forms code_text commoncrawl exclude fuzz github inputs inspect "
     "stack_damage stackexchange testsets trace warc wikipedia",
-    "honest": "bits compression decontaminate heldout ngram references report",
+    "honest": "bits compression decontaminate heldout language ngram perplexity references report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
     "errors": "cli fetch_command",

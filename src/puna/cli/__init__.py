@@ -1,7 +1,8 @@
 """The `puna` command. A station is imported only when a command needs it, so that `--help` costs nothing.
 
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
-tracing.py the way back to that text, recipes.py those that look at recipes, care.py those for runs and machine;
+learning.py trains models of quality by themselves, tracing.py
+has the way back to that text, recipes.py those that look at recipes, care.py those for runs and machine;
 completion.py answers shells, ending.py says how it all ends.
 """
 
@@ -17,14 +18,14 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from puna.cli import care, completion, ending, fetching, recipes, road, tracing
+from puna.cli import care, completion, ending, fetching, learning, recipes, road, tracing
 from puna.cli.words import epilog, show
 from puna.processes import stopping
 from puna.progress import result
 
 GROUPS = {
     "Raw text": ("fetch",),
-    "From raw text to a model": tuple(road.ROAD),
+    "From raw text to a model": (*road.ROAD, "lm"),
     "What came of it": ("generate", "report", "inspect", "trace"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "completion"),
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 fetching.add_to(app)
 road.add_to(app)
+learning.add_to(app)
 tracing.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")

@@ -35,14 +35,13 @@ Texts = Callable[[int, Place], Iterable[str]]
 
 
 def told(texts: Iterable[str], model: Location | None = None) -> Rows:
-    """The language of each text: (documents,) of ROW. `language` is the label without its prefix, "" where the model
-    knows nothing in the text; `score` its probability, at most 1. Memory: one text. InputError for a model file that is
-    none."""
+    """The language of each text: (documents,) of ROW. `language` is the label without its prefix, "" for an empty text;
+    `score` its probability, at most 1. Memory: one text. InputError for a model file that is none."""
     predict = _model(str(model) if model is not None else "").f.predict
     found = []
     for text in texts:
         line = text.replace("\n", " ").replace("\r", " ")
-        told = predict(line + "\n", 1, 0.0, "strict")
+        told = predict(line + "\n", 1, 0.0, "strict") if line.strip() else []
         found.append((told[0][1].removeprefix(LABEL).encode()[:12], min(told[0][0], 1.0)) if told else (b"", 0.0))
     return np.array(found, ROW)
 

@@ -27,6 +27,7 @@ import sentencepiece
 import xxhash
 
 from puna import storage
+from puna.data.document import read_documents
 from puna.data.quality.arpa import write_arpa
 from puna.data.quality.ngram import train as train_ngrams
 from puna.data.quality.perplexity import NumpyModel, open_model
@@ -38,7 +39,6 @@ from puna.storage import Location, Place
 
 HELD = 50  # one article in so many measures the model
 COVERAGE = 0.9995  # share of characters that get pieces (CCNet); the others are <unk>
-CHARACTERS, FEWEST = 400, 300  # of text for each piece at least, and pieces all the same; CCNet has some 7,000
 LONGEST_SENTENCE = 2**30  # bytes; SentencePiece drops a longer training sentence
 ENDINGS = ("model", "arpa", "binary", "json")
 STRANGE = 4.0  # times the perplexity that was measured: text of another language or kind; ours of another are 5 to 50
@@ -116,6 +116,27 @@ def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], re
     return written
 
 
+def train_from(shards: Sequence[Location], language: str, to: Place, recipe: LanguageModels, seed: int) -> list[Place]:
+    """Train one model from shards of documents anywhere, of those in that language: for recipes that bring theirs along
+    as `lm.models`. The sample is the documents of lowest rank. The shards are read twice; memory as `train`, and
+    100 bytes a document."""
+    ranked = sorted(
+        (rank(seed, document.id), len(document.text.encode()))
+        for shard in shards
+        for document in read_documents(shard, ["id", "language", "text"])
+        if document.language == language
+    )
+    fits = int((np.cumsum([length for _, length in ranked]) <= recipe.sample).sum()) if ranked else 0
+    last = ranked[max(fits, 1) - 1][0] if ranked else -1
+    chosen = [
+        (number, document.text)
+        for shard in shards
+        for document in read_documents(shard, ["id", "language", "text"])
+        if document.language == language and (number := rank(seed, document.id)) <= last
+    ]
+    return train(to, language, chosen, recipe)
+
+
 def found(prefix: Location, language: str) -> Trained:
     """The files of a model by their path before the endings. InputError when one is missing, when the JSON beside them
     names another language, or when the pieces are not those that the n-grams were trained over."""
@@ -148,15 +169,14 @@ def strange(name: str, language: str, median: float, told: dict[str, Any]) -> st
 def _train_pieces(language: str, texts: Iterable[str], pieces: int) -> bytes:
     """A unigram model of the normalised lines, of fewer pieces where the text is too small for so many."""
     lines = [line for text in texts for line in normalised(text)]
-    most = max(FEWEST, sum(map(len, lines)) // CHARACTERS)
     out = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=out,
             model_type="unigram",
-            vocab_size=min(pieces, most),
-            hard_vocab_limit=False,  # the text may give fewer still
+            vocab_size=pieces,
+            hard_vocab_limit=False,  # a small text gives fewer
             character_coverage=COVERAGE,
             max_sentence_length=LONGEST_SENTENCE,
             num_threads=1,  # written into the model file, whose bytes must not depend on the machine

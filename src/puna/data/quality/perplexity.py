@@ -1,7 +1,8 @@
 """Perplexity of a document by an n-gram model of its language, as CCNet computes it (section 2.1).
 
-Each sentence (a line, normalised) is scored as <s> pieces </s>, and the document's perplexity is
-10^(-sum of log10 p / number of pieces), </s> counted with each sentence. KenLM's module answers where it is installed
+The lines of a document, normalised, are scored as one sentence <s> pieces </s>, and its perplexity is
+10^(-sum of log10 p / number of pieces), </s> among them. CCNet's pipeline scores one sentence as well, since its
+normalisation deletes the line breaks; here they are spaces. KenLM's module answers where it is installed
 (a hash table in C++); the binary searches of `NgramModel`, all tokens at once, are its readable twin and stand in for
 it. CCNet's percentiles part head, middle and tail; they are measured, since another model has other perplexities.
 """
@@ -19,7 +20,7 @@ from puna import storage
 from puna.data.quality import language
 from puna.data.quality.arpa import read_arpa
 from puna.data.quality.ngram import NgramModel, stream
-from puna.data.quality.sentences import Pieces, normalised, read_pieces
+from puna.data.quality.sentences import Pieces, read_pieces, sentence
 from puna.errors import InputError, PunaError
 from puna.recipe_sources import WebPages
 from puna.storage import Location, Place
@@ -34,7 +35,7 @@ class Model(Protocol):
     """A language's pieces and n-grams."""
 
     def perplexities(self, texts: Iterable[str]) -> Iterator[float]:
-        """The perplexity of each text; NaN for one without a sentence."""
+        """The perplexity of each text; NaN for one without a piece."""
 
 
 class NumpyModel:
@@ -46,22 +47,17 @@ class NumpyModel:
     def perplexities(self, texts: Iterable[str]) -> Iterator[float]:
         rest = iter(texts)
         while batch := list(islice(rest, BATCH)):
-            cut = [[self.pieces.cut(sentence) for sentence in normalised(text)] for text in batch]
             model = self.model
-            flat = [ids for sentences in cut for ids in sentences]
-            tokens = stream(flat, vocabulary=model.vocabulary, bos=model.bos, eos=model.eos)
-            ends = np.cumsum([0, *(len(ids) + 2 for ids in flat)])
-            sums = np.concatenate([[0.0], np.cumsum(model.log10_probabilities(tokens))])
-            start = 0
-            for sentences in cut:
-                end = start + len(sentences)
-                count = int(ends[end] - ends[start]) - len(sentences)  # without <s>
-                yield _perplexity(float(sums[ends[end]] - sums[ends[start]]), count)
-                start = end
+            cut = [self.pieces.cut(sentence(text)) for text in batch]
+            tokens = stream(cut, vocabulary=model.vocabulary, bos=model.bos, eos=model.eos)
+            sums = np.cumsum(np.append(0.0, model.log10_probabilities(tokens)))
+            ends = np.cumsum([0, *(len(ids) + 2 for ids in cut)])
+            for ids, total in zip(cut, np.diff(sums[ends]).tolist(), strict=True):
+                yield _perplexity(total, len(ids))
 
 
 class KenlmModel:
-    """KenLM's module: one call a sentence. Memory: the model's file, mapped when it is a binary."""
+    """KenLM's module: one call a document. Memory: the model's file, mapped when it is a binary."""
 
     def __init__(self, pieces: Pieces, model: Any) -> None:
         self.pieces, self.model = pieces, model
@@ -69,12 +65,8 @@ class KenlmModel:
     def perplexities(self, texts: Iterable[str]) -> Iterator[float]:
         words, score = self.pieces.words, self.model.score
         for text in texts:
-            total, count = 0.0, 0
-            for sentence in normalised(text):
-                line = words(sentence)
-                total += score(line)
-                count += line.count(" ") + 1
-            yield _perplexity(total, count)
+            line = words(sentence(text))
+            yield _perplexity(score(line), line.count(" "))
 
 
 def open_model(pieces: Location, ngrams: Location, *, kenlm: bool | None = None) -> Model:
@@ -187,7 +179,7 @@ def _bits(
 
 
 def _perplexity(log10: float, pieces: int) -> float:
-    return float(10.0 ** min(-log10 / pieces, 38.0)) if pieces else float("nan")
+    return float(10.0 ** min(-log10 / (pieces + 1), 38.0)) if pieces else float("nan")
 
 
 def _kenlm() -> Any:

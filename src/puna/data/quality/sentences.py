@@ -1,8 +1,7 @@
 """From text to the pieces that an n-gram model of quality counts, as CCNet does it before SentencePiece.
 
 `normalised` gives the sentences: the lines of a text, lower-cased, without accents, every digit as 0, typographic
-punctuation as ASCII, control characters deleted. A line break ends a sentence, where CCNet's own pipeline deletes it
-and so joins the words on both sides.
+punctuation as ASCII, control characters deleted. Models are trained on these; a page is scored as one `sentence`.
 
 SentencePiece cuts at spaces before anything else, so the pieces of a line are those of its words, and words come again:
 `Pieces` remembers them. Where two cuts of a word have the same probability, the cut of a whole line takes either by how
@@ -62,6 +61,11 @@ def normalised(text: str) -> list[str]:
     return [line for line in map(str.strip, text.translate(_TABLE).split("\n")) if line]
 
 
+def sentence(text: str) -> str:
+    """The whole text as one sentence, its line breaks as spaces."""
+    return " ".join(normalised(text))
+
+
 class Pieces:
     """A SentencePiece model's cut of normalised sentences. `pieces` are all its pieces, in the order of their ids."""
 
@@ -85,18 +89,18 @@ class Pieces:
         self._ids = _Remembered(self._model.encode)
         self._words = _Remembered(self._as_words)
 
-    def cut(self, sentence: str) -> list[int]:
-        """The ids of a sentence's pieces: (pieces,). Memory: those of REMEMBERED words."""
+    def cut(self, line: str) -> list[int]:
+        """The ids of a line's pieces: (pieces,). Memory: those of REMEMBERED words."""
         if not self.by_word:
-            ids: list[int] = self._model.encode(sentence)
+            ids: list[int] = self._model.encode(line)
             return ids
-        return list(chain.from_iterable(map(self._ids.__getitem__, sentence.split())))
+        return list(chain.from_iterable(map(self._ids.__getitem__, line.split())))
 
-    def words(self, sentence: str) -> str:
+    def words(self, line: str) -> str:
         """The same pieces as the words of an ARPA file, a space before each."""
         if not self.by_word:
-            return self._as_words(sentence)
-        return "".join(map(self._words.__getitem__, sentence.split()))
+            return self._as_words(line)
+        return "".join(map(self._words.__getitem__, line.split()))
 
     def _as_words(self, text: str) -> str:
         spelled = self.spelled

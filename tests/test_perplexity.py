@@ -1,0 +1,184 @@
+"""Perplexity: the same from KenLM and by hand, its percentiles exact, other tokenizers and languages told."""
+
+from __future__ import annotations
+
+import math
+import random
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marked_pairs import pairs_of
+from puna import storage
+from puna.data.document import Document, Origin, write_documents
+from puna.data.quality import language, models, perplexity
+from puna.data.quality.sentences import PUNCTUATION, normalised, read_pieces, sentence
+from puna.data.sources import read, split
+from puna.data.sources.inputs import locate
+from puna.errors import InputError
+from puna.recipe_data import LanguageModels
+from puna.recipe_sources import CommonCrawl, Wikipedia
+
+WORDS = [first + middle + last for first in "bdfgk" for middle in "aeiou" for last in ("n", "rta", "s", "lo")]
+SMALL = LanguageModels(pieces=300, minimum=1000)
+
+
+def _documents(seed: int, words: list[str] = WORDS) -> list[tuple[int, str]]:
+    chance = random.Random(seed)
+    lines = [" ".join(chance.choices(words, range(len(words), 0, -1), k=12)).capitalize() for _ in range(600)]
+    return [(seed * 1000 + n, "\n".join(lines[6 * n : 6 * n + 6])) for n in range(100)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lm")
+    models.train(folder, "xx", _documents(1), SMALL)
+    return folder
+
+
+def _by_hand(line: str) -> str:
+    line = unicodedata.normalize("NFD", line.strip().lower())
+    line = "".join(c for c in line if unicodedata.category(c) != "Mn")
+    line = "".join("0" if c.isdecimal() else PUNCTUATION.get(ord(c), c) for c in line)
+    return "".join(c for c in line if not (ord(c) < 32 or 127 <= ord(c) < 160)).strip()
+
+
+@pytest.mark.promise("twins")
+@given(st.text(st.sampled_from("aÀß İ—“…９٣\n\r\t\x00\x85é́1.")))
+@settings(deadline=None, max_examples=200)
+def test_lines_are_normalised_as_by_hand(text: str) -> None:
+    assert normalised(text) == [line for line in map(_by_hand, text.split("\n")) if line]
+    assert sentence("a\nb") == "a b"
+
+
+@pytest.mark.promise("twins")
+def test_kenlm_and_the_numpy_twin_agree(made: Path) -> None:
+    pytest.importorskip("kenlm")
+    texts = [text for _, text in _documents(2)[:20]] + ["", "\u200b", "日本 \\ a", "ban\n\nbas", "z" * 500]
+    fast = perplexity.open_model(made / "xx.model", made / "xx.arpa", kenlm=True)
+    slow = perplexity.open_model(made / "xx.model", made / "xx.arpa", kenlm=False)
+    one, other = list(fast.perplexities(texts)), list(slow.perplexities(texts))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert math.isnan(one[20])
+
+
+@pytest.mark.promise("twins")
+def test_pieces_of_a_line_are_those_of_its_words(made: Path) -> None:
+    pieces = read_pieces(made / "xx.model")
+    assert pieces.by_word
+    for _, text in _documents(3)[:10]:
+        for line in normalised(text):
+            by_word = [number for word in line.split() for number in pieces._model.encode(word)]
+            assert pieces.cut(line) == by_word
+            assert pieces.words(line).split() == [pieces.spelled[number] for number in by_word]
+
+
+def test_the_model_depends_on_no_order_of_documents(made: Path, tmp_path: Path) -> None:
+    documents = _documents(1)
+    random.Random(5).shuffle(documents)
+    models.train(tmp_path, "xx", documents, SMALL)
+    for ending in ("model", "arpa", "json"):
+        assert (tmp_path / f"xx.{ending}").read_bytes() == (made / f"xx.{ending}").read_bytes()
+
+
+def test_too_little_text_is_an_error_with_its_mend(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"languages xx.*lm\.minimum"):
+        models.train(tmp_path, "xx", _documents(1)[:1], SMALL)
+
+
+def test_ngrams_of_another_tokenizer_are_refused(made: Path, tmp_path: Path) -> None:
+    others = [word[::-1].replace("a", "wü") for word in WORDS]
+    models.train(tmp_path, "yy", _documents(4, others), SMALL)
+    for kenlm in (True, False):
+        if kenlm:
+            pytest.importorskip("kenlm")
+        with pytest.raises(InputError, match="tokenizer"):
+            perplexity.open_model(tmp_path / "yy.model", made / "xx.arpa", kenlm=kenlm)
+    storage.write(made / "zz.model", (tmp_path / "yy.model").read_bytes())
+    for ending in ("arpa", "json"):
+        storage.write(made / f"zz.{ending}", (made / f"xx.{ending}").read_bytes())
+    with pytest.raises(InputError, match="not of 'zz'"):
+        models.found(made / "zz", "zz")
+    with pytest.raises(InputError, match="not the tokenizer"):
+        models.found(made / "zz", "xx")
+
+
+def test_text_of_another_language_is_a_loud_warning(made: Path) -> None:
+    found = models.found(made / "xx", "xx")
+    model = perplexity.open_model(found.pieces, found.ngrams)
+    own, other = ([text for _, text in _documents(6, words)] for words in (WORDS, [w[::-1] for w in WORDS]))
+    assert models.strange("web", "xx", float(np.median([*model.perplexities(own)])), found.told) is None
+    line = models.strange("web", "xx", float(np.median([*model.perplexities(other)])), found.told)
+    assert line is not None
+    assert line.startswith("WARNING")
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from(["en", "de", "fr"]), st.floats(1, 2.0**100, width=32) | st.just(math.nan))),
+    shards=st.integers(1, 4),
+)
+@settings(deadline=None, max_examples=100)
+def test_percentiles_are_exact_over_any_shards(
+    rows: list[tuple[str, float]], shards: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("scores")
+    source = CommonCrawl(share=1, languages=["en", "de"], perplexity_percentiles=[30, 60])
+    told, scored = [], []
+    for shard in range(shards):
+        own = rows[shard::shards]
+        told.append(folder / f"{shard}.language")
+        scored.append(folder / f"{shard}.perplexity")
+        storage.write(told[-1], np.array([(code.encode(), 0.9) for code, _ in own], language.ROW).tobytes())
+        storage.write(scored[-1], np.array([score for _, score in own], "<f4").tobytes())
+    found = perplexity.thresholds(source, told, scored)
+    for code in ("en", "de"):
+        own_scores = sorted(score for name, score in rows if name == code and not math.isnan(score))
+        expected = [own_scores[max(1, -(-len(own_scores) * p // 100)) - 1] for p in (30, 60) if own_scores]
+        assert found.get(code, []) == expected
+    assert "fr" not in found
+
+
+def test_ties_fall_into_one_bucket_and_what_has_no_score_into_the_tail() -> None:
+    rows = np.array([(b"en", 0.9)] * 5 + [(b"fr", 0.9)], language.ROW)
+    scores = np.array([10, 20, 20, 30, math.nan, 5], "f4")
+    places = perplexity.buckets(rows, scores, {"en": [10.0, 20.0]})
+    assert places.tolist() == [0, 1, 1, 2, 2, 2]
+    source = CommonCrawl(share=1, languages=["en"])
+    assert perplexity.stays(source, places).tolist() == [True, True, True, False, False, False]
+
+
+@pytest.mark.prove
+def test_perplexity_orders_clean_text_before_boilerplate(
+    samples: Path, tmp_path: Path, proved: Callable[[str], None]
+) -> None:
+    pairs = pairs_of(samples)
+    assert len(pairs) >= 100
+    source = Wikipedia(inputs=[str(samples / "wikipedia" / "enwiki-*.bz2")], share=1, languages=["en"])
+    inputs = locate("wikipedia", source)
+    tasks = split("wikipedia", inputs, source, 1 << 26)
+    documents = [found for task in tasks for found in read(task, inputs, source) if isinstance(found, Document)]
+    models.train(tmp_path, "en", [(models.rank(1, d.id), d.text) for d in documents], LanguageModels())
+    model = perplexity.open_model(tmp_path / "en.model", tmp_path / "en.arpa")
+    clean, other = (list(model.perplexities(side)) for side in zip(*pairs, strict=True))
+    right = sum(one < two for one, two in zip(clean, other, strict=True))
+    assert right >= 0.95 * len(pairs)
+    proved(f"perplexity: {right} of {len(pairs)} pairs labelled beforehand are ordered rightly")
+
+
+def test_a_model_is_trained_from_any_documents_of_its_language(made: Path, tmp_path: Path) -> None:
+    origin = Origin(dump="", key="", file="", offset=0, url="", title="", date="", licence="")
+    rows = [
+        Document(f"{number:032x}", "wikipedia", "", code, text, origin)
+        for number, text in _documents(1)
+        for code in ("xx", "yy")
+    ]
+    write_documents(tmp_path / "a.parquet", rows[:90])
+    write_documents(tmp_path / "b.parquet", rows[90:])
+    models.train_from([tmp_path / "b.parquet", tmp_path / "a.parquet"], "xx", tmp_path, SMALL, seed=1)
+    told = models.found(tmp_path / "xx", "xx").told
+    assert told["documents"] + told["heldout_documents"] == 100
