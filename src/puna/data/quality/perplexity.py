@@ -88,6 +88,7 @@ def open_model(pieces: Location, ngrams: Location, *, kenlm: bool | None = None)
         raise PunaError("KenLM's module is not installed", mend="pip install 'puna[web]'")
     config = module.Config()
     config.show_progress = False
+    config.arpa_complain = module.ARPALoadComplain.NONE
     with storage.local_copy(ngrams) as path:
         try:
             model = module.Model(str(path), config)
