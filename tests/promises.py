@@ -52,8 +52,8 @@ HELD_BY = {
     "twins": "arxiv_pylatexenc arxiv_twins generate loss stack wiki_scan",
     "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme",
-    "origin": "arxiv arxiv_hostile books c4 code_forms code_text commoncrawl exclude fuzz github inputs inspect "
-    "stack_damage stackexchange warc wikipedia",
+    "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github inputs "
+    "inspect stack_damage stackexchange warc wikipedia",
     "honest": "bits compression heldout ngram report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
