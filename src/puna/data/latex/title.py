@@ -99,7 +99,7 @@ def _printed(token: re.Match[str], formula: bool, accented: bool) -> str:
             return " "
         return f"{name} " if formula and not STYLE.fullmatch(name) and name not in WITH_ARGUMENT | FRACTIONS else ""
     if sign:
-        return SIGNS.get(sign, sign)
+        return SIGNS.get(str(sign), str(sign))
     return " " if text.startswith("\\\\") else "" if text == "\\" else PLAIN.get(text, text)
 
 
