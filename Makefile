@@ -17,6 +17,8 @@ TORCH_IS_THERE := $(if $(filter file,$(origin TORCH)),$(firstword $(wildcard $(V
 TORCH_INSTALLED := $(or $(TORCH_IS_THERE),$(VENV)/.torch-$(firstword $(shell printf '%s' '$(strip $(TORCH))' | cksum)))
 RECIPE ?= laptop
 FUZZ ?= 60
+# As many processes as CPUs and memory allow (tests/conftest.py); a file's tests share what is made for them once.
+PARALLEL := --numprocesses auto --dist loadfile
 
 .PHONY: run test prove check fuzz
 .DELETE_ON_ERROR:
@@ -25,10 +27,10 @@ run: $(VENV)/.installed-sample
 	@$(BIN)/puna run $(RECIPE)
 
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 prove: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -m prove --durations=5
+	@$(BIN)/python -m pytest $(PARALLEL) -m prove --durations=5
 
 check: $(VENV)/.installed-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

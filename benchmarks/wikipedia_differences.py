@@ -19,7 +19,7 @@ from pathlib import Path
 import mwparserfromhell
 from lxml import etree
 
-from puna.data.sources.wikipedia import _values, language_of
+from puna.data.sources.wikipedia import _values, edition_of, language_of
 from puna.data.wiki import dump, scan, text
 
 SHORTEST = 400  # characters of a section that is compared
@@ -67,7 +67,7 @@ def articles(folder: Path) -> Iterator[tuple[str, str, str]]:
     """(language, title, wikitext) of every page of a folder's dumps that is no redirect."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True)
     for dumped in sorted(path for path in folder.rglob("*wiki-*") if path.is_file()):
-        language = language_of(dumped.name, dump.head(str(dumped)))
+        language = language_of(edition_of(dumped.name, dump.head(str(dumped))))
         for one in dump.pages(str(dumped), 0, dumped.stat().st_size):
             if isinstance(one, dump.Page):
                 values = _values(etree.fromstring(one.xml, parser))

@@ -19,7 +19,25 @@ settings.register_profile("judged", derandomize=True)
 if os.environ.get("PUNA_REQUIRE_SAMPLES", "") not in ("", "0"):
     settings.load_profile("judged")
 
+# Of several processes (pytest-xdist) each has a CPU; more threads than that wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+MEMORY = 2 << 30  # bytes that a process of tests may need, with the largest child that a test of it starts
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """As many processes as this one may use CPUs, and at most as many as the memory that is free has room for."""
+    from psutil import virtual_memory
+
+    from puna.doctor.mounts import limits
+    from puna.engine import usable_cpus
+
+    granted = limits().room
+    free = virtual_memory().available
+    return max(1, min(usable_cpus(), (free if granted is None else min(free, granted)) // MEMORY))
 
 
 def _lacking(reason: str) -> None:

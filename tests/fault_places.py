@@ -27,6 +27,17 @@ class Disk:
         if source:
             shutil.copytree(source, out)
 
+    def state(self, out: str, *, times: bool = True) -> Mapping[str, object]:
+        """All that a command given next could find in the folder: names, bytes, and when files were last written."""
+        return {
+            path.as_posix(): (
+                path.is_file() and path.read_bytes(),
+                times and path.is_file() and path.stat().st_mtime_ns,
+            )
+            for path in [Path(out), *Path(out).rglob("*")]
+            if path.exists()
+        }
+
     def names(self, out: str) -> list[str]:
         """Every file of a folder, by its path from there."""
         return sorted(path.relative_to(out).as_posix() for path in Path(out).rglob("*"))
@@ -53,6 +64,10 @@ class Store:
         self.store.remove(out)
         if source:
             self.store.copy(source, out)
+
+    def state(self, out: str) -> Mapping[str, object]:
+        """All that a command given next could find: names, and digests of the bytes."""
+        return self.store.listing(out)
 
     def names(self, out: str) -> list[str]:
         return sorted(self.store.listing(out))

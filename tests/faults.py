@@ -165,6 +165,13 @@ class WarmParent:
         for found in self._ask(do="sweep", scenario=asdict(scenario), faults=list(faults), jobs=jobs):
             yield Trial(**found)
 
+    def states(self, scenario: Scenario, kind: str, *, first: int = 0, step: int = 1, jobs: int = 2) -> Iterator[Trial]:
+        """A trial for each state, or each `step`-th of them, that a kill, or a power cut, can leave at any border; its
+        number is the first border that leaves it. Call `borders` before."""
+        plan = {"do": "states", "scenario": asdict(scenario), "kind": kind, "first": first, "step": step, "jobs": jobs}
+        for found in self._ask(**plan):
+            yield Trial(**found)
+
     def _ask(self, **plan: Any) -> Iterator[dict[str, Any]]:
         assert self._process.stdin
         assert self._process.stdout

@@ -49,9 +49,11 @@ class Server:
 class Request(BaseHTTPRequestHandler):
     server: Any
     protocol_version = "HTTP/1.1"
+    told = False
 
     def do_GET(self) -> None:
         served: Server = self.server.served
+        self.told = False
         with served.lock:
             served.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
             served.now += 1
@@ -66,8 +68,13 @@ class Request(BaseHTTPRequestHandler):
             else:
                 self.file(data)
         finally:
-            with served.lock:
-                served.now -= 1
+            self.answered()
+
+    def answered(self) -> None:
+        """Said before the last byte goes, since whoever has it may ask again before this thread goes on."""
+        with self.server.served.lock:
+            self.server.served.now -= not self.told
+            self.told = True
 
     def file(self, data: bytes, headers: Mapping[str, str] | None = None, *, tag: str | None = None) -> None:
         """The file as it should be served: whole, or the range that was asked for."""
@@ -85,8 +92,12 @@ class Request(BaseHTTPRequestHandler):
         self.answer(206, data[first : last + 1], more)
 
     def answer(self, status: int, data: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        if not data:
+            self.answered()
         self.head(status, {"Content-Length": str(len(data)), **(headers or {})})
-        self.wfile.write(data)
+        self.wfile.write(data[:-1])
+        self.answered()
+        self.wfile.write(data[-1:])
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self.send_response_only(status)

@@ -4,6 +4,9 @@ Each test file belongs to one promise (HELD_BY); `@pytest.mark.promise("name")` 
 leave a figure with the fixture `proved`, printed when it passes. `!` marks a promise with a failed test, `?` one
 without a passed test; skips are printed with their reason, so that nothing passes unseen by being left out. What each
 promise means, and what it does not, is in docs/promises.md.
+
+With pytest-xdist tests run in several processes, and what they were is told to the one that prints: reports carry their
+promise and figures as properties, and each process says at its end what it had chosen and what was left out.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -52,8 +56,8 @@ HELD_BY = {
     "twins": "arxiv_pylatexenc arxiv_twins generate loss reference_twins stack wiki_scan",
     "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme",
-    "origin": "arxiv arxiv_hostile books c4 code_forms code_text commoncrawl exclude fuzz github inputs inspect "
-    "stack_damage stackexchange testsets trace warc wikipedia",
+    "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
+    "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
     "honest": "bits compression decontaminate heldout language ngram perplexity references report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
@@ -82,6 +86,7 @@ class Kept:
 
     outcomes: dict[str, str] = field(default_factory=dict)  # node id -> "", "passed", "failed" or "skipped"
     reasons: Counter[str] = field(default_factory=Counter)
+    skipped_files: dict[str, str] = field(default_factory=dict)  # node id of a file that skips itself -> why
     figures: list[str] = field(default_factory=list)
     seconds: float = 0.0
     left_to_prove: int = 0
@@ -120,7 +125,24 @@ class Summary:
             tests = self.tests.setdefault(FILES.get(PurePosixPath(report.nodeid).stem, ""), Kept())
             tests.outcomes[report.nodeid] = report.outcome
             if report.skipped:
-                tests.reasons[_reason(report)] += 1
+                tests.skipped_files[report.nodeid] = _reason(report)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """In a process that others started to run tests for them: tell what was collected."""
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["promises"] = {
+                name: (list(tests.outcomes), tests.left_to_prove, tests.skipped_files)
+                for name, tests in self.tests.items()
+            }
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Each of these processes collects all tests; one that died tells nothing."""
+        for name, (chosen, left, skipped) in getattr(node, "workeroutput", {}).get("promises", {}).items():
+            tests = self.tests.setdefault(name, Kept())
+            tests.outcomes = {**{each: "skipped" if each in skipped else "" for each in chosen}, **tests.outcomes}
+            tests.left_to_prove = left
+            tests.skipped_files |= skipped
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         tests = self._of(report.user_properties)
@@ -190,7 +212,7 @@ def told(found: Mapping[str, Kept]) -> Iterator[str]:
             yield from _wrapped(f"FAILED  {each}")
         if len(failed) > SHOWN:
             yield from _wrapped(f"FAILED  and {len(failed) - SHOWN} more")
-        for reason, times in sorted(tests.reasons.items()):
+        for reason, times in sorted((tests.reasons + Counter(tests.skipped_files.values())).items()):
             yield from _wrapped(f"skipped {times}: {reason}")
     silent = [name for name in PROMISES if not found.get(name, Kept()).outcomes]
     if silent:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from email.message import Message
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_code import FAMILIES, kept, records, rules
+from made_code import FAMILIES, kept, records, rules, tarred
 from puna.data.code.header import spdx_line, without_header
 from puna.data.code.licence import named_in, of_expression, of_project
 from puna.data.document import Document, document_id
@@ -134,6 +136,29 @@ def test_a_package_is_read_or_refused_by_its_metadata(
     else:
         assert rules(found) == {"licence": 2}
         assert all(record.key.startswith("mine 1.0: mine/") for record in found if isinstance(record, Dropped))
+
+
+def test_a_real_package_under_the_gpl_is_refused_file_by_file_however_it_comes(tmp_path: Path) -> None:
+    """ranger-fm, of the extra `test`: as it is installed, and as the archive that its publisher would make of it."""
+    installed = metadata.distribution("ranger-fm")
+    files: dict[str, str | bytes] = {
+        f"ranger-fm-{installed.version}/{path}": Path(str(path.locate())).read_bytes()
+        for path in installed.files or ()
+        if path.suffix == ".py" and path.parts[0] == "ranger"
+    }
+    assert len(files) > 50
+    found = records("package:ranger-fm")
+    assert rules(found).keys() == {"licence"}
+    assert kept(found) == []
+    refused = {record.key.partition(": ")[2] for record in found if isinstance(record, Dropped)}
+    assert refused >= {name.partition("/")[2] for name in files}
+
+    about = {f"ranger-fm-{installed.version}/PKG-INFO": installed.read_text("METADATA") or ""}
+    archive = tmp_path / f"ranger-fm-{installed.version}.tar.gz"
+    archive.write_bytes(gzip.compress(tarred(files | about), mtime=0))
+    found = records(archive)
+    assert rules(found) == {"licence": len(files) + len(about)}
+    assert kept(found) == []
 
 
 def test_the_licence_of_a_file_wins_over_that_of_its_package(site: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -137,6 +138,23 @@ def test_the_summary_counts_and_names_what_each_promise_came_to(example: pytest.
         "              FAILED  test_steps.py::test_fails_at_its_end\n"
         "  No test chosen of: exports (this version exports nothing), alone, numbers, origin, honest,"
     )
+
+
+def test_tests_in_several_processes_are_told_as_those_in_one(example: pytest.Pytester) -> None:
+    example.makeini("[pytest]\nmarkers = prove: slow")
+    example.makepyfile(
+        test_loss="import pytest\n\n@pytest.mark.prove\ndef test_slow():\n    pass\n\ndef test_quick():\n    pass",
+        test_run="import pytest\npytest.skip('never here', allow_module_level=True)",
+    )
+    several = ("-p", "xdist.plugin", "--numprocesses", "2", "--dist", "loadfile")
+    told = [_summary(example.runpytest_inprocess("-m", "not prove", *options)) for options in ((), several)]
+    one, two = (
+        [re.sub(r" +\d+ s\b", "", line) for line in itertools.takewhile(lambda line: line[:1] != "=", lines)]
+        for lines in told
+    )
+    assert two == one
+    assert any(line.endswith("and 1 in make prove") for line in two)
+    assert any("never here" in line for line in two)
 
 
 @pytest.mark.parametrize("options", [(), ("-q",), ("-q", "-q"), ("-v",)])

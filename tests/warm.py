@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
+import importlib
+import itertools
 import json
 import math
 import os
@@ -18,7 +21,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,34 +32,43 @@ from object_store import ObjectStore
 from puna import storage
 
 LONGEST = 120  # seconds after which a command counts as hanging
+AT_ONCE = 32  # states of a run that stand side by side
 MAY_FAIL = ("log.txt", "run.lock")  # a line of the log ends no work, nor does a lock that stays: its holder is dead
 
 Shim = Callable[[str, str], None]
 place: Disk | Store = Disk()
+listed: dict[str, list[Border]] = {}  # by scenario
 finished: dict[str, set[str]] = {}  # by scenario: steps that the commands before had done, and that must not be lost
 
 
 def serve() -> None:
     """Warm up, then answer each line of standard input: JSON lines, and one that says end."""
+    from typer import main
+
     from puna import lines, progress
     from puna.report import figures
 
     global place
     lines.UPLOAD_EVERY, progress.LOG_LINES = math.inf, (math.inf,)  # borders must not depend on a clock
     figures._svg = lambda *drawing: figures.Html("<svg></svg>")
+    main.get_command = functools.cache(main.get_command)  # made of the same functions for each command
     _in_this_process("warm")
-    gc.freeze()  # so that children do not write to pages that they share
     if sys.argv[1]:
         place = Store(ObjectStore(sys.argv[1]))
+        _import_what_a_run_imports()
+    gc.freeze()  # so that children do not write to pages that they share
     for line in sys.stdin:
         plan = json.loads(line)
         value = plan["scenario"]
         before = tuple(tuple(one) for one in value["before"])
         scenario = Scenario(value["name"], before, tuple(value["faulted"]), tuple(value["again"]))
         if plan["do"] == "list":
-            _tell({"borders": _list(scenario)})
+            listed[scenario.name] = _list(scenario)
+            _tell({"borders": listed[scenario.name]})
+        elif plan["do"] == "sweep":
+            _sweep(scenario, (_Underway(scenario, kind, number) for kind, number in plan["faults"]), plan["jobs"])
         else:
-            _sweep(scenario, plan["faults"], plan["jobs"])
+            _sweep(scenario, _states(scenario, plan["kind"], plan["first"], plan["step"]), plan["jobs"])
         print("end", flush=True)
 
 
@@ -73,6 +85,16 @@ def _in_this_process(out: str) -> None:
     ):
         cli.main()
     sys.argv = given
+
+
+def _import_what_a_run_imports() -> None:
+    """Import the store's client here, which takes a child a second. The run is a child's: a client that has asked
+    anything has a thread, and this process must have none."""
+    _succeed("imports", (), lambda event, location: Path("imports").write_text("\n".join(sys.modules)))
+    for name in Path("imports").read_text().splitlines():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    place.clear("imports")
 
 
 def _list(scenario: Scenario) -> list[Border]:
@@ -93,15 +115,14 @@ def _list(scenario: Scenario) -> list[Border]:
     return found[0]
 
 
-def _sweep(scenario: Scenario, faults: Sequence[tuple[str, int]], jobs: int) -> None:
+def _sweep(scenario: Scenario, trials: Iterator[_Underway], jobs: int) -> None:
     """Trials side by side: whenever a command ends, it is judged and the next one is forked."""
     expected = place.stable(f"{scenario.name}-undisturbed")
-    waiting = [_Underway(scenario, kind, number) for kind, number in reversed(faults)]
     running: dict[int, _Underway] = {}
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            trial = waiting.pop()
-            running[trial.begin()] = trial
+    while True:
+        running |= {trial.begin(): trial for trial in itertools.islice(trials, jobs - len(running))}
+        if not running:
+            return
         pid, status = os.wait()
         trial = running.pop(pid)
         if following := trial.ended(os.waitstatus_to_exitcode(status), expected):
@@ -118,7 +139,10 @@ class _Underway:
         self.done = set(finished.get(scenario.name, ()))  # and those that the disturbed command had finished
 
     def begin(self) -> int:
-        """Fork the command that meets the fault; its process id."""
+        """Fork the command that meets the fault, or the one behind it when what the fault left stands already; its
+        process id."""
+        if self.border:
+            return _fork(self.out, self.scenario.again)
         place.lay(f"{self.scenario.name}-before" if self.scenario.before else "", self.out)
         return _fork(self.out, self.scenario.faulted, _shim(self.kind, self.number, self.out))
 
@@ -143,6 +167,66 @@ class _Underway:
             for left in Path().glob(f"{self.out}.*"):
                 left.unlink()
         return None
+
+
+def _states(scenario: Scenario, kind: str, first: int, step: int) -> Iterator[_Underway]:
+    """The trials of a kill, or a power cut, at every border, from few runs: a process that is killed leaves what stands
+    at that moment, so a copy is kept at each border where it is not what it was at the one before. A run that has kept
+    AT_ONCE is killed, so that little memory holds them, and the next one goes on keeping behind."""
+    out, begin, status = f"{scenario.name}-{kind}", 0, -signal.SIGKILL
+    while status == -signal.SIGKILL:
+        place.lay(f"{scenario.name}-before" if scenario.before else "", out)
+        pid = _fork(out, scenario.faulted, _keeping(kind, out, begin, first, step))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert status in (0, -signal.SIGKILL), Path(f"{out}.stderr").read_text()
+        met = [_named(*json.loads(line), out) for line in Path(f"{out}.borders").read_text().splitlines()]
+        kept = [int(path.suffix[1:]) for path in Path().glob(f"{out}-kept.*")]
+        place.clear(out)
+        for left in [*Path().glob(f"{out}.*"), *Path().glob(f"{out}-kept.*")]:
+            left.unlink()
+        for number in sorted(kept):
+            trial = _Underway(scenario, kind, number)
+            trial.border = met[number]
+            if scenario.faulted == scenario.again:
+                trial.done |= _done(trial.out)
+            yield trial
+            begin = number + 1
+    assert met == listed[scenario.name], "the run whose states were kept has other borders than an undisturbed one"
+
+
+def _keeping(kind: str, out: str, begin: int, first: int, step: int) -> Shim:
+    """A border that keeps what would be left if the process ended there, unless that is what the last one left: of what
+    is left from the border `begin` on, the one of that number and each `step`-th behind it."""
+    number = state = -1
+    kept = 0
+    last: Mapping[str, object] | None = None
+    durable = Durable(Path(out)) if kind == "power" else None
+
+    def border(event: str, location: str) -> None:
+        nonlocal number, state, kept, last
+        number += 1
+        _note(Path(f"{out}.borders"), event, location)
+        to = f"{out}-{number}"
+        if durable:
+            durable.write(Path(to))
+            found = {name.removeprefix(to): at for name, at in Disk().state(to, times=False).items()}
+        else:
+            found = place.state(out)
+        state += found != last
+        if found != last and number >= begin and state % step == first:
+            if kept == AT_ONCE:
+                shutil.rmtree(to, ignore_errors=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            if not durable:
+                place.lay(out if found else "", to)
+            shutil.copy(f"{out}.stderr", f"{to}.stderr")
+            Path(f"{out}-kept.{number}").touch()
+            kept += 1
+        elif durable:
+            shutil.rmtree(to)
+        last = found
+
+    return border
 
 
 def _wrong(kind: str, border: Border, status: int, out: str) -> str:

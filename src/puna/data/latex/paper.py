@@ -19,6 +19,7 @@ from puna.data.latex.archive import README, Files, inside
 from puna.data.latex.comments import package_comments, remove_comments
 from puna.data.latex.expand import PACKAGE, EndlessError, Expander, expand
 from puna.data.latex.packages import CHARACTER, NOTE, Kept
+from puna.data.latex.title import readable
 
 CLASS = b"\\document"
 BEGIN = b"\\begin{document}"
@@ -100,12 +101,11 @@ def main_file(texts: dict[str, bytes]) -> str | None:
 
 
 def _title(expander: Expander) -> str:
-    if "\\" not in expander.title:
-        return expander.title
+    """The title in its macros' words, without LaTeX."""
     try:
-        return expand(expander.title, expander.macros)
+        return readable(expand(expander.title, expander.macros))
     except EndlessError:
-        return expander.title
+        return readable(expander.title)
 
 
 def document_class(data: bytes) -> bytes | None:
