@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import tiny
+import web_run
 from object_store import ObjectStore
 
 RECIPE = """
@@ -77,6 +79,31 @@ tokens = 2
 """
 PAGES = 8
 
+# The same with every step that a recipe can ask for beside, on pages, books and benchmarks.
+ASKED = (
+    "sources.github=none",
+    "sources.wikipedia.inputs=['dumps/*.bz2']",
+    "sources.wikipedia.heldout_groups=['1']",
+    "sources.commoncrawl.inputs=['pages/*.gz']",
+    "sources.commoncrawl.share=0.3",
+    "sources.commoncrawl.paragraphs=drop",
+    "sources.commoncrawl.near=minhash",
+    "sources.commoncrawl.languages=['en']",
+    "sources.commoncrawl.perplexity_percentiles=[30, 60]",
+    "sources.commoncrawl.min_reference_score=0.01",
+    "sources.books.inputs=['books/*.txt']",
+    "sources.books.share=0.2",
+    "sources.books.max_containment=0.9",
+    "heldout.share=0",
+    "heldout.minimum=0",
+    "lm.minimum=100",
+    "lm.pieces=300",
+    "lm.order=2",
+    "reference.min_positives=3",
+    "reference.bits=10",
+    "decontaminate.benchmarks={boolq='boolq.jsonl'}",
+)
+
 KINDS = {
     "kill": "SIGKILL",
     "full": "ENOSPC at it and at every later write and sync: the disk stays full",
@@ -123,6 +150,25 @@ def write(folder: Path) -> None:
     pages = "".join(tiny._page(number) for number in range(1, PAGES + 1))
     (folder / "dump.xml.bz2").write_bytes(bz2.compress((tiny.HEAD + pages + "</mediawiki>\n").encode()))
     (folder / "tiniest.toml").write_text(RECIPE)
+    _write_asked(folder)
+
+
+def _write_asked(folder: Path) -> None:
+    """What ASKED reads: pages with a menu, of which an article cites the half; two books of which one holds the other;
+    an item that a page holds."""
+    chance = random.Random(2)
+    made = {url: [web_run.MENU[0], *(web_run.sentence(chance) for _ in range(5))] for url in web_run.pages(16)}
+    urls = sorted(made)
+    asked = " ".join(chance.sample(web_run.WORDS, 12))
+    made[urls[0]].append(asked)
+    web_run.wet(folder, made, urls, 1)
+    web_run.cite(folder, urls[::2], articles=4)
+    book = "\n\n".join(web_run.line(chance) for _ in range(60))
+    (folder / "books").mkdir()
+    for name, text in {"one": book, "two": f"{book}\n\n{web_run.line(chance)}"}.items():
+        (folder / "books" / f"{name}.txt").write_text(text)
+    item = {"question": asked, "title": "T", "answer": True, "passage": web_run.line(chance)}
+    (folder / "boolq.jsonl").write_text(f"{json.dumps(item)}\n")
 
 
 class WarmParent:

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from fault_places import Durable
-from faults import KINDS, Border, Scenario, Trial, WarmParent
+from faults import ASKED, KINDS, Border, Scenario, Trial, WarmParent
 from object_store import serving
 from puna import storage
+from puna.data import asked
 
 SEED = 7
 MEMORY = Path("/dev/shm")  # a file system in memory: syncs cost nothing there, and no inode comes twice
@@ -30,6 +31,7 @@ FRESH = Scenario("fresh", faulted=ALONE, again=ALONE)
 ADDED = Scenario("added", before=(ALONE,), again=ALONE)
 BACK = Scenario("back", before=(ALONE, ()), faulted=ALONE, again=ALONE)
 CLEANED = Scenario("cleaned", before=(ALONE, ()), faulted=("clean", "--work", "--checkpoints", "--yes"), again=ALONE)
+WEB = Scenario("web", faulted=ASKED, again=ASKED)
 IN_MEMORY = os.access(MEMORY, os.W_OK)
 needs_memory = pytest.mark.skipif(not IN_MEMORY, reason=f"no {MEMORY} here: a power cut is played there only")
 
@@ -104,6 +106,18 @@ def test_after_a_kill_at_every_border_the_same_command_ends_as_undisturbed(
     states = _all_kept(disk.states(FRESH, "kill"))
     assert states > len(borders) / 3
     proved(_told_states("a run on a disk", f"kill ({KINDS['kill']})", borders, states))
+
+
+@pytest.mark.prove
+def test_after_a_kill_at_every_border_of_the_steps_that_filter_pages_the_same_command_ends_as_undisturbed(
+    disk: WarmParent, proved: Callable[[str], None]
+) -> None:
+    borders = disk.borders(WEB)
+    steps = [step for step in asked.VERSIONS if any(f"{step}." in one.location for one in borders)]
+    assert {"lines", "near", "language", "perplexity", "references", "contamination"} <= set(steps)
+    states = _all_kept(disk.states(WEB, "kill"))
+    assert states > len(borders) / 3
+    proved(_told_states("a run that filters pages", "kill", borders, states))
 
 
 @needs_memory

@@ -13,7 +13,7 @@ from typing import Any
 from puna.data import benchmark_grams, decontaminate
 from puna.data.dedup import lines_step, near_step
 from puna.data.judge import judge
-from puna.data.quality import buckets, language, references
+from puna.data.quality import buckets, language, models, references
 from puna.data.quality import steps as quality
 from puna.data.quality.labels import Pages
 from puna.data.texts import texts_of
@@ -79,7 +79,7 @@ def of_models(recipe: Recipe, names: Sequence[str]) -> list[Step]:
         Step(
             "lm",
             partial(_lm, recipe, learns),
-            ("{work}/*.model", "{work}/*.arpa", "{work}/*.binary", "{work}/*.json"),
+            tuple(f"{{work}}/{code}.{ending}" for code in quality.trained(recipe) for ending in models.ENDINGS),
             (*text(recipe, "wikipedia"), "duplicates.wikipedia") if learns else (),
             quality.lm_values(recipe) | (_of_others(recipe, "wikipedia") if learns else {}),
             version=VERSIONS["lm"],
