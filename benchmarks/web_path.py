@@ -7,14 +7,15 @@ datatrove in web_path_peer.py, from ParquetReader to ParquetWriter, with one wor
 Its interpreter is a virtual environment of its own, since fastText's two packages share a module's name:
 
     python -m venv VENV
-    VENV/bin/pip install 'datatrove[io]' fasttext-numpy2-wheel ufal.kenlm sentencepiece tokenizers xxhash
+    VENV/bin/pip install 'datatrove[io]' fasttext-numpy2-wheel ufal.kenlm sentencepiece tokenizers xxhash fasteners
     PUNA_PEER=VENV/bin/python python benchmarks/data_pipeline.py web_path
 
 Each run is a process of its own, and its time is that of the processor, of all its children too, from its start to its
 end: imports and the reading of models are in it on both sides. Training is on neither. Pages are made_crawl.py's.
 
 The same on both sides: pages, the first copy of a line stays, lid.176.ftz and its threshold, SentencePiece pieces and
-n-grams, the perplexity up to which a page stays. Not the same: fastText cannot read our classifier, so it trains its own
+n-grams, the percentile of perplexity up to which a page stays, of English pages by each side's own measure. Not the
+same: fastText cannot read our classifier, so it trains its own
 (web_path_peer.py) on the same pages; it reads whole pages, ours their first 5,000 characters. KenlmModel deletes line
 breaks, so a page is one sentence to it, whose words at the ends of lines are joined; ours scores line by line. Kept sets
 are compared by ids; `differ` is the share of pages that one side alone keeps, of those that either does.
@@ -127,7 +128,7 @@ def prepare(folder: Path, size: int, peer: str) -> tuple[int, int]:
 
     from puna import storage
     from puna.data.document import Document, DocumentWriter, Origin, document_id
-    from puna.data.quality import language, models, perplexity
+    from puna.data.quality import language, models
     from puna.recipe_data import LanguageModels
 
     made = Pages(5)
@@ -154,13 +155,12 @@ def prepare(folder: Path, size: int, peer: str) -> tuple[int, int]:
     (folder / "web.toml").write_text(RECIPE.format(folder=folder.as_posix(), percentile=PERCENTILE, score=SCORE))
     if peer:
         found = models.found(str(folder / "en"), "en")
-        scores = perplexity.open_model(found.pieces, found.ngrams).perplexities(english)
-        most = statistics.quantiles(scores, n=100)[PERCENTILE - 1]
         known = {"language_model": str(language.model_file(None)), "ngrams": str(found.ngrams)}
-        (folder / "peer.json").write_text(json.dumps(known | {"perplexity": most, "score": SCORE}))
+        (folder / "peer.json").write_text(json.dumps(known | {"percentile": PERCENTILE, "score": SCORE}))
+        (folder / "english.json").write_text(json.dumps(english))
         lines = [f"__label__{'keep' if k else 'drop'} {t}" for t, k in zip(texts, keep, strict=True)]
         (folder / "examples").write_text("\n".join(line.replace("\n", " ") for line in lines) + "\n")
-        command = [peer, str(HERE / "web_path_peer.py"), "train", str(folder / "examples"), str(folder / "classifier.bin")]
+        command = [peer, str(HERE / "web_path_peer.py"), "train", str(folder)]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return text, number
 

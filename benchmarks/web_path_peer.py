@@ -2,7 +2,7 @@
 has datatrove, fastText with training and KenLM's module. It imports nothing of Puna.
 
     python web_path_peer.py version
-    python web_path_peer.py train EXAMPLES MODEL
+    python web_path_peer.py train FOLDER
     python web_path_peer.py run FOLDER TARGET WORKERS
 """
 
@@ -26,14 +26,24 @@ def version() -> None:
     print(metadata.version("datatrove"))
 
 
-def train(examples: str, model: str) -> None:
-    """A classifier as ours is: runs of one and two words, a million buckets, five epochs; 16 dimensions as lid.176."""
+def train(folder: str) -> None:
+    """A classifier as ours is: runs of one and two words, a million buckets, five epochs; 16 dimensions as lid.176. And
+    the perplexity that is its own percentile of the same pages."""
+    import statistics
+
     import fasttext
 
+    place = Path(folder) / "peer.json"
+    known = json.loads(place.read_text())
+    model = _local_model(f"{folder}/en", known["ngrams"])
+    scores = [model.get_perplexity(text) for text in json.loads((Path(folder) / "english.json").read_text())]
+    known["perplexity"] = statistics.quantiles(scores, n=100)[known["percentile"] - 1]
+    place.write_text(json.dumps(known))
+
     made = fasttext.train_supervised(
-        examples, dim=16, wordNgrams=2, bucket=1 << 20, minCount=2, epoch=5, lr=0.5, thread=1, verbose=0
+        f"{folder}/examples", dim=16, wordNgrams=2, bucket=1 << 20, minCount=2, epoch=5, lr=0.5, thread=1, verbose=0
     )
-    made.save_model(model)
+    made.save_model(f"{folder}/classifier.bin")
 
 
 def run(folder: str, target: str, workers: str) -> None:
