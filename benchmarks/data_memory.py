@@ -39,7 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="0.2,1,4", help="GB of text, with commas (0.2,1,4)")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where crawls and runs are made and stay; one that is there is used")
+    parser.add_argument(
+        "--folder", type=Path, help="where crawls and runs are made and stay; one that is there is used"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--quick", action="store_true", help="0.02 and 0.06 GB")
     asked = parser.parse_args()
@@ -49,7 +51,9 @@ def main() -> None:
         runs = {size: run(folder, size, asked.workers) for size in sizes}
     table(runs)
     if asked.json:
-        figures = {f"worker_{size:g}_gb": metric(max(told["workers"].values()), "MB", LIMIT) for size, told in runs.items()}
+        figures = {
+            f"worker_{size:g}_gb": metric(max(told["workers"].values()), "MB", LIMIT) for size, told in runs.items()
+        }
         asked.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
@@ -61,7 +65,9 @@ def run(folder: Path, size: float, workers: int) -> dict[str, Any]:
     out = folder / f"run-{size:g}"
     command = [sys.executable, "-m", "puna", "data", str(crawl / "crawl.toml"), "--out", str(out)]
     before, start = _processor(), time.monotonic()
-    with subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as work:
+    with subprocess.Popen(
+        [*command, "--workers", str(workers)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as work:
         watch = Watch(work.pid)
         assert work.stdout is not None
         for line in work.stdout:
@@ -143,7 +149,9 @@ def cost(size: float, out: Path, told: dict[str, Any], workers: int) -> None:
 
 
 def table(runs: dict[float, dict[str, Any]]) -> None:
-    print(f"peak memory of a worker in MB, at most {LIMIT:g} asked; in brackets of the process that hands out the tasks")
+    print(
+        f"peak memory of a worker in MB, at most {LIMIT:g} asked; in brackets of the process that hands out the tasks"
+    )
     print(f"  {'GB of text':16}" + "".join(f"{size:>16g}" for size in runs))
     for stage in dict.fromkeys(stage for told in runs.values() for stage in told["workers"]):
         row = [f"{told['workers'].get(stage, 0):.0f} ({told['main'].get(stage, 0):.0f})" for told in runs.values()]

@@ -5,9 +5,9 @@
     paragraph_dedup     repeated lines taken out of pages, Parquet in and Parquet out
     web_path            extracted pages to Parquet through repeated lines, language, perplexity and a classifier
 
-The pages of paragraph_dedup are made here, from a seed: words by a Zipf law, a third of the lines with letters other than ASCII,
-boilerplate that many pages share, and paragraphs copied from page to page. Time is that of the processor, of the whole
-tree of processes; ours and theirs run in turn, so the ratios hold where single figures do not.
+The pages of paragraph_dedup are made here, from a seed: words by a Zipf law, a third of the lines with letters other
+than ASCII, boilerplate that many pages share, and paragraphs copied from page to page. Time is that of the processor,
+of the whole tree of processes; ours and theirs run in turn, so the ratios hold where single figures do not.
 
 Peer: datatrove, SentenceDedupSignature, SentenceFindDedups and SentenceDedupFilter (lines instead of sentences, n = 1,
 the first copy stays, no page is dropped for being short) under LocalPipelineExecutor with one worker, which starts no

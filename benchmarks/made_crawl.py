@@ -48,8 +48,8 @@ COMMON = {
 PARTS = {  # beginnings, stems and ends of the made words, which have the letters of their language
     "en": (
         " con pre inter re un dis over under out fore mis trans sub ex in en",
-        "duct port form light house tract stand ship pose band wright cept field water spect work ground stone tain ton "
-        "ward son ham land ford ley wood ough igh ther each awn ight ound oat ease ook",
+        "duct port form light house tract stand ship pose band wright cept field water spect work ground stone tain "
+        "ton ward son ham land ford ley wood ough igh ther each awn ight ound oat ease ook",
         " ing ed s ly ness er ers ful less ment ion ions able y ity ism ist ish al hood",
     ),
     "de": (
@@ -122,7 +122,9 @@ class Law:
         if parts:
             beginnings, stems, ends = parts
             several = [chance.choice(beginnings) + chance.choice(stems) for _ in range(MADE)]
-            made = [one + (chance.choice(stems) if chance.random() < 0.4 else "") + chance.choice(ends) for one in several]
+            made = [
+                one + (chance.choice(stems) if chance.random() < 0.4 else "") + chance.choice(ends) for one in several
+            ]
         else:
             made = ["".join(chance.choices("etaoinshrdlucmfwypvbgk", k=chance.randint(3, 11))) for _ in range(MADE)]
         words = [*("" if name else COMMON.get(language, "")).split(), *made]
@@ -214,9 +216,9 @@ def write(folder: Path, size: int, seed: int = 5, paragraphs: str = "drop", posi
         rest -= text
     _write_articles(folder, made, cited, min(20_000_000, max(2_000_000, size // 20)))
     recipe = RECIPE.format(paragraphs=paragraphs, positives=positives)
-    (folder / "crawl.toml").write_text(recipe.replace('"pages/', f'"{folder.as_posix()}/pages/').replace(
-        '"dumps/', f'"{folder.as_posix()}/dumps/'
-    ))
+    (folder / "crawl.toml").write_text(
+        recipe.replace('"pages/', f'"{folder.as_posix()}/pages/').replace('"dumps/', f'"{folder.as_posix()}/dumps/')
+    )
     return pages
 
 

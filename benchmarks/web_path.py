@@ -1,9 +1,10 @@
 """The metric `web_path` of data_pipeline.py: extracted pages to Parquet, through repeated lines, language, perplexity
 and a classifier.
 
-Ours: the steps lines, language, lm (no model is trained: it is brought along), perplexity, buckets, reference (likewise),
-references and documents of a recipe, as `puna data` runs them, records and digests among them, in one process. Peer:
-datatrove in web_path_peer.py, from ParquetReader to ParquetWriter, with one worker and with two; the cheaper counts.
+Ours: the steps lines, language, lm (no model is trained: it is brought along), perplexity, buckets, reference
+(likewise), references and documents of a recipe, as `puna data` runs them, records and digests among them, in one
+process. Peer: datatrove in web_path_peer.py, from ParquetReader to ParquetWriter, with one worker and with two; the
+cheaper counts.
 Its interpreter is a virtual environment of its own, since fastText's two packages share a module's name:
 
     python -m venv VENV
@@ -15,10 +16,10 @@ end: imports and the reading of models are in it on both sides. Training is on n
 
 The same on both sides: pages, the first copy of a line stays, lid.176.ftz and its threshold, SentencePiece pieces and
 n-grams, the percentile of perplexity up to which a page stays, of English pages by each side's own measure. Not the
-same: fastText cannot read our classifier, so it trains its own
-(web_path_peer.py) on the same pages; it reads whole pages, ours their first 5,000 characters. KenlmModel deletes line
-breaks, so a page is one sentence to it, whose words at the ends of lines are joined; ours scores line by line. Kept sets
-are compared by ids; `differ` is the share of pages that one side alone keeps, of those that either does.
+same: fastText cannot read our classifier, so it trains its own (web_path_peer.py) on the same pages; it reads whole
+pages, ours their first 5,000 characters. KenlmModel deletes line breaks, so a page is one sentence to it, whose words
+at the ends of lines are joined; ours scores line by line. Kept sets are compared by ids; `differ` is the share of pages
+that one side alone keeps, of those that either does.
 """
 
 from __future__ import annotations
@@ -125,7 +126,6 @@ def web_path(quick: bool) -> dict[str, Any]:
 def prepare(folder: Path, size: int, peer: str) -> tuple[int, int]:
     """Shards of pages, and the models of both sides; returns bytes of text and the number of pages."""
     from made_crawl import Pages
-
     from puna import storage
     from puna.data.document import Document, DocumentWriter, Origin, document_id
     from puna.data.quality import language, models

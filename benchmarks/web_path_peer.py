@@ -91,9 +91,7 @@ def run(folder: str, target: str, workers: str) -> None:
                 SentenceDedupFilter(found, config, language=NoWords()),
                 language,
                 LambdaFilter(Perplexity(f"{folder}/en", known["ngrams"], known["perplexity"])),
-                FastTextClassifierFilter(
-                    f"{folder}/classifier.bin", ("keep", known["score"]), newline_replacement=" "
-                ),
+                FastTextClassifierFilter(f"{folder}/classifier.bin", ("keep", known["score"]), newline_replacement=" "),
                 ParquetWriter(f"{target}/out"),
             ],
         ),
