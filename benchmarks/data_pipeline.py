@@ -3,16 +3,19 @@
     python benchmarks/data_pipeline.py [NAME ...] [--json FILE] [--quick]
 
     paragraph_dedup     repeated lines taken out of pages, Parquet in and Parquet out
+    web_path            extracted pages to Parquet through repeated lines, language, perplexity and a classifier
 
-The pages are made here, from a seed: words by a Zipf law, a third of the lines with letters other than ASCII,
-boilerplate that many pages share, and paragraphs copied from page to page. Time is that of the processor, of the whole
-tree of processes; ours and theirs run in turn, so the ratios hold where single figures do not.
+The pages of paragraph_dedup are made here, from a seed: words by a Zipf law, a third of the lines with letters other
+than ASCII, boilerplate that many pages share, and paragraphs copied from page to page. Time is that of the processor,
+of the whole tree of processes; ours and theirs run in turn, so the ratios hold where single figures do not.
 
 Peer: datatrove, SentenceDedupSignature, SentenceFindDedups and SentenceDedupFilter (lines instead of sentences, n = 1,
 the first copy stays, no page is dropped for being short) under LocalPipelineExecutor with one worker, which starts no
 process beside the work itself. It keeps the first copy, so ours does here (`keep-first`). What is kept may differ in
 lines that are the same in one normal form and not in the other: theirs deletes accents and all punctuation too, and
 joins a number with its decimals.
+
+What stands behind web_path, and how its peer is installed, is told in web_path.py.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 from form import metric  # noqa: E402
 from turns import processor  # noqa: E402
+from web_path import web_path  # noqa: E402
 
 LIMIT = 4.0  # times the peer's documents a second that dedup alone is asked for
 PARTS = 4
@@ -241,7 +245,7 @@ def _column(shard: Path, name: str) -> Any:
     return pq.read_table(shard, columns=[name])[name].to_pylist()
 
 
-METRICS: dict[str, Callable[[bool], dict[str, Any]]] = {"paragraph_dedup": paragraph_dedup}
+METRICS: dict[str, Callable[[bool], dict[str, Any]]] = {"paragraph_dedup": paragraph_dedup, "web_path": web_path}
 
 if __name__ == "__main__":
     main()

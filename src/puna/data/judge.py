@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -143,8 +144,12 @@ def _found(context: Context, step: str, ending: str) -> tuple[Place, ...]:
 
 
 def _with(table: pa.Table, name: str, values: Iterable[str]) -> pa.Table:
-    place = table.schema.get_field_index(name)
-    return table.set_column(place, table.schema.field(place), pa.array(values, pa.string()))
+    """The table with other values in a column, row group by row group: as Python's strings they take much more."""
+    place, each = table.schema.get_field_index(name), iter(values)
+    chunks = [pa.array(list(islice(each, len(chunk))), pa.string()) for chunk in table.column(place).chunks]
+    if next(each, None) is not None:  # asked to its end, where it tells of lines that are no document's
+        raise ValueError(f"more values than the {len(table)} documents of the shard")
+    return table.set_column(place, table.schema.field(place), pa.chunked_array(chunks, pa.string()))
 
 
 def _rows(verdicts: tuple[Place, ...], index: int, documents: int) -> Mask:

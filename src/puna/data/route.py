@@ -64,7 +64,8 @@ class Verdict:
 
 
 def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
-    """Judge one shard: write what stays sorted by id, a row group for each range of ids, and what is held out apart."""
+    """Judge one shard: write what stays sorted by id, a row group for each range of ids, and what is held out apart.
+    Memory: the shard twice."""
     index, shard = task
     judged = rule.judge.judged(index, shard)
     fates, left = {**judged.gone, "heldout": judged.held}, judged.kept
@@ -75,14 +76,14 @@ def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, An
             left = left & ~found
     fates["overlap"] = left & (np.frombuffer(storage.read(rule.overlaps[index]), "<f4") > rule.max_overlap)
     fates["training"] = left & ~fates["overlap"]
-    table = _masked(judged.table, rule.mask)
-    _write_ranges(table.filter(pa.array(fates["training"])), _sent(scratch, index), rule.parts)
-    write_table(_heldout(scratch, index), table.filter(pa.array(fates["heldout"])))
-    counts = {
-        name: {"documents": int(fate.sum()), "bytes": int(judged.size[fate].sum())} for name, fate in fates.items()
-    }
+    size, named, table = judged.size, list(judged.named), judged.table
+    del judged  # or the shard would stand in memory twice
+    table = table.combine_chunks()
+    _write_ranges(table, fates["training"], rule, _sent(scratch, index))
+    write_table(_heldout(scratch, index), _masked(table.filter(pa.array(fates["heldout"])), rule.mask))
+    counts = {name: {"documents": int(fate.sum()), "bytes": int(size[fate].sum())} for name, fate in fates.items()}
     files = (_sent(scratch, index), _heldout(scratch, index))
-    return counts | {"named": list(judged.named), "files": [storage.below(file, scratch.parents[2]) for file in files]}
+    return counts | {"named": named, "files": [storage.below(file, scratch.parents[2]) for file in files]}
 
 
 def gather(folder: Place, source: str, shards: int, part: int | None, scratch: Place) -> dict[str, Any]:
@@ -90,11 +91,12 @@ def gather(folder: Place, source: str, shards: int, part: int | None, scratch: P
     heldout/SOURCE/00000.parquet."""
     if part is None:
         target = f"heldout/{source}/00000.parquet"
-        tables = [read_table(_heldout(scratch, index)) for index in range(shards)]
+        tables = (read_table(_heldout(scratch, index)) for index in range(shards))
     else:
         target = f"documents/{source}/{part:05d}.parquet"
-        tables = [_range(_sent(scratch, index), part) for index in range(shards)]
-    write_table(folder / target, _sorted(pa.concat_tables(tables) if tables else SCHEMA.empty_table()))
+        tables = (_range(_sent(scratch, index), part) for index in range(shards))
+    # Nothing keeps the unsorted table while the sorted one is written: a shard of documents is all that a worker holds.
+    write_table(folder / target, _sorted([SCHEMA.empty_table(), *tables]))
     return {"files": [target]}
 
 
@@ -131,13 +133,17 @@ def _masked(table: pa.Table, kinds: tuple[str, ...]) -> pa.Table:
     return table.set_column(table.schema.get_field_index("text"), SCHEMA.field("text"), pa.array(texts, pa.string()))
 
 
-def _write_ranges(table: pa.Table, location: Place, parts: int) -> None:
-    table = _sorted(table)
-    keys = np.fromiter((int(i[:16], 16) for i in table["id"].to_pylist()), np.uint64, len(table))
-    ends = np.searchsorted(exchange.ranges(keys, parts), np.arange(parts + 1)).tolist()
+def _write_ranges(table: pa.Table, chosen: npt.NDArray[np.bool_], rule: Verdict, location: Place) -> None:
+    """The chosen documents sorted by id, a row group for each range; one range of them is copied at a time."""
+    identifiers = np.array(table["id"].to_pylist(), "S32")
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.argsort(identifiers[rows], kind="stable")]
+    keys = np.fromiter((int(i[:16], 16) for i in identifiers[rows].tolist()), np.uint64, len(rows))
+    ends = np.searchsorted(exchange.ranges(keys, rule.parts), np.arange(rule.parts + 1)).tolist()
     with storage.create(location) as file, pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
         for start, end in pairwise(ends):
-            writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
+            part = _masked(table.take(pa.array(rows[start:end])), rule.mask)
+            writer.write_table(part, row_group_size=max(1, end - start))
 
 
 def _range(location: Place, part: int) -> pa.Table:
@@ -145,7 +151,9 @@ def _range(location: Place, part: int) -> pa.Table:
         return pq.ParquetFile(file).read_row_group(part)
 
 
-def _sorted(table: pa.Table) -> pa.Table:
+def _sorted(tables: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(tables).combine_chunks()
+    tables.clear()
     order: npt.NDArray[np.int64] = np.argsort(np.array(table["id"].to_pylist(), "S32"), kind="stable")
     return table.take(pa.array(order))
 
