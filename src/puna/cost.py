@@ -22,12 +22,14 @@ LABELS = {
     "language": "language",
     "lm": "language models trained",
     "perplexity": "perplexity",
+    "buckets": "percentiles of perplexity",
     "reference": "classifier trained",
     "references": "classifier of cited pages",
     "heldout": "held-out text",
     "overlap": "overlap with held-out text",
     "benchmarks": "n-grams of benchmarks",
     "contamination": "overlap with benchmarks",
+    "common": "common n-grams",
     "documents": "verdicts, sorting",
     "notice": "notice of licences",
     "tokenizer": "tokenizer trained",
@@ -96,6 +98,8 @@ def _read(records: Mapping[str, Any], stage: str, source: str) -> int | None:
         )
     if stage == "tokenizer":
         return _sum([_number(records[step], "counts", "sample_bytes")])
+    if stage == "buckets":
+        return None
     if stage in ("inputs", "split"):
         return _sum([_number(records.get(f"extract.{source}"), "counts", "input_bytes")]) if stage == "inputs" else None
     if stage == "tokens":

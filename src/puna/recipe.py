@@ -27,6 +27,7 @@ from puna.recipe_sources import (
     Source,
     Sources,
     StackExchange,
+    WebPages,
     Wikipedia,
 )
 from puna.recipe_text import Explained
@@ -255,6 +256,16 @@ class Recipe(Section):
     def __eq__(self, other: object) -> bool:
         """Recipes are equal when their values are, wherever those came from."""
         return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    @model_validator(mode="after")
+    def _models_are_asked(self) -> Recipe:
+        web = [source for _, source in self.sources.items() if isinstance(source, WebPages)]
+        asked = {code for source in web if source.perplexity_percentiles for code in source.languages}
+        if unasked := sorted(self.lm.models.keys() - asked):
+            raise ValueError(f"lm.models names {', '.join(unasked)}, and no source judges such pages by perplexity")
+        if self.data.language_model is not None and not any(source.languages for source in web):
+            raise ValueError("data.language_model changes nothing: no source of web pages has languages")
+        return self
 
     @model_validator(mode="after")
     def _stride_within_context(self) -> Recipe:

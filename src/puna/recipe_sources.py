@@ -7,9 +7,9 @@ each is a key here and never a constant in the code that applies it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from puna.recipe_values import (
     Fraction,
@@ -22,6 +22,7 @@ from puna.recipe_values import (
     PositiveBytes,
     PositiveNumber,
     Share,
+    Takes,
     Texts,
     TextTable,
     Whole,
@@ -105,6 +106,16 @@ class WebPages(Source):
     def _perplexity_has_a_language(self) -> WebPages:
         if self.perplexity_percentiles and not self.languages:
             raise ValueError("perplexity_percentiles needs languages: a model is of one language")
+        if self.perplexity_percentiles and set(self.keep_buckets) == {"head", "middle", "tail"}:
+            raise ValueError("keep_buckets keeps all there are: name fewer, or set perplexity_percentiles = []")
+        if not self.perplexity_percentiles and self.keep_buckets != ["head", "middle"]:
+            raise ValueError("keep_buckets changes nothing without perplexity_percentiles, such as [30, 60]")
+        if not self.languages and self.min_language_score != 0.5:
+            raise ValueError('min_language_score changes nothing without languages, such as ["en"]')
+        if self.paragraphs == "keep" and self.paragraph_parts != 1:
+            raise ValueError('paragraph_parts changes nothing while paragraphs = "keep"')
+        if self.near == "none" and self.min_similarity != 0.8:
+            raise ValueError('min_similarity changes nothing without near = "minhash"')
         if not self.keep_buckets:
             raise ValueError('keep_buckets keeps nothing; name at least one, such as ["head"]')
         return self
@@ -232,7 +243,7 @@ class Books(Source):
     """Books with fewer characters are dropped."""
     max_bytes: PositiveBytes = 50_000_000
     """Larger files are dropped: a book is read whole."""
-    max_containment: Maybe[Fraction] = None
+    max_containment: Maybe[Annotated[Fraction, Field(lt=1), Takes("a number from 0, below 1")]] = None
     """Of books that share more of the smaller one's 5-grams of words, one is kept. The paper: 0.9; "none": all stay."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from puna import recipe as recipes
 from puna import space, storage
 from puna.data import pipeline
+from puna.data.brought import Look
 from puna.data.pipeline import Located
 from puna.data.sources import locate
 from puna.engine import PROCESSES, opened, refuse_unknown, usable_cpus
@@ -29,6 +30,7 @@ from puna.storage import Place
 from puna.tokens import steps as token_steps
 from puna.train.compiler import compiler, name_torch_without_spaces
 
+NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
 
 
@@ -51,7 +53,7 @@ def work(name: str, overrides: Sequence[str], out: str | None, target: str | Non
     _refuse_impossible(recipe, options)
     folder = _seen_everywhere(storage.place(out) if out else Path("runs") / recipe.name, options)
     inputs = locate_inputs(recipe, folder)
-    steps = build(recipe, inputs, options)
+    steps = build(recipe, inputs, options, Look(folder))
     refuse_newer(folder, steps, pipeline.OF_SOME_SOURCES)
     space.check(folder, "a run folder", space.BEGUN)
     with (
@@ -102,13 +104,13 @@ def _foretell(recipe: Recipe, inputs: Mapping[str, Located], folder: Place, stat
         say(f"  only {size(there)} are free there, so it may have to stop on the way; free more, or use --out")
 
 
-def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options) -> list[Step]:
+def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look: Look = NO_RUN) -> list[Step]:
     """Every step of a run, in order; a test holds that each stands after what it needs."""
     names = tuple(inputs)
     made = recipe.model_dump(mode="json")
     documents = tuple(f"documents.{name}" for name in names)
     graph = [
-        *pipeline.steps(recipe, inputs),
+        *pipeline.steps(recipe, inputs, look),
         *token_steps.steps(recipe, names),
         Step(
             "baselines",

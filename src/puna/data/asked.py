@@ -10,24 +10,28 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from puna import storage
 from puna.data import benchmark_grams, decontaminate
+from puna.data.brought import Look
 from puna.data.dedup import lines_step, near_step
 from puna.data.judge import judge
-from puna.data.quality import buckets, language, models, references
+from puna.data.quality import buckets, language, models, perplexity, references
 from puna.data.quality import steps as quality
 from puna.data.quality.labels import Pages
 from puna.data.texts import texts_of
+from puna.errors import InputError
 from puna.recipe import Recipe
 from puna.recipe_sources import Source, WebPages
 from puna.steps import Context, Step
 
 STEPS = "lines near language lm perplexity buckets reference references benchmarks contamination common"
 VERSIONS = dict.fromkeys(STEPS.split(), 1)
+LOOK = Look()
 OF_SCORES = {"keep_buckets", "min_reference_score"}  # thresholds on what models of quality say
 THRESHOLDS = {"min_characters", "languages", "min_language_score", *OF_SCORES}
 
 
-def of_source(recipe: Recipe, name: str) -> list[Step]:
+def of_source(recipe: Recipe, name: str, look: Look = LOOK) -> list[Step]:
     """What is found within one source, behind `extract` and `duplicates`."""
     found = []
     if lines_step.policy(recipe.sources[name]):
@@ -61,7 +65,7 @@ def of_source(recipe: Recipe, name: str) -> list[Step]:
                 partial(_language, recipe, name),
                 ("{work}/*.language",),
                 text(recipe, name),
-                language.values(recipe),
+                look.values(recipe, f"language.{name}", _language_model, partial(language.values, recipe)),
                 version=VERSIONS["language"],
                 space=partial(language.language_space, name),
             )
@@ -69,7 +73,7 @@ def of_source(recipe: Recipe, name: str) -> list[Step]:
     return found
 
 
-def of_models(recipe: Recipe, names: Sequence[str]) -> list[Step]:
+def of_models(recipe: Recipe, names: Sequence[str], look: Look = LOOK) -> list[Step]:
     """The n-gram models of the languages that web pages are judged in, and the scores of each source by them."""
     web = [name for name in names if _measured(recipe.sources[name])]
     if not web:
@@ -81,7 +85,9 @@ def of_models(recipe: Recipe, names: Sequence[str]) -> list[Step]:
             partial(_lm, recipe, learns),
             tuple(f"{{work}}/{code}.{ending}" for code in quality.trained(recipe) for ending in models.ENDINGS),
             (*text(recipe, "wikipedia"), "duplicates.wikipedia") if learns else (),
-            quality.lm_values(recipe) | (_of_others(recipe, "wikipedia") if learns else {}),
+            look.values(recipe, "lm", _models, lambda: {"models": quality.brought(recipe)})
+            | quality.lm_values(recipe)
+            | (_of_others(recipe, "wikipedia") if learns else {}),
             version=VERSIONS["lm"],
             space=partial(quality.lm_space, recipe),
         )
@@ -95,7 +101,7 @@ def of_models(recipe: Recipe, names: Sequence[str]) -> list[Step]:
                 partial(_perplexity, recipe, name),
                 ("{work}/*.perplexity",),
                 (*text(recipe, name), f"language.{name}", "lm"),
-                {"languages": sorted(source.languages)},
+                {"languages": sorted(source.languages), "by": perplexity.scorer()},
                 version=VERSIONS["perplexity"],
                 space=partial(quality.measure_space, name),
             ),
@@ -111,7 +117,7 @@ def of_models(recipe: Recipe, names: Sequence[str]) -> list[Step]:
     return graph
 
 
-def of_pages(recipe: Recipe, names: Sequence[str]) -> list[Step]:
+def of_pages(recipe: Recipe, names: Sequence[str], look: Look = LOOK) -> list[Step]:
     """The classifier of pages that Wikipedia cites, and the scores of each source that asks for it."""
     web = [name for name in names if _classified(recipe.sources[name])]
     if not web:
@@ -126,7 +132,8 @@ def of_pages(recipe: Recipe, names: Sequence[str]) -> list[Step]:
             partial(_reference, recipe, web),
             references.OUTPUTS,
             tuple(dict.fromkeys(known)),
-            references.values(rule, recipe.seed) | {name: _of_others(recipe, name) for name in web},
+            look.values(recipe, "reference", _classifier, partial(references.values, rule, recipe.seed))
+            | {name: _of_others(recipe, name) for name in web},
             version=VERSIONS["reference"],
             space=partial(references.reference_space, rule, recipe, web),
         ),
@@ -144,6 +151,18 @@ def of_pages(recipe: Recipe, names: Sequence[str]) -> list[Step]:
     ]
 
 
+def _language_model(recipe: Recipe) -> Any:
+    return recipe.data.language_model
+
+
+def _models(recipe: Recipe) -> Any:
+    return recipe.lm.models
+
+
+def _classifier(recipe: Recipe) -> Any:
+    return recipe.reference.model
+
+
 def _told(source: Source) -> bool:
     return isinstance(source, WebPages) and bool(source.languages)
 
@@ -157,7 +176,15 @@ def _language(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
 
 
 def _lm(recipe: Recipe, learns: bool, context: Context) -> dict[str, Any]:
-    return quality.lm(recipe, judge(recipe, "wikipedia", context) if learns else None, context)
+    counts = quality.lm(recipe, judge(recipe, "wikipedia", context) if learns else None, context)
+    # What scores depend on are the models, those that are brought along too, which no step writes.
+    made = {
+        f"{code}.{ending}": storage.digest(context.scratch / f"{code}.{ending}")
+        for code in quality.trained(recipe)
+        for ending in ("model", "arpa")
+    }
+    context.produced = storage.digest_bytes(repr([sorted(made.items()), quality.brought(recipe)]).encode())
+    return counts
 
 
 def _perplexity(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
@@ -214,9 +241,19 @@ def thresholds(recipe: Recipe, name: str) -> dict[str, Any]:
     return chosen
 
 
-def of_benchmarks(recipe: Recipe, names: Sequence[str]) -> list[Step]:
+def _benchmarks(recipe: Recipe, look: Look) -> benchmark_grams.Benchmarks | None:
+    if look.names_only:
+        return benchmark_grams.Benchmarks((), ()) if recipe.decontaminate.benchmarks else None
+    try:
+        return benchmark_grams.locate(recipe)
+    except InputError as missing:
+        values = look.recorded(recipe, "benchmarks", lambda one: one.decontaminate.benchmarks, missing)
+        return benchmark_grams.Benchmarks((), tuple(values["files"]), missing)
+
+
+def of_benchmarks(recipe: Recipe, names: Sequence[str], look: Look = LOOK) -> list[Step]:
     """What of benchmarks is in the documents of all sources, where the recipe names any."""
-    located = benchmark_grams.locate(recipe)
+    located = _benchmarks(recipe, look)
     if located is None:
         return []
     compared = [

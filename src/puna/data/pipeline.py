@@ -24,6 +24,7 @@ from typing import Any
 
 from puna import space, storage
 from puna.data import asked, exclude, extract, heldout_steps, verdicts
+from puna.data.brought import Look
 from puna.data.dedup import exact
 from puna.data.document import read_column
 from puna.data.notice import notice, notice_space
@@ -77,7 +78,7 @@ def raw_bytes(source: Source, located: Located) -> dict[str, int]:
     }
 
 
-def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
+def steps(recipe: Recipe, inputs: Mapping[str, Located], look: Look = asked.LOOK) -> list[Step]:
     """The data steps of a recipe in order; `inputs` are the located inputs of each source that has any."""
     graph: list[Step] = []
     for name, entries in inputs.items():
@@ -115,14 +116,14 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located]) -> list[Step]:
                 {"partitions": recipe.data.partitions},
                 space=partial(_duplicates_space, recipe, name),
             ),
-            *asked.of_source(recipe, name),
+            *asked.of_source(recipe, name, look),
         ]
     chosen, excluded = _choice(recipe, inputs), exclude.entries(recipe.data.exclude)
     judging = {name: (f"extract.{name}", f"duplicates.{name}", *asked.judging(recipe, name)) for name in inputs}
     thresholds = {name: asked.thresholds(recipe, name) for name in inputs}
-    compared = asked.of_benchmarks(recipe, tuple(inputs))
+    compared = asked.of_benchmarks(recipe, tuple(inputs), look)
     names = tuple(inputs)
-    graph += [*asked.of_models(recipe, names), *asked.of_pages(recipe, names), *compared]
+    graph += [*asked.of_models(recipe, names, look), *asked.of_pages(recipe, names, look), *compared]
     graph.append(
         Step(
             "heldout",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from puna import space, storage
 from puna.data import route
+from puna.data.fates import FATES
 from puna.data.judge import judge
 from puna.data.outputs import files, kept, numbered, shards_of
 from puna.data.quality import references
@@ -34,6 +36,8 @@ def documents(recipe: Recipe, excluded: tuple[str, ...], name: str, context: Con
     route.tidy(context.scratch, len(shards))
     counts = route.total(results)
     _complain(recipe, name, context)
+    if not counts["dropped"]["excluded"]["documents"]:
+        _refuse_nothing(name, counts)
     if excluded:
         asked = counts["dropped"]["excluded"]["documents"]
         if not counts["training"]["documents"] and asked:
@@ -42,6 +46,16 @@ def documents(recipe: Recipe, excluded: tuple[str, ...], name: str, context: Con
         named = f"{counts['named']:,} of {len(excluded):,} entries of data.exclude"
         say(f"  {name}: {asked:,} documents left out, by {named}")
     return counts
+
+
+def _refuse_nothing(name: str, counts: Mapping[str, Any]) -> None:
+    """A source of which rules leave no document is an error, with the rule that took most of it."""
+    gone = {rule: found["documents"] for rule, found in counts["dropped"].items() if rule != "excluded"}
+    if counts["training"]["documents"] or counts["heldout"]["documents"] or not any(gone.values()):
+        return
+    rule = max(gone, key=lambda one: gone[one])
+    what = f"no document is left of it: {gone[rule]:,} of {sum(gone.values()):,} went by {rule} ({FATES[rule]})"
+    raise InputError(what, where=name, mend="loosen that rule, give it other inputs, or take the source out")
 
 
 def _complain(recipe: Recipe, name: str, context: Context) -> None:

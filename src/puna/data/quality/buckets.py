@@ -9,7 +9,8 @@ from typing import Any
 
 from puna import storage
 from puna.data.outputs import files
-from puna.data.quality import perplexity
+from puna.data.quality import models, perplexity
+from puna.data.quality import steps as quality
 from puna.progress import say
 from puna.recipe import Recipe
 from puna.recipe_sources import WebPages
@@ -30,6 +31,14 @@ def buckets(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     assert isinstance(source, WebPages)
     told, scored = files(context, f"language.{name}", ".language"), files(context, f"perplexity.{name}", ".perplexity")
     found = perplexity.thresholds(source, told, scored)
+    middles = perplexity.thresholds(source.model_copy(update={"perplexity_percentiles": [50.0]}), told, scored)
+    for code, prefix in quality.prefixes(recipe, context).items():
+        if code in source.languages and code not in middles:
+            say(f"  WARNING: {name}: no page is told to be in {code!r}, so its model judges none")
+        elif code in source.languages:
+            line = models.strange(name, code, middles[code][0], models.found(prefix, code).told)
+            if line:
+                say(f"  {line}")
     storage.write_json(context.scratch / FILE, found)
     for code, (head, middle) in found.items():
         say(f"  {name}: {code} up to a perplexity of {head:,.0f} is head, up to {middle:,.0f} middle, the rest tail")

@@ -58,6 +58,13 @@ def rank(seed: int, identifier: str) -> int:
     return xxhash.xxh3_64_intdigest(f"{seed}\0lm\0{identifier}".encode())
 
 
+def sample(documents: Iterable[tuple[int, str]], size: int) -> list[tuple[int, str]]:
+    """Of (rank, text) those of lowest rank that have `size` bytes together at most; one at least."""
+    ranked = sorted(documents)
+    fits = int((np.cumsum([len(text.encode()) for _, text in ranked]) <= size).sum()) if ranked else 0
+    return ranked[: max(fits, 1)]
+
+
 def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], recipe: LanguageModels) -> list[Place]:
     """Train a language's model on (rank, text) of documents, in any order; the files that were written.
 

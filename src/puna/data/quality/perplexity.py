@@ -183,6 +183,11 @@ def _perplexity(log10: float, pieces: int) -> float:
     return float(10.0 ** min(-log10 / (pieces + 1), 38.0)) if pieces else float("nan")
 
 
+def scorer() -> str:
+    """What answers here: their scores differ in their last bits."""
+    return "numpy" if _kenlm() is None else "kenlm"
+
+
 def _kenlm() -> Any:
     try:
         import kenlm  # of ufal-kenlm

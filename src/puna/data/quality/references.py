@@ -121,11 +121,11 @@ def complaint(name: str, counts: Mapping[str, Any], minimum: float) -> str | Non
     """What is wrong with a threshold, by the counts of `references`: that the rule is off, or drops nothing or all."""
     if counts["off"]:
         return f"{name}: min_reference_score drops nothing: {counts['off']}"
-    if not counts["documents"] or not minimum:
+    if not counts["documents"]:
         return None
     sums = np.cumsum([0, *counts["histogram"]])
     dropped = int(sums[int(minimum * STEPS)])
-    if not int(sums[min(STEPS, int(minimum * STEPS) + 1)]):
+    if not minimum or not int(sums[min(STEPS, int(minimum * STEPS) + 1)]):
         return f"{name}: min_reference_score = {minimum:g} drops none of {counts['documents']:,} documents"
     if dropped == counts["documents"]:
         return f"{name}: min_reference_score = {minimum:g} drops all of {counts['documents']:,} documents"

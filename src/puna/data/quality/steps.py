@@ -1,21 +1,20 @@
 """The steps `lm` and `perplexity.S`: the models of the languages that web sources keep, and each page's score.
 
 `lm` looks at Wikipedia twice: first how much text of a language lies in each range of the sample's hash, then, up to
-the range at which `lm.sample` is reached, at the text itself. What both passes leave is by hash, whatever the shards.
+the range at which `lm.sample` is full, at the text itself. What both passes leave is by hash, whatever the shards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from puna import space, storage
 from puna.data.document import SCHEMA, read_documents, write_table
-from puna.data.judge import Judge
 from puna.data.outputs import files, kept, numbered, shards_of
 from puna.data.quality import language, models, perplexity
 from puna.data.quality.language import Texts, plain_texts
@@ -26,13 +25,16 @@ from puna.space import Need
 from puna.steps import Context
 from puna.storage import Place
 
-RANGES = 1024  # of the sample's hash; the sample is whole ranges, so it may fall short of lm.sample by one of them
+if TYPE_CHECKING:
+    from puna.data.judge import Judge  # which reads the scores that are made here
+
+RANGES = 1024  # of the sample's hash; one more than the sample fills is held at most
 FROM = "wikipedia"
 
 
 def languages(recipe: Recipe) -> list[str]:
-    """Languages whose pages are judged by perplexity, sorted: those of every web source that asks for it."""
-    asking = [source for _, source in recipe.sources.items() if isinstance(source, WebPages)]
+    """Languages whose pages are judged by perplexity, sorted: those that web sources which are read ask for."""
+    asking = [source for _, source in recipe.sources.items() if isinstance(source, WebPages) and source.inputs]
     return sorted({code for source in asking if source.perplexity_percentiles for code in source.languages})
 
 
@@ -42,10 +44,14 @@ def trained(recipe: Recipe) -> list[str]:
 
 
 def lm_values(recipe: Recipe) -> dict[str, Any]:
-    """What the step `lm` depends on beside the documents: settings, and what models that are brought along hold."""
-    brought = {code: _digests(recipe.lm.models[code], code) for code in languages(recipe) if code in recipe.lm.models}
+    """What the step `lm` depends on beside the documents and `brought`: its settings."""
     chosen = recipe.lm.model_dump(mode="json", exclude={"models"})
-    return {"languages": trained(recipe), "models": brought, "seed": recipe.seed} | chosen
+    return {"languages": trained(recipe), "seed": recipe.seed} | chosen
+
+
+def brought(recipe: Recipe) -> dict[str, list[str]]:
+    """What the models that are brought along hold, by language."""
+    return {code: _digests(recipe.lm.models[code], code) for code in languages(recipe) if code in recipe.lm.models}
 
 
 def lm(recipe: Recipe, judge: Judge | None, context: Context) -> dict[str, Any]:
@@ -63,8 +69,8 @@ def lm(recipe: Recipe, judge: Judge | None, context: Context) -> dict[str, Any]:
     label = "  language models: looking at Wikipedia"
     results = context.map(weigh, tasks, label=label, name=lambda task: f"weigh-{numbered(task)}")
     sizes = sum((np.array(result["sizes"], np.int64) for result in results), np.zeros((len(wanted), RANGES), np.int64))
-    # At least one range, or there would be nothing to learn from.
-    ends = [max(1, int((np.cumsum(row) <= recipe.lm.sample).sum())) for row in sizes]
+    # Up to the range in which the sample is full; within it the sample is cut by rank, when the model is trained.
+    ends = [min(RANGES, int(np.searchsorted(np.cumsum(row), recipe.lm.sample)) + 1) for row in sizes]
     take = partial(_take, judge, dict(zip(wanted, ends, strict=True)), recipe.seed)
     label = "  language models: reading Wikipedia"
     context.map(take, tasks, label=label, name=lambda task: f"take-{numbered(task)}")
@@ -99,27 +105,14 @@ def measure(recipe: Recipe, name: str, texts: Texts | None, context: Context) ->
     work = partial(_measure, own, told, texts or plain_texts)
     tasks = list(enumerate(shards_of(context, name)))
     results = context.map(work, tasks, label=f"  {name}: measuring perplexity", name=numbered)
-    scored = files_of(context)
-    middles = perplexity.thresholds(source.model_copy(update={"perplexity_percentiles": [50.0]}), told, scored)
-    for code, prefix in own.items():
-        if code in middles:
-            line = models.strange(name, code, middles[code][0], models.found(prefix, code).told)
-            if line:
-                say(f"  {line}")
-        else:
-            say(f"  WARNING: {name}: no page is told to be in {code!r}, so its model judges none")
-    medians = {code: round(found[0], 1) for code, found in middles.items()}
-    return {"documents": sum(result["documents"] for result in results), "medians": medians}
+    if perplexity.scorer() != "kenlm":
+        say(f"  {name}: KenLM's module is not installed, so its slow twin measures (pip install 'puna[web]')")
+    return {"documents": sum(result["documents"] for result in results)}
 
 
 def measure_space(name: str, context: Context) -> Need:
     known = sum(output["size"] for output in context.records["lm"]["outputs"].values())
     return space.scores(kept(context, name)["documents"], len(shards_of(context, name)), known, context.workers)
-
-
-def files_of(context: Context) -> list[Place]:
-    """The score files that the step under way has written, in the order of the shards."""
-    return storage.listing(context.scratch, "*.perplexity")
 
 
 def _weigh(
@@ -150,7 +143,7 @@ def _train(recipe: Recipe, shards: int, code: str, scratch: Place) -> dict[str, 
         for document in read_documents(_sampled(scratch, index))
         if document.language == code
     ]
-    written = models.train(scratch, code, documents, recipe.lm)
+    written = models.train(scratch, code, models.sample(documents, recipe.lm.sample), recipe.lm)
     told = storage.read_json(scratch / f"{code}.json")
     return {"told": told, "files": [storage.below(file, scratch.parents[2]) for file in written]}
 
