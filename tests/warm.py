@@ -182,6 +182,7 @@ def _states(scenario: Scenario, kind: str, first: int, step: int) -> Iterator[_U
         met = [_named(*json.loads(line), out) for line in Path(f"{out}.borders").read_text().splitlines()]
         kept = [int(path.suffix[1:]) for path in Path().glob(f"{out}-kept.*")]
         place.clear(out)
+        shutil.rmtree(f"{out}.durable", ignore_errors=True)
         for left in [*Path().glob(f"{out}.*"), *Path().glob(f"{out}-kept.*")]:
             left.unlink()
         for number in sorted(kept):
@@ -201,29 +202,30 @@ def _keeping(kind: str, out: str, begin: int, first: int, step: int) -> Shim:
     kept = 0
     last: Mapping[str, object] | None = None
     durable = Durable(Path(out)) if kind == "power" else None
+    left = Path(f"{out}.durable")
 
     def border(event: str, location: str) -> None:
         nonlocal number, state, kept, last
         number += 1
         _note(Path(f"{out}.borders"), event, location)
-        to = f"{out}-{number}"
         if durable:
-            durable.write(Path(to))
-            found = {name.removeprefix(to): at for name, at in Disk().state(to, times=False).items()}
+            shutil.rmtree(left, ignore_errors=True)
+            durable.write(left)
+            found = {name.removeprefix(str(left)): at for name, at in Disk().state(str(left), times=False).items()}
         else:
             found = place.state(out)
         state += found != last
         if found != last and number >= begin and state % step == first:
             if kept == AT_ONCE:
-                shutil.rmtree(to, ignore_errors=True)
                 os.kill(os.getpid(), signal.SIGKILL)
-            if not durable:
+            to = f"{out}-{number}"
+            if durable:
+                left.rename(to)
+            else:
                 place.lay(out if found else "", to)
             shutil.copy(f"{out}.stderr", f"{to}.stderr")
             Path(f"{out}-kept.{number}").touch()
             kept += 1
-        elif durable:
-            shutil.rmtree(to)
         last = found
 
     return border
