@@ -55,7 +55,7 @@ def serve() -> None:
     _in_this_process("warm")
     if sys.argv[1]:
         place = Store(ObjectStore(sys.argv[1]))
-        _import_what_a_run_imports()
+        _import_what_the_store_needs()
     gc.freeze()  # so that children do not write to pages that they share
     for line in sys.stdin:
         plan = json.loads(line)
@@ -87,10 +87,17 @@ def _in_this_process(out: str) -> None:
     sys.argv = given
 
 
-def _import_what_a_run_imports() -> None:
-    """Import the store's client here, which takes a child a second. The run is a child's: a client that has asked
-    anything has a thread, and this process must have none."""
-    _succeed("imports", (), lambda event, location: Path("imports").write_text("\n".join(sys.modules)))
+def _import_what_the_store_needs() -> None:
+    """Import the store's client here, which takes a child a second. A child asks the store first: a client that has
+    asked anything has a thread, and this process must have none."""
+    pid = os.fork()
+    if not pid:
+        try:
+            storage.write(f"{place.url('imports')}/one", b"")
+            Path("imports").write_text("\n".join(sys.modules))
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
     for name in Path("imports").read_text().splitlines():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -183,6 +190,7 @@ def _states(scenario: Scenario, kind: str, first: int, step: int) -> Iterator[_U
         met = [_named(*json.loads(line), out) for line in Path(f"{out}.borders").read_text().splitlines()]
         kept = [int(path.suffix[1:]) for path in Path().glob(f"{out}-kept.*")]
         place.clear(out)
+        shutil.rmtree(f"{out}.durable", ignore_errors=True)
         for left in [*Path().glob(f"{out}.*"), *Path().glob(f"{out}-kept.*")]:
             left.unlink()
         for number in sorted(kept):
@@ -202,29 +210,32 @@ def _keeping(kind: str, out: str, begin: int, first: int, step: int) -> Shim:
     kept = 0
     last: Mapping[str, object] | None = None
     durable = Durable(Path(out)) if kind == "power" else None
+    left = Path(f"{out}.durable")
 
     def border(event: str, location: str) -> None:
         nonlocal number, state, kept, last
         number += 1
         _note(Path(f"{out}.borders"), event, location)
-        to = f"{out}-{number}"
         if durable:
-            durable.write(Path(to))
-            found = {name.removeprefix(to): at for name, at in Disk().state(to, times=False).items()}
-        else:
+            shutil.rmtree(left, ignore_errors=True)
+            durable.write(left)
+            found = {name.removeprefix(str(left)): at for name, at in Disk().state(str(left), times=False).items()}
+        elif last is None or isinstance(place, Disk) or event.startswith("after"):
             found = place.state(out)
+        else:
+            found = last  # a store changes by uploads and removals alone
         state += found != last
         if found != last and number >= begin and state % step == first:
             if kept == AT_ONCE:
-                shutil.rmtree(to, ignore_errors=True)
                 os.kill(os.getpid(), signal.SIGKILL)
-            if not durable:
+            to = f"{out}-{number}"
+            if durable:
+                left.rename(to)
+            else:
                 place.lay(out if found else "", to)
             shutil.copy(f"{out}.stderr", f"{to}.stderr")
             Path(f"{out}-kept.{number}").touch()
             kept += 1
-        elif durable:
-            shutil.rmtree(to)
         last = found
 
     return border

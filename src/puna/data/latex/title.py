@@ -35,7 +35,7 @@ ge ≥ neq ≠ ne ≠ sim ∼ simeq ≃ approx ≈ equiv ≡ pm ± mp ∓ cdot �
 vee ∨ in ∈ subset ⊂ subseteq ⊆ cup ∪ cap ∩ partial ∂ nabla ∇ sum ∑ prod ∏ int ∫ forall ∀ exists ∃ star ⋆ ast ∗
 circ ∘ bullet • dagger † prime ′ ll ≪ gg ≫ perp ⊥ parallel ∥ propto ∝ langle ⟨ rangle ⟩ aleph ℵ Re ℜ Im ℑ
 """
-NAMED: dict[str, str] = dict(zip(*[iter(_NAMED.split())] * 2, strict=True))
+NAMED = dict(zip(_NAMED.split()[::2], _NAMED.split()[1::2], strict=True))
 DOTLESS = {"i": "i", "j": "j"}  # what an accent stands on in their place
 SPACES = frozenset(("newline", "linebreak", "break", "quad", "qquad", "space", "par", "enspace", "thinspace", "and"))
 WITH_ARGUMENT = frozenset(
@@ -99,7 +99,7 @@ def _printed(token: re.Match[str], formula: bool, accented: bool) -> str:
             return " "
         return f"{name} " if formula and not STYLE.fullmatch(name) and name not in WITH_ARGUMENT | FRACTIONS else ""
     if sign:
-        return SIGNS.get(str(sign), str(sign))
+        return SIGNS.get(sign, str(sign))
     return " " if text.startswith("\\\\") else "" if text == "\\" else PLAIN.get(text, text)
 
 
