@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import faults
+import puna
 import web_run as web
+from puna import workflow
+from puna.workflow import Options
 
 DROP = 'paragraphs = "drop"\nmin_characters = 60'
 
@@ -133,3 +138,34 @@ def test_pages_of_other_languages_and_the_tail_of_perplexity_go(tmp_path: Path) 
     web.run(tmp_path, keys + '\nkeep_buckets = ["head"]', *small, more=wikipedia)
     assert web.counts(run, "buckets.commoncrawl")["en"] == one
     assert len([url for url in web.texts(run) if url in made]) < len(found)
+
+
+@pytest.mark.prove
+@given(st.sampled_from(["4 KB", "20 KB", "1 MB"]), st.sampled_from(["3 KB", "1 MB"]), st.integers(1, 7), st.booleans())
+@settings(deadline=None, max_examples=6)
+def test_every_filter_together_keeps_the_same_whatever_the_shards_parts_and_workers(
+    asked: dict[str, object], shard: str, task: str, parts: int, alone: bool
+) -> None:
+    cut = (f"data.shard_size={shard}", f"data.task_size={task}", f"data.partitions={parts}")
+    folder = asked["folder"]
+    assert isinstance(folder, Path)
+    found = filtered(folder, f"run-{shard}-{task}-{parts}-{alone}".replace(" ", ""), cut, 1 if alone else 2)
+    assert found == asked["expected"]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """A folder with what every filter reads, and what stays of it."""
+    folder = tmp_path_factory.mktemp("asked")
+    faults.write(folder)
+    expected = filtered(folder, "run", (), 1)
+    assert {source for source, *_ in expected} == {"wikipedia", "commoncrawl", "books"}
+    return {"folder": folder, "expected": expected}
+
+
+def filtered(folder: Path, name: str, cut: Sequence[str], workers: int) -> list[tuple[str, ...]]:
+    """What every filter leaves of the pages, books and articles in a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        workflow.work("tiniest.toml", [*faults.ASKED, *cut], name, "documents", Options(workers=workers))
+    return sorted((one.source, one.id, one.language, one.text) for one in puna.documents(folder / name))
