@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 import faults
 import puna
 import web_run as web
-from puna import workflow
+from puna import recipe as recipes
+from puna import storage, workflow
+from puna.data.quality import models
+from puna.errors import InputError
 from puna.workflow import Options
 
 DROP = 'paragraphs = "drop"\nmin_characters = 60'
@@ -104,6 +107,59 @@ def test_pages_unlike_those_that_wikipedia_cites_go(tmp_path: Path) -> None:
     assert len(kept & set(wares)) < 0.2 * len(wares)
     off = web.run(tmp_path, keys, "reference.min_positives=200", more=wikipedia)
     assert web.texts(off).keys() >= made.keys()
+
+
+def test_a_model_brought_along_is_known_by_what_it_holds_and_may_go_when_it_was_read(tmp_path: Path) -> None:
+    chance = random.Random(8)
+    made = {f"https://www.site{n}.org/page": [web.sentence(chance) for _ in range(5)] for n in range(30)}
+    web.wet(tmp_path, made, sorted(made), 2)
+    settings = recipes.load("llama-7b", ["lm.minimum=100", "lm.pieces=300", "lm.order=2"]).lm
+    texts = [(n, "\n".join(web.sentence(chance) for _ in range(9))) for n in range(60)]
+    keys, brought = 'languages = ["en"]\nperplexity_percentiles = [30, 60]', tmp_path / "models"
+    found = []
+    for documents in (texts, texts[:20], texts):
+        models.train(brought, "en", documents, settings)
+        run = web.run(tmp_path, keys, f"lm.models={{en='{brought}/en'}}")
+        found.append((web.counts(run, "buckets.commoncrawl"), web.texts(run)))
+    assert found[0] == found[2]
+    assert found[0] != found[1]
+    for file in brought.iterdir():
+        file.unlink()
+    assert web.texts(web.run(tmp_path, keys, f"lm.models={{en='{brought}/en'}}")) == found[0][1]
+    with pytest.raises(InputError, match=r"lm\.models en: no "):
+        web.run(tmp_path, keys, f"lm.models={{en='{brought}/other'}}")
+
+
+def test_a_language_model_gives_the_same_again_and_its_minimum_redoes_no_score(tmp_path: Path) -> None:
+    made = web.pages(12)
+    keys, small = 'languages = ["en"]\nperplexity_percentiles = [30, 60]\nmin_language_score = 0.0', ("lm.pieces=300",)
+    produced = []
+    for name in ("one", "two"):
+        web.wet(tmp_path / name, made, sorted(made), 1)
+        more = web.cite(tmp_path / name, [], articles=60)
+        run = web.run(tmp_path / name, keys, *small, "lm.minimum=100", more=more)
+        produced.append(storage.read_json(run / "records" / "lm.json")["produced"])
+    assert produced[0] == produced[1]
+    before = (run / "records" / "perplexity.commoncrawl.json").read_bytes()
+    web.run(tmp_path / "two", keys, *small, "lm.minimum=200", more=more)
+    assert (run / "records" / "perplexity.commoncrawl.json").read_bytes() == before
+
+
+def test_rules_that_leave_nothing_of_a_source_are_an_error_and_those_that_change_nothing_too(tmp_path: Path) -> None:
+    made = web.pages(8)
+    web.wet(tmp_path, made, sorted(made), 1)
+    with pytest.raises(InputError, match=r"no document is left of it: 8 of 8 went by language"):
+        web.run(tmp_path, 'languages = ["de"]\nmin_language_score = 0.9')
+    for keys, said in (
+        ('keep_buckets = ["head"]', "keep_buckets changes nothing"),
+        ("min_language_score = 0.9", "min_language_score changes nothing"),
+        ("paragraph_parts = 8", "paragraph_parts changes nothing"),
+        ("min_similarity = 0.7", "min_similarity changes nothing"),
+    ):
+        with pytest.raises(InputError, match=said):
+            web.run(tmp_path, keys)
+    with pytest.raises(InputError, match=r"lm\.models names fr"):
+        web.run(tmp_path, "", "lm.models={fr='x'}")
 
 
 FRENCH = "la ville est au bord de la mer et les bateaux rentrent le soir avec le vent du nord dans le port"

@@ -100,7 +100,9 @@ def measure(recipe: Recipe, name: str, texts: Texts | None, context: Context) ->
     its language has no model. texts: what stays of the documents' text, as for `language`."""
     source = recipe.sources[name]
     assert isinstance(source, WebPages)
-    own = {code: prefix for code, prefix in prefixes(recipe, context).items() if code in source.languages}
+    known = brought(recipe)
+    paths = prefixes(recipe, context).items()
+    own = {code: (prefix, *known.get(code, ())) for code, prefix in paths if code in source.languages}
     told = tuple(files(context, f"language.{name}", ".language"))
     work = partial(_measure, own, told, texts or plain_texts)
     tasks = list(enumerate(shards_of(context, name)))
@@ -149,11 +151,11 @@ def _train(recipe: Recipe, shards: int, code: str, scratch: Place) -> dict[str, 
 
 
 def _measure(
-    own: Mapping[str, str], told: Sequence[Place], texts: Texts, task: tuple[int, Place], scratch: Place
+    own: Mapping[str, tuple[str, ...]], told: Sequence[Place], texts: Texts, task: tuple[int, Place], scratch: Place
 ) -> dict[str, Any]:
     index, shard = task
     rows = language.read(told[index])
-    opened = {code: _opened(prefix, code) for code, prefix in own.items()}
+    opened = {code: _opened(code, *names) for code, names in own.items()}
     scores = perplexity.measured(texts(index, shard), rows["language"], opened)
     target = scratch / f"{index:05d}.perplexity"
     storage.write(target, scores.astype("<f4").tobytes())
@@ -161,9 +163,9 @@ def _measure(
 
 
 @lru_cache(maxsize=32)
-def _opened(prefix: str, code: str) -> perplexity.Model:
-    """A model, read once in a worker. The name of a trained one holds a fingerprint; what a user brings along is told
-    by its digest."""
+def _opened(code: str, prefix: str, *digests: str) -> perplexity.Model:
+    """A model, read once in a worker. The name of a trained one holds a fingerprint; one that is brought along is told
+    by its digests."""
     model = models.found(prefix, code)
     return perplexity.open_model(model.pieces, model.ngrams)
 
