@@ -40,6 +40,66 @@ def record(step: str, counts: Any, needs: tuple[str, ...] = (), seconds: float =
     return made | {"produced": f"xxh3:{mark}", "counts": counts, "seconds": seconds, "work": work}
 
 
+def quality_records() -> list[dict[str, Any]]:
+    """Records of the steps that filter a crawl, with no more than what they count."""
+    lines = {
+        "documents": 9000,
+        "lines": 120_000,
+        "repeated": 45_000,
+        "gone": {"lines": 45_000, "bytes": 1_400_000, "documents": 7200, "emptied": 210},
+        "examples": [{"count": 1204, "text": "all rights reserved 0000"}, {"count": 811, "text": "read more"}],
+    }
+    near = {
+        "documents": 900,
+        "candidates": 31,
+        "groups": 4,
+        "gone": {"documents": 6, "bytes": 90_100},
+        "examples": [{"gone": "0a" * 16, "kept": "0b" * 16, "shared": 0.9312}],
+    }
+    test = {
+        "pages": 812,
+        "cited": 406,
+        "hosts": 204,
+        "base": 0.5,
+        "average_precision": 0.8125,
+        "brier": 0.17,
+        "reliability": [
+            {"pages": 301, "score": 0.08, "cited": 0.11},
+            {"pages": 0, "score": None, "cited": None},
+            {"pages": 511, "score": 0.77, "cited": 0.74},
+        ],
+        "thresholds": {
+            "threshold": [0.0, 0.25, 0.31, 0.5],
+            "precision": [0.5, 0.64, 0.66, 0.79],
+            "recall": [1.0, 0.97, 0.95, 0.72],
+            "kept": [1.0, 0.75, 0.71, 0.46],
+        },
+    }
+    reference = {"off": None, "matched": 4100, "positives": 4100, "negatives": 4100, "test": test}
+    shared = {"id": "0c" * 16, "asked": 3, "quoted": 0, "items": ["boolq/17"], "text": "is the sky of mars blue"}
+    contamination = {
+        "documents": 9000,
+        "sharing": 7,
+        "benchmarks": {"boolq": {"documents": 3, "quoted": 4, "examples": [shared]}},
+    }
+    known = {"benchmarks": {"boolq": {"items": 3270, "without": 41, "grams": 90_000}}, "grams": 90_000, "lengths": [13]}
+    trained = {"en": {"pieces": 26_675, "documents": 980, "tokens": 800_100, "heldout_perplexity": 311.25}}
+    counts = {
+        "lines.commoncrawl": lines,
+        "near.books": near,
+        "language.commoncrawl": {"documents": 9000, "languages": {"": 12, "en": 8000, "fr": 988}},
+        "lm": {"trained": trained},
+        "perplexity.commoncrawl": {"documents": 9000, "medians": {"en": 402.5}},
+        "buckets.commoncrawl": {"en": [280.25, 512.5]},
+        "reference": reference,
+        "references.commoncrawl": {"documents": 9000, "off": None, "histogram": [100, 200]},
+        "benchmarks": known,
+        "contamination.commoncrawl": contamination,
+        "common": {"common": 2, "items": {"boolq": {"items": 1, "examples": ["9"]}}, "nowhere": ["piqa"]},
+    }
+    return [{"step": step, "counts": counted} for step, counted in counts.items()]
+
+
 def run_files() -> dict[str, Any]:
     """The files of a finished run: relative path -> text, or a value to write as JSON."""
 
@@ -174,6 +234,7 @@ def run_files() -> dict[str, Any]:
         '    """Return the sum of two arrays.\n    """\n    if not isinstance(first, Tensor):\n\treturn self._op(first)'
     )
     gallery = (("The city of", prose), ("def add(first, second):\n", code), ("", "א ב 12\x07\u202e!"))
+    records += quality_records()
     return {f"records/{one['step']}.json": one for one in records} | {
         "recipe.toml": recipes.as_toml(recipes.load("laptop")),
         "metrics.jsonl": jsonl(training_lines(STEPS)),

@@ -23,11 +23,12 @@ from puna.errors import InputError
 from puna.evaluate.samples import samples as make_samples
 from puna.report import facts, figures, markup, write
 from puna.report.page import page as page_of
-from report_run import jsonl, record, run_files, training_lines
+from report_run import jsonl, quality_records, record, run_files, training_lines
 
 SECTIONS = [
     "What went in",
     "Repeats and held-out text",
+    "Quality",
     "Tokenizer",
     "Mixture",
     "Loss and learning rate",
@@ -174,6 +175,36 @@ def test_the_same_files_give_the_same_bytes_whatever_the_settings_and_the_folder
     with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "svg.fonttype": "path"}):
         assert write(folder).read_bytes() == first
     assert write(folder.rename(tmp_path / "elsewhere")).read_bytes() == first
+
+
+def test_what_text_was_filtered_by_is_told_with_its_figures(make: Make) -> None:
+    text = Page(make()).text.replace("\u00a0", " ")
+    for figure in ("1.4 MB", "1,204 times: all rights reserved 0000", "280.2", "311.2", "0.812", "64.0 %", "97.0 %"):
+        assert (figure in text) == (figure not in ("64.0 %", "97.0 %")), figure  # the recipe asks for no threshold
+    assert "of 204 hosts that it never saw" in text
+    assert "is the sky of mars blue" in text
+    off = record("reference", {"off": "3 of 9,000 pages are cited by Wikipedia"})
+    text = Page(make({"records/reference.json": off})).text
+    assert "is off, and drops nothing: 3 of 9,000 pages are cited by Wikipedia." in text
+
+
+def test_what_a_recipe_filters_by_and_a_run_has_not_got_to_is_named(make: Make) -> None:
+    asked = recipes.load("web", ['sources.commoncrawl.inputs=["a.wet"]', 'data.exclude=["example.org"]'])
+    none = {f"records/{one['step']}.json": None for one in quality_records()}
+    extract = {"records/extract.commoncrawl.json": record("extract.commoncrawl", {"kept": {}})}
+    text = Page(make(none | extract | {"recipe.toml": recipes.as_toml(asked)})).text
+    for step in ("lines.commoncrawl", "language.commoncrawl", "buckets.commoncrawl", "reference"):
+        assert f"records/{step}.json" in text
+    assert "records/near.books.json" not in text
+    assert "The recipe asks for no filter" in Page(make(none)).text
+
+
+def test_examples_that_no_list_can_be_compared_with_are_hidden_where_there_is_one(make: Make) -> None:
+    text = Page(make({"recipe.toml": recipes.as_toml(recipes.load("web", ['data.exclude=["example.org"]']))})).text
+    assert "45,000" in text
+    assert "all rights reserved" not in text
+    assert "sky of mars" not in text
+    assert "64.0\u00a0%" in text  # at the score that this recipe asks for
 
 
 def test_a_training_under_way_is_not_called_a_model(make: Make) -> None:

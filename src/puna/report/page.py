@@ -7,7 +7,7 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import corpus, cost, facts, origin, results, training
+from puna.report import corpus, cost, facts, origin, quality, results, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -15,6 +15,7 @@ from puna.storage import Place
 _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("text", "What went in", corpus.went_in),
     ("heldout", "Repeats and held-out text", corpus.split),
+    ("quality", "Quality", quality.judged),
     ("tokenizer", "Tokenizer", corpus.tokenizer),
     ("mixture", "Mixture", corpus.mixture),
     ("training", "Loss and learning rate", training.curves),
