@@ -89,7 +89,7 @@ def quality_records() -> list[dict[str, Any]]:
         "near.books": near,
         "language.commoncrawl": {"documents": 9000, "languages": {"": 12, "en": 8000, "fr": 988}},
         "lm": {"trained": trained},
-        "perplexity.commoncrawl": {"documents": 9000, "medians": {"en": 402.5}},
+        "perplexity.commoncrawl": {"documents": 9000},
         "buckets.commoncrawl": {"en": [280.25, 512.5]},
         "reference": reference,
         "references.commoncrawl": {"documents": 9000, "off": None, "histogram": [100, 200]},

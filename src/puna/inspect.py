@@ -23,7 +23,7 @@ from puna.storage import Place
 FORMAT = 1  # of the JSON
 WIDE = 100  # characters of an example on the screen
 MOST = 10  # languages that are named
-QUALITY = ("lines", "near", "language", "perplexity", "buckets", "references", "contamination")
+QUALITY = ("lines", "near", "language", "buckets", "references", "contamination")
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,7 @@ def _judged(quality: Mapping[str, Any]) -> list[str]:
         lines.append("languages: " + ", ".join(f"{code or 'none told'} {_count(n)}" for code, n in told[:MOST]))
     for code, borders in items(quality, "buckets"):
         head, middle, *_ = [*(borders if isinstance(borders, list) else []), None, None]
-        median = number(quality, "perplexity", "medians", code)
-        parts = f"head up to {_count(head)}, middle up to {_count(middle)}, median {_count(median)}"
-        lines.append(f"perplexity of {code}: {parts}")
+        lines.append(f"perplexity of {code}: head up to {_count(head)}, middle up to {_count(middle)}")
     if "reference" in quality:
         lines.append(f"classifier of cited pages: {_classifier(quality['reference'])}")
     for name, found in items(quality, "contamination", "benchmarks"):

@@ -113,17 +113,15 @@ def _languages(facts: Facts) -> Html:
 def _perplexity(facts: Facts) -> Html:
     """Where head, middle and tail part, beside what the model has on text of its own kind."""
     rows: list[list[object]] = []
-    medians = dict(facts.per_source("perplexity"))
     for source, value in facts.per_source("buckets"):
         rows.append([source])
         for code, borders in items(value):
             head, middle, *_ = [*_numbers(borders), None, None]
             own = number(facts.counts("lm"), "trained", code, "heldout_perplexity")
-            median = number(medians.get(source), "medians", code)
-            rows.append([code, *(fixed(figure, 1) for figure in (head, middle, median, own))])
+            rows.append([code, *(fixed(figure, 1) for figure in (head, middle, own))])
     if not rows:
         return Html("")
-    head_of = ["perplexity", "head up to", "middle up to", "median", "held-out articles"]
+    head_of = ["perplexity", "head up to", "middle up to", "held-out articles"]
     said = note(
         "Percentiles of the pages of a language; what lies above the middle is the tail. The last column is the ",
         "median of Wikipedia articles that the model did not learn from; empty for a model that was brought along.",
