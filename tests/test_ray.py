@@ -81,10 +81,10 @@ def test_a_lost_process_or_node_costs_its_tasks_and_no_more(
     out = f"lost-{whom}"
     nodes.plan(whom, like, home / out)
     done = _puna(home, nodes, "data", out, *options)
+    assert done.returncode == 0, done.stderr
     nodes.met()
     if whom == "node":
         nodes.add()
-    assert done.returncode == 0, done.stderr
     assert "is done again, since its " in done.stderr
     _as_processes(home, out)
     proved(f"a {whom} killed in {like.strip('/')}: the same documents")
@@ -93,8 +93,8 @@ def test_a_lost_process_or_node_costs_its_tasks_and_no_more(
 def test_a_killed_driver_goes_on_and_its_workers_end(home: Path, nodes: Nodes) -> None:
     nodes.plan("driver", "work/extract.github/", home / "driver")
     killed = _puna(home, nodes, "data", "driver")
+    assert killed.returncode < 0, killed.stderr
     worker = nodes.met()
-    assert killed.returncode < 0
     if psutil.pid_exists(worker):
         _, alive = psutil.wait_procs([psutil.Process(worker)], timeout=60)
         assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
