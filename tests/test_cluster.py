@@ -286,3 +286,34 @@ def test_an_engine_that_is_none_or_not_installed_is_one_line(monkeypatch: pytest
 def test_nothing_loads_ray_but_its_engine() -> None:
     code = "import sys, puna.workflow, puna.cluster, puna.cluster.work; print('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+class LeavingRay(MadeRay):
+    """Two nodes, of which the first goes while it is asked."""
+
+    __version__ = "made"
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 1}, "NodeID": letter * 56} for letter in "ab"]
+
+    def remote(self, **options: Any) -> Callable[[Any], Any]:
+        def lose() -> None:
+            raise NodeDiedError("gone")
+
+        def give(ground: Ground) -> int:
+            self.given += 1
+            self.under_way[self.given] = lose if self.given == 1 else lambda: None
+            return self.given
+
+        asked = types.SimpleNamespace(remote=give)
+        asked.options = lambda **strategy: asked
+        return lambda function: asked
+
+
+def test_a_node_that_goes_while_it_is_asked_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'puna[ray]'")
+    found = _cluster(LeavingRay())
+    found.check(Ground("", "made", "", (), ()))
+    said = capsys.readouterr().err
+    assert "a node of the cluster went while it was asked, since its node died" in said
+    assert "Ray made: 1 node, 2 CPUs" in said

@@ -166,11 +166,17 @@ class Cluster:
             .remote(self._ground)
             for node in alive
         ]
+        there = 0
         for reference in asked:
-            found = self._got(reference)
+            try:
+                found = self._got(reference)
+            except self._ray.exceptions.RayError as error:
+                say(f"a node of the cluster went while it was asked, since {_why(error)}")
+                continue
             if isinstance(found, Raised):
                 raise found.here() from None
-        say(f"Ray {self._ray.__version__}: {len(alive)} node{'s' * (len(alive) != 1)}, {self._cpus()} CPUs")
+            there += 1
+        say(f"Ray {self._ray.__version__}: {there} node{'s' * (there != 1)}, {self._cpus()} CPUs")
 
     def _cpus(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0))
@@ -253,6 +259,7 @@ def _why(error: Exception) -> str:
         "LocalRayletDiedError": "its node died",
         "OutOfMemoryError": "its node ran out of memory and ended it",
         "ObjectLostError": "its result was lost with a node",
+        "TaskUnschedulableError": "its node died",
     }
     kinds = [kind.__name__ for kind in type(error).__mro__]
     first = next(iter(str(error).strip().splitlines()), kinds[0])
