@@ -101,7 +101,8 @@ def match(
     labels = np.empty(len(rows), LABEL)
     for name in ("rank", "host", "shard", "row"):
         labels[name] = rows[name]
-    labels["cited"] = np.isin(rows["page"], known)
+    place = np.minimum(np.searchsorted(known, rows["page"]), max(0, len(known) - 1))
+    labels["cited"] = known[place] == rows["page"] if len(known) else False
     found = [_smallest(labels[labels["cited"] == kind], most[kind]) for kind in (0, 1)]
     target = scratch / f"part-{part:05d}.labels"
     kinds = np.repeat(np.arange(2), [len(one) for one in found])

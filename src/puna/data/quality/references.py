@@ -32,7 +32,7 @@ from puna.steps import Context
 from puna.storage import Place
 
 OUTPUTS = ("{work}/reference.json", "{work}/reference.safetensors")
-PER_PART = 1_000_000  # documents in a range of the exchange, 32 bytes each
+PER_PART = 500_000  # documents in a range of the exchange, 32 bytes each
 CITATIONS = ".references.jsonl.zst"
 ON_THE_WAY = ("cited-*.cited", "pages-*.pages", "*.labels", "*.examples", "*.words")
 
