@@ -200,7 +200,7 @@ def test_a_threshold_that_drops_nothing_or_all_is_told() -> None:
     assert steps_of.complaint("c4", counts, 0.25) == "c4: min_reference_score = 0.25 drops none of 7 documents"
     assert steps_of.complaint("c4", counts, 0.5) == "c4: min_reference_score = 0.5 drops all of 7 documents"
     assert steps_of.complaint("c4", counts, 0.305) is None
-    assert steps_of.complaint("c4", counts, 0.0) is None
+    assert steps_of.complaint("c4", counts, 0.0) == "c4: min_reference_score = 0 drops none of 7 documents"
 
 
 @pytest.mark.promise("formats")
