@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +19,12 @@ class Elsewhere(Exception):
 class Raised:
     """An exception on its way to the driver. Ray's own way would give it another type and lose its notes."""
 
-    error: bytes
+    error: Exception
     told: str
 
     def here(self) -> Exception:
-        error: Exception = pickle.loads(self.error)
-        error.__cause__ = Elsewhere(f"\n{self.told}")
-        return error
+        self.error.__cause__ = Elsewhere(f"\n{self.told}")
+        return self.error
 
 
 def work(ground: Ground, function: Callable[[Any], Any], task: Any) -> Any:
@@ -34,7 +33,7 @@ def work(ground: Ground, function: Callable[[Any], Any], task: Any) -> Any:
         stand(ground)
         return function(task)
     except Exception as error:
-        return Raised(_packed(error), "".join(traceback.format_exception(error)))
+        return Raised(_sendable(error), "".join(traceback.format_exception(error)))
 
 
 def check(ground: Ground) -> Any:
@@ -42,10 +41,10 @@ def check(ground: Ground) -> Any:
     return work(ground, lambda _: None, None)
 
 
-def _packed(error: Exception) -> bytes:
+def _sendable(error: Exception) -> Exception:
+    """The exception without what hangs on it here; one whose own constructor wants other arguments than it keeps could
+    not be made there, and is told as text."""
     try:
-        data = pickle.dumps(error)
-        pickle.loads(data)
-    except Exception:  # an exception whose own constructor wants other arguments than it keeps
-        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-    return data
+        return copy.copy(error)
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
