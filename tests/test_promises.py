@@ -140,7 +140,10 @@ def test_the_summary_counts_and_names_what_each_promise_came_to(example: pytest.
     )
 
 
-def test_tests_in_several_processes_are_told_as_those_in_one(example: pytest.Pytester) -> None:
+def test_tests_in_several_processes_are_told_as_those_in_one(
+    example: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the processes find the plugin
     example.makeini("[pytest]\nmarkers = prove: slow")
     example.makepyfile(
         test_loss="import pytest\n\n@pytest.mark.prove\ndef test_slow():\n    pass\n\ndef test_quick():\n    pass",
