@@ -16,8 +16,11 @@ import puna
 import web_run as web
 from puna import recipe as recipes
 from puna import storage, workflow
-from puna.data.quality import models
-from puna.errors import InputError
+from puna.data import pipeline
+from puna.data.brought import Look
+from puna.data.pipeline import Located
+from puna.data.quality import language, models
+from puna.errors import InputError, PunaError
 from puna.workflow import Options
 
 DROP = 'paragraphs = "drop"\nmin_characters = 60'
@@ -85,7 +88,13 @@ def test_pages_that_hold_a_benchmarks_items_go_or_are_marked(tmp_path: Path) -> 
     run = web.run(tmp_path, DROP, named)
     assert web.texts(run).keys() == made.keys() - {urls[4]}
     assert web.counts(run, "documents.commoncrawl")["dropped"]["contamination"]["documents"] == 1
+    before = (run / "records" / "contamination.commoncrawl.json").read_bytes()
+    (tmp_path / "dev.jsonl").unlink()  # what was read of it stands for it, for the same name
+    web.run(tmp_path, DROP, named)
+    with pytest.raises(InputError, match=r"other\.jsonl"):
+        web.run(tmp_path, DROP, f'decontaminate.benchmarks={{boolq="{tmp_path}/other.jsonl"}}')
     web.run(tmp_path, DROP, named, "decontaminate.action=mark")
+    assert (run / "records" / "contamination.commoncrawl.json").read_bytes() == before
     assert web.texts(run).keys() == made.keys()
     assert web.counts(run, "documents.commoncrawl")["marked"]["documents"] == 1
 
@@ -143,6 +152,42 @@ def test_a_language_model_gives_the_same_again_and_its_minimum_redoes_no_score(t
     before = (run / "records" / "perplexity.commoncrawl.json").read_bytes()
     web.run(tmp_path / "two", keys, *small, "lm.minimum=200", more=more)
     assert (run / "records" / "perplexity.commoncrawl.json").read_bytes() == before
+
+
+def test_what_tells_languages_may_go_when_it_was_read_and_the_names_of_steps_need_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = web.pages(8)
+    web.wet(tmp_path, made, sorted(made), 1)
+    keys = 'languages = ["en"]\nmin_language_score = 0.0'
+    before = web.texts(web.run(tmp_path, keys))
+
+    def missing(named: object) -> None:
+        raise PunaError("the language model is not there")
+
+    monkeypatch.setattr(language, "model_file", missing)
+    assert web.texts(web.run(tmp_path, keys)) == before
+    recipe = recipes.load(tmp_path / "web.toml")
+    with pytest.raises(PunaError, match="the language model is not there"):
+        pipeline.steps(recipe, {"commoncrawl": Located((), [])})
+    steps = pipeline.steps(recipe, {"commoncrawl": Located((), [])}, Look(names_only=True))
+    assert "language.commoncrawl" in [step.name for step in steps]
+
+
+def test_a_source_without_inputs_asks_for_no_language_model(tmp_path: Path) -> None:
+    made = web.pages(8)
+    web.wet(tmp_path, made, sorted(made), 1)
+    left_out = '[sources.c4]\nshare = 1\nlanguages = ["de"]\nperplexity_percentiles = [30, 60]\n'
+    assert web.texts(web.run(tmp_path, "", more=left_out)).keys() == made.keys()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.text(max_size=9)), max_size=12), st.integers(1, 40))
+def test_a_sample_has_its_size_at_most_and_one_text_at_least(documents: list[tuple[int, str]], size: int) -> None:
+    chosen = models.sample(documents, size)
+    assert chosen == sorted(documents)[: len(chosen)]
+    assert len(chosen) == min(1, len(documents)) or sum(len(text.encode()) for _, text in chosen) <= size
+    if len(chosen) < len(documents):
+        assert sum(len(text.encode()) for _, text in sorted(documents)[: len(chosen) + 1]) > size
 
 
 def test_rules_that_leave_nothing_of_a_source_are_an_error_and_those_that_change_nothing_too(tmp_path: Path) -> None:

@@ -108,14 +108,15 @@ class WebPages(Source):
             raise ValueError("perplexity_percentiles needs languages: a model is of one language")
         if self.perplexity_percentiles and set(self.keep_buckets) == {"head", "middle", "tail"}:
             raise ValueError("keep_buckets keeps all there are: name fewer, or set perplexity_percentiles = []")
-        if not self.perplexity_percentiles and self.keep_buckets != ["head", "middle"]:
-            raise ValueError("keep_buckets changes nothing without perplexity_percentiles, such as [30, 60]")
-        if not self.languages and self.min_language_score != 0.5:
-            raise ValueError('min_language_score changes nothing without languages, such as ["en"]')
-        if self.paragraphs == "keep" and self.paragraph_parts != 1:
-            raise ValueError('paragraph_parts changes nothing while paragraphs = "keep"')
-        if self.near == "none" and self.min_similarity != 0.8:
-            raise ValueError('min_similarity changes nothing without near = "minhash"')
+        idle = (
+            ("keep_buckets", self.perplexity_percentiles, "without perplexity_percentiles, such as [30, 60]"),
+            ("min_language_score", self.languages, 'without languages, such as ["en"]'),
+            ("paragraph_parts", self.paragraphs != "keep", 'while paragraphs = "keep"'),
+            ("min_similarity", self.near != "none", 'without near = "minhash"'),
+        )
+        for key, on, otherwise in idle:
+            if not on and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} changes nothing {otherwise}")
         if not self.keep_buckets:
             raise ValueError('keep_buckets keeps nothing; name at least one, such as ["head"]')
         return self

@@ -6,7 +6,7 @@ that scores: they are values of what judges, the held-out text and the documents
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,54 +22,32 @@ from puna.data.texts import texts_of
 from puna.errors import InputError
 from puna.recipe import Recipe
 from puna.recipe_sources import Source, WebPages
+from puna.space import Need
 from puna.steps import Context, Step
 
 STEPS = "lines near language lm perplexity buckets reference references benchmarks contamination common"
 VERSIONS = dict.fromkeys(STEPS.split(), 1)
 LOOK = Look()
+Work = Callable[[Context], Any]
 OF_SCORES = {"keep_buckets", "min_reference_score"}  # thresholds on what models of quality say
 THRESHOLDS = {"min_characters", "languages", "min_language_score", *OF_SCORES}
 
 
 def of_source(recipe: Recipe, name: str, look: Look = LOOK) -> list[Step]:
     """What is found within one source, behind `extract` and `duplicates`."""
+    asked, behind = _found(recipe, name), (f"extract.{name}",)
     found = []
-    if lines_step.policy(recipe.sources[name]):
-        found.append(
-            Step(
-                f"lines.{name}",
-                partial(lines_step.repeated_lines, recipe, name),
-                ("{work}/*.lines",),
-                (f"extract.{name}",),
-                lines_step.values(recipe, name),
-                version=VERSIONS["lines"],
-                space=partial(lines_step.lines_space, recipe, name),
-            )
-        )
-    if near_step.rule(recipe.sources[name]):
-        found.append(
-            Step(
-                f"near.{name}",
-                partial(near_step.near_duplicates, recipe, name),
-                ("{work}/near.verdicts",),
-                (f"extract.{name}",),
-                near_step.values(recipe, name),
-                version=VERSIONS["near"],
-                space=partial(near_step.near_space, recipe, name),
-            )
-        )
-    if _told(recipe.sources[name]):
-        found.append(
-            Step(
-                f"language.{name}",
-                partial(_language, recipe, name),
-                ("{work}/*.language",),
-                text(recipe, name),
-                look.values(recipe, f"language.{name}", _language_model, partial(language.values, recipe)),
-                version=VERSIONS["language"],
-                space=partial(language.language_space, name),
-            )
-        )
+    if (step := f"lines.{name}") in asked:
+        work = partial(lines_step.repeated_lines, recipe, name)
+        space = partial(lines_step.lines_space, recipe, name)
+        found.append(_step(step, work, ("{work}/*.lines",), behind, lines_step.values(recipe, name), space))
+    if (step := f"near.{name}") in asked:
+        work, space = partial(near_step.near_duplicates, recipe, name), partial(near_step.near_space, recipe, name)
+        found.append(_step(step, work, ("{work}/near.verdicts",), behind, near_step.values(recipe, name), space))
+    if (step := f"language.{name}") in asked:
+        values = look.values(recipe, step, _language_model, partial(language.values, recipe))
+        work, space = partial(_language, recipe, name), partial(language.language_space, name)
+        found.append(_step(step, work, ("{work}/*.language",), text(recipe, name), values, space))
     return found
 
 
@@ -79,39 +57,35 @@ def of_models(recipe: Recipe, names: Sequence[str], look: Look = LOOK) -> list[S
     if not web:
         return []
     learns = "wikipedia" in names and bool(quality.trained(recipe))
+    told = look.values(recipe, "lm", _models, lambda: {"models": quality.brought(recipe)})
     graph = [
-        Step(
+        _step(
             "lm",
-            partial(_lm, recipe, learns),
+            partial(_lm, recipe, learns, told.get("models")),
             tuple(f"{{work}}/{code}.{ending}" for code in quality.trained(recipe) for ending in models.ENDINGS),
             (*text(recipe, "wikipedia"), "duplicates.wikipedia") if learns else (),
-            look.values(recipe, "lm", _models, lambda: {"models": quality.brought(recipe)})
-            | quality.lm_values(recipe)
-            | (_of_others(recipe, "wikipedia") if learns else {}),
-            version=VERSIONS["lm"],
-            space=partial(quality.lm_space, recipe),
+            told | quality.lm_values(recipe) | (_of_others(recipe, "wikipedia") if learns else {}),
+            partial(quality.lm_space, recipe),
         )
     ]
     for name in web:
         source = recipe.sources[name]
         assert isinstance(source, WebPages)
         graph += [
-            Step(
+            _step(
                 f"perplexity.{name}",
                 partial(_perplexity, recipe, name),
                 ("{work}/*.perplexity",),
                 (*text(recipe, name), f"language.{name}", "lm"),
                 {"languages": sorted(source.languages), "by": perplexity.scorer()},
-                version=VERSIONS["perplexity"],
-                space=partial(quality.measure_space, name),
+                partial(quality.measure_space, name),
             ),
-            Step(
+            _step(
                 f"buckets.{name}",
                 partial(buckets.buckets, recipe, name),
                 (f"{{work}}/{buckets.FILE}",),
                 (f"language.{name}", f"perplexity.{name}"),
                 buckets.values(source),
-                version=VERSIONS["buckets"],
             ),
         ]
     return graph
@@ -127,28 +101,38 @@ def of_pages(recipe: Recipe, names: Sequence[str], look: Look = LOOK) -> list[St
     if rule.model is None and "wikipedia" in names:
         known.append("extract.wikipedia")
     return [
-        Step(
+        _step(
             "reference",
             partial(_reference, recipe, web),
             references.OUTPUTS,
             tuple(dict.fromkeys(known)),
             look.values(recipe, "reference", _classifier, partial(references.values, rule, recipe.seed))
             | {name: _of_others(recipe, name) for name in web},
-            version=VERSIONS["reference"],
-            space=partial(references.reference_space, rule, recipe, web),
+            partial(references.reference_space, rule, recipe, web),
         ),
         *(
-            Step(
+            _step(
                 f"references.{name}",
                 partial(_references, recipe, name),
                 ("{work}/*.reference",),
                 (*text(recipe, name), "reference"),
-                version=VERSIONS["references"],
-                space=partial(references.references_space, name),
+                {},
+                partial(references.references_space, name),
             )
             for name in web
         ),
     ]
+
+
+def _step(
+    name: str,
+    work: Work,
+    outputs: tuple[str, ...],
+    needs: tuple[str, ...],
+    values: Mapping[str, Any],
+    space: Callable[[Context], Need] | None = None,
+) -> Step:
+    return Step(name, work, outputs, needs, values, version=VERSIONS[name.partition(".")[0]], space=space)
 
 
 def _language_model(recipe: Recipe) -> Any:
@@ -175,7 +159,7 @@ def _language(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     return language.language(recipe, name, texts_of(recipe, name, context).of, context)
 
 
-def _lm(recipe: Recipe, learns: bool, context: Context) -> dict[str, Any]:
+def _lm(recipe: Recipe, learns: bool, brought: Any, context: Context) -> dict[str, Any]:
     counts = quality.lm(recipe, judge(recipe, "wikipedia", context) if learns else None, context)
     # What scores depend on are the models, those that are brought along too, which no step writes.
     made = {
@@ -183,7 +167,7 @@ def _lm(recipe: Recipe, learns: bool, context: Context) -> dict[str, Any]:
         for code in quality.trained(recipe)
         for ending in ("model", "arpa")
     }
-    context.produced = storage.digest_bytes(repr([sorted(made.items()), quality.brought(recipe)]).encode())
+    context.produced = storage.digest_bytes(repr([sorted(made.items()), brought]).encode())
     return counts
 
 
@@ -222,7 +206,10 @@ def judging(recipe: Recipe, name: str) -> tuple[str, ...]:
 
 
 def _found(recipe: Recipe, name: str) -> tuple[str, ...]:
-    return tuple(step.name for step in of_source(recipe, name))
+    """The steps of `of_source`, by name: what they read from outside the run is not looked at for that."""
+    source = recipe.sources[name]
+    asked = {"lines": lines_step.policy(source), "near": near_step.rule(source), "language": _told(source)}
+    return tuple(f"{step}.{name}" for step, wanted in asked.items() if wanted)
 
 
 def text(recipe: Recipe, name: str) -> tuple[str, ...]:
@@ -257,35 +244,32 @@ def of_benchmarks(recipe: Recipe, names: Sequence[str], look: Look = LOOK) -> li
     if located is None:
         return []
     compared = [
-        Step(
+        _step(
             f"contamination.{name}",
             partial(decontaminate.contamination, recipe, name),
             ("{work}/*.contamination", "{work}/*.shared", "{work}/*.jsonl.zst"),
             (*text(recipe, name), f"duplicates.{name}", "benchmarks"),
             {"partitions": recipe.data.partitions},
-            version=VERSIONS["contamination"],
-            space=partial(decontaminate.contamination_space, recipe, name),
+            partial(decontaminate.contamination_space, recipe, name),
         )
         for name in names
     ]
     return [
-        Step(
+        _step(
             "benchmarks",
             partial(benchmark_grams.benchmarks, recipe, located),
             ("{work}/known.*",),
             (),
             benchmark_grams.benchmarks_values(recipe, located),
-            version=VERSIONS["benchmarks"],
-            space=partial(benchmark_grams.benchmarks_space, located),
+            partial(benchmark_grams.benchmarks_space, located),
         ),
         *compared,
-        Step(
+        _step(
             "common",
             partial(decontaminate.common, recipe, names),
             ("{work}/common.bin",),
             ("benchmarks", *(step.name for step in compared)),
             decontaminate.common_values(recipe),
-            version=VERSIONS["common"],
-            space=partial(decontaminate.common_space, names),
+            partial(decontaminate.common_space, names),
         ),
     ]

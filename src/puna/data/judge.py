@@ -74,10 +74,11 @@ class Judge:
 
     def judged(self, index: int, shard: Place) -> Judged:
         """Memory: the shard."""
-        table = self._edited(index, read_table(shard))
+        told = language.read(self.languages[index]) if self.languages else None
+        table = self._edited(index, read_table(shard), told)
         asked = _asked(self.excluded, table)
         left, gone = np.ones(len(table), bool), {}
-        for fate, takes in self._rules(index, table, asked):
+        for fate, takes in self._rules(index, table, asked, told):
             gone[fate] = takes & left
             left &= ~gone[fate]
         held = np.fromiter(map(self.held, table["group"].to_pylist()), bool, len(table))
@@ -89,7 +90,9 @@ class Judge:
         """(documents,): those that are kept and not held out, which models of quality may learn from."""
         return self.judged(index, shard).kept
 
-    def _rules(self, index: int, table: pa.Table, asked: list[str | None]) -> Iterator[tuple[str, Mask]]:
+    def _rules(
+        self, index: int, table: pa.Table, asked: list[str | None], told: language.Rows | None
+    ) -> Iterator[tuple[str, Mask]]:
         """Each rule that the recipe has, in the order in which they are asked, and all that it would take."""
         yield "excluded", np.fromiter((entry is not None for entry in asked), bool, len(table))
         yield "duplicate", _rows(self.repeats, index, len(table))
@@ -97,8 +100,7 @@ class Judge:
             yield "near", _rows(self.near, index, len(table))
         if self.min_characters:
             yield "short", pc.utf8_length(table["text"]).to_numpy() < self.min_characters
-        if self.source and self.languages:
-            told = language.read(self.languages[index])
+        if self.source and told is not None:
             yield "language", ~language.passes(told, self.source)
             if self.perplexities:
                 scores = language.read_scores(self.perplexities[index], "<f4")
@@ -107,12 +109,12 @@ class Judge:
             scores = references.scores_of(self.references[index])
             yield "reference", references.below(scores, self.source.min_reference_score or 0.0)
 
-    def _edited(self, index: int, table: pa.Table) -> pa.Table:
+    def _edited(self, index: int, table: pa.Table, told: language.Rows | None) -> pa.Table:
         """The table with the text that stays of each document, and the language that was told of it."""
         if self.texts.gathered:
             table = _with(table, "text", self.texts.edited(index, (text.as_py() for text in table["text"])))
-        if self.languages:
-            table = _with(table, "language", language.codes(language.read(self.languages[index])))
+        if told is not None:
+            table = _with(table, "language", language.codes(told))
         return table
 
 

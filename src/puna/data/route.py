@@ -71,11 +71,13 @@ def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, An
     fates, left = {**judged.gone, "heldout": judged.held}, judged.kept
     if rule.benchmarks:
         found = rule.benchmarks.contaminated(index, len(left)) & left
-        fates["marked" if rule.benchmarks.action == "mark" else "contamination"] = found
         if rule.benchmarks.action == "drop":
+            fates["contamination"] = found
             left = left & ~found
     fates["overlap"] = left & (np.frombuffer(storage.read(rule.overlaps[index]), "<f4") > rule.max_overlap)
     fates["training"] = left & ~fates["overlap"]
+    if rule.benchmarks and rule.benchmarks.action == "mark":
+        fates["marked"] = found & fates["training"]
     size, named, table = judged.size, list(judged.named), judged.table
     del judged  # or the shard would stand in memory twice
     table = table.combine_chunks()

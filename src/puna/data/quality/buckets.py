@@ -30,13 +30,14 @@ def buckets(recipe: Recipe, name: str, context: Context) -> dict[str, Any]:
     source = recipe.sources[name]
     assert isinstance(source, WebPages)
     told, scored = files(context, f"language.{name}", ".language"), files(context, f"perplexity.{name}", ".perplexity")
-    found = perplexity.thresholds(source, told, scored)
-    middles = perplexity.thresholds(source.model_copy(update={"perplexity_percentiles": [50.0]}), told, scored)
+    asked = source.model_copy(update={"perplexity_percentiles": [*source.perplexity_percentiles, 50.0]})
+    measured = perplexity.thresholds(asked, told, scored)
+    found = {code: values[:-1] for code, values in measured.items()}
     for code, prefix in quality.prefixes(recipe, context).items():
-        if code in source.languages and code not in middles:
+        if code in source.languages and code not in measured:
             say(f"  WARNING: {name}: no page is told to be in {code!r}, so its model judges none")
         elif code in source.languages:
-            line = models.strange(name, code, middles[code][0], models.found(prefix, code).told)
+            line = models.strange(name, code, measured[code][-1], models.found(prefix, code).told)
             if line:
                 say(f"  {line}")
     storage.write_json(context.scratch / FILE, found)

@@ -61,8 +61,12 @@ def rank(seed: int, identifier: str) -> int:
 def sample(documents: Iterable[tuple[int, str]], size: int) -> list[tuple[int, str]]:
     """Of (rank, text) those of lowest rank that have `size` bytes together at most; one at least."""
     ranked = sorted(documents)
-    fits = int((np.cumsum([len(text.encode()) for _, text in ranked]) <= size).sum()) if ranked else 0
-    return ranked[: max(fits, 1)]
+    return ranked[: _fitting([len(text.encode()) for _, text in ranked], size)]
+
+
+def _fitting(lengths: Sequence[int], size: int) -> int:
+    """How many of the first texts have `size` bytes together at most; one at least, of none none."""
+    return max(int((np.cumsum(lengths) <= size).sum()), 1) if lengths else 0
 
 
 def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], recipe: LanguageModels) -> list[Place]:
@@ -133,8 +137,7 @@ def train_from(shards: Sequence[Location], language: str, to: Place, recipe: Lan
         for document in read_documents(shard, ["id", "language", "text"])
         if document.language == language
     )
-    fits = int((np.cumsum([length for _, length in ranked]) <= recipe.sample).sum()) if ranked else 0
-    last = ranked[max(fits, 1) - 1][0] if ranked else -1
+    last = ranked[_fitting([length for _, length in ranked], recipe.sample) - 1][0] if ranked else -1
     chosen = [
         (number, document.text)
         for shard in shards

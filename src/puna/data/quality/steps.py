@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from puna import space, storage
 from puna.data.document import SCHEMA, read_documents, write_table
@@ -100,7 +101,7 @@ def measure(recipe: Recipe, name: str, texts: Texts | None, context: Context) ->
     its language has no model. texts: what stays of the documents' text, as for `language`."""
     source = recipe.sources[name]
     assert isinstance(source, WebPages)
-    known = brought(recipe)
+    known = context.records["lm"]["values"]["models"]
     paths = prefixes(recipe, context).items()
     own = {code: (prefix, *known.get(code, ())) for code, prefix in paths if code in source.languages}
     told = tuple(files(context, f"language.{name}", ".language"))
@@ -121,9 +122,11 @@ def _weigh(
     judge: Judge | None, wanted: Sequence[str], seed: int, task: tuple[int, Place], scratch: Place
 ) -> dict[str, Any]:
     sizes = np.zeros((len(wanted), RANGES), np.int64)
-    for row in _documents(judge, task).to_pylist():
-        if row["language"] in wanted:
-            sizes[wanted.index(row["language"]), _range(seed, row["id"])] += len(row["text"].encode())
+    table = _documents(judge, task)
+    length = pc.binary_length(table["text"]).to_pylist()
+    for code, identifier, size in zip(table["language"].to_pylist(), table["id"].to_pylist(), length, strict=True):
+        if code in wanted:
+            sizes[wanted.index(code), _range(seed, identifier)] += size
     return {"sizes": sizes.tolist()}
 
 
