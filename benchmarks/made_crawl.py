@@ -29,6 +29,8 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
+from web_run import UNTRAINED  # noqa: E402
+
 KINDS = {"clean": 0.55, "cited": 0.10, "noise": 0.20, "foreign": 0.15}
 COMMON = {
     "en": "the of and to in a is was that for it as with his on be at by he had are but from or have an they which one "
@@ -92,17 +94,6 @@ pieces = 16_000
 
 [heldout]
 share = 0.01
-
-[model]
-dim = 32
-heads = 2
-layers = 2
-
-[train]
-context = 32
-batch = "256 tokens"
-steps = 4
-learning_rate = 1e-2
 """
 
 
@@ -215,7 +206,7 @@ def write(folder: Path, size: int, seed: int = 5, paragraphs: str = "drop", posi
                     cited.append(page.url)
         rest -= text
     _write_articles(folder, made, cited, min(20_000_000, max(2_000_000, size // 20)))
-    recipe = RECIPE.format(paragraphs=paragraphs, positives=positives)
+    recipe = (RECIPE + UNTRAINED).format(paragraphs=paragraphs, positives=positives)
     (folder / "crawl.toml").write_text(
         recipe.replace('"pages/', f'"{folder.as_posix()}/pages/').replace('"dumps/', f'"{folder.as_posix()}/dumps/')
     )

@@ -42,6 +42,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 from form import metric  # noqa: E402
+from web_run import UNTRAINED  # noqa: E402
 
 LIMIT = 5.0  # times the peer's documents a second of processor time
 PEER = "PUNA_PEER"
@@ -64,17 +65,6 @@ model = "{folder}/reference.json"
 
 [lm.models]
 en = "{folder}/en"
-
-[model]
-dim = 32
-heads = 2
-layers = 2
-
-[train]
-context = 32
-batch = "256 tokens"
-steps = 4
-learning_rate = 1e-2
 """
 PERCENTILE = 75  # some of the noise stays, so that no side's threshold lies at the edge of a kind
 
@@ -152,7 +142,9 @@ def prepare(folder: Path, size: int, peer: str) -> tuple[int, int]:
                 number += 1
         text += writer.bytes
         shard += 1
-    (folder / "web.toml").write_text(RECIPE.format(folder=folder.as_posix(), percentile=PERCENTILE, score=SCORE))
+    (folder / "web.toml").write_text(
+        (RECIPE + UNTRAINED).format(folder=folder.as_posix(), percentile=PERCENTILE, score=SCORE)
+    )
     if peer:
         found = models.found(str(folder / "en"), "en")
         known = {"language_model": str(language.model_file(None)), "ngrams": str(found.ngrams)}

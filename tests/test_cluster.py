@@ -176,7 +176,7 @@ def _ground(folder: Path, /, **changes: Any) -> Ground:
 def test_a_node_that_is_not_as_the_driver_is_named_with_what_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ground, "SEEN", 0.0)
+    monkeypatch.setattr(storage, "SEEN", 0.0)
     other = (("Python", "3.99"), ("pyarrow", "0.1"))
     with pytest.raises(InputError, match=r"node .*: Python 3\.\d+ where the driver has 3\.99, pyarrow .* has 0\.1; "):
         stand(_ground(tmp_path, versions=other))

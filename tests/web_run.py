@@ -23,6 +23,18 @@ SUBJECTS = ["old city", "river", "young king", "university", "small island", "wa
 VERBS = ["was built near", "is known for", "came from", "stands beside", "was born in", "belongs to"]
 ENDS = ["in the north of the country", "and many people live there", "because of its history", "for a long time"]
 MENU = ["Home | About | Contact", "All rights reserved 2019", "Subscribe to our newsletter today"]
+UNTRAINED = """
+[model]
+dim = 32
+heads = 2
+layers = 2
+
+[train]
+context = 32
+batch = "256 tokens"
+steps = 4
+learning_rate = 1e-2
+"""
 RECIPE = """
 name = "web-path"
 seed = 3
@@ -41,17 +53,6 @@ partitions = 3
 
 [heldout]
 share = 0.1
-
-[model]
-dim = 32
-heads = 2
-layers = 2
-
-[train]
-context = 32
-batch = "256 tokens"
-steps = 4
-learning_rate = 1e-2
 """
 
 
@@ -114,9 +115,8 @@ def run(
 ) -> Path:
     """The data steps of a recipe in `folder`; the run folder."""
     recipe = folder / "web.toml"
-    recipe.write_text(
-        RECIPE.format(keys=keys, more=more, task=task, shard=shard).replace('"pages/', f'"{folder.as_posix()}/pages/')
-    )
+    written = (RECIPE + UNTRAINED).format(keys=keys, more=more, task=task, shard=shard)
+    recipe.write_text(written.replace('"pages/', f'"{folder.as_posix()}/pages/'))
     workflow.work(str(recipe), overrides, str(folder / "run"), "documents", Options(workers=workers))
     return folder / "run"
 

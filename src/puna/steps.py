@@ -24,7 +24,6 @@ from puna.records import Record
 from puna.space import Need
 from puna.storage import Place
 
-SEEN = 60.0  # seconds for which network file systems may keep old names
 FINGERPRINTED = 1  # what a fingerprint is the digest of; with another number every run would be done again
 T = TypeVar("T")
 
@@ -116,11 +115,11 @@ class Context:
 
     def _see(self, task: str) -> None:
         """Return when this machine sees what another one wrote; a network file system may show it later."""
-        end = time.monotonic() + SEEN
+        end = time.monotonic() + storage.SEEN
         while not storage.is_remote(self.folder) and records.of_task(self.folder, self.scratch, task) is None:
             if time.monotonic() > end:
                 mend = "the run folder must be one and the same on every node; give the same command again"
-                raise PunaError(f"what a node wrote is not seen here after {SEEN:g} s", where=task, mend=mend)
+                raise PunaError(f"what a node wrote is not seen here after {storage.SEEN:g} s", where=task, mend=mend)
             time.sleep(0.2)
 
 

@@ -38,6 +38,7 @@ Place: TypeAlias = "Path | UPath"
 """A path of this machine or of an object store; only what both have is used of it."""
 Location: TypeAlias = "str | Path | UPath"
 
+SEEN = 60.0  # seconds in which what one machine wrote must be seen by another; network file systems cache names
 TEMPORARY = ".part-"  # marks a name under which something is being written
 # It starts anywhere, since processes of two machines may have one number and write into one folder.
 _counter = itertools.count(secrets.randbelow(1 << 48))

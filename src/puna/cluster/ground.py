@@ -21,7 +21,6 @@ from puna import remote, storage
 from puna.errors import InputError, PunaError
 
 DRIVER = "run.cluster"  # in the run folder while a cluster works on it: the nonce of whoever gives tasks out
-SEEN = 60.0  # seconds in which what one node wrote must be seen by another; network file systems cache names
 PAUSE = 0.2  # seconds between two looks at what is not there yet
 LOOKS = 2.0, 30.0  # seconds between two looks at DRIVER: in a folder, on an object store
 # Packages by which the run's bytes are made: another version may give others.
@@ -86,7 +85,7 @@ def stand(ground: Ground) -> None:
 
 def _wait(driver: storage.Place) -> bytes | None:
     """What DRIVER holds; None when it does not come to be seen, here where its folder is not there at all at once."""
-    end = time.monotonic() + SEEN
+    end = time.monotonic() + storage.SEEN
     while True:
         found = storage.find(driver)
         if found is not None or time.monotonic() > end or not storage.is_folder(driver.parent):
