@@ -57,7 +57,7 @@ def _mapped(text: str) -> list[bytes]:
     """The normal forms of lines that are stripped."""
     points = np.frombuffer(text.encode("utf-32-le"), "<u4")
     mapped = _table()[np.minimum(points, HIGHEST)]
-    if points.max() >= HIGHEST:
+    if points.max(initial=0) >= HIGHEST:
         mapped = np.where(points < HIGHEST, mapped, points)
     left: bytes = mapped[mapped != GONE].astype("<u4", copy=False).tobytes()
     return left.decode("utf-32-le").encode().split(b"\n")
