@@ -65,6 +65,10 @@ def serve() -> None:
         if plan["do"] == "list":
             listed[scenario.name] = _list(scenario)
             _tell({"borders": listed[scenario.name]})
+        elif plan["do"] == "undisturbed":
+            _tell({"borders": _undisturbed(scenario)})
+        elif plan["do"] == "chain":
+            _chain(scenario, plan["moments"])
         elif plan["do"] == "sweep":
             _sweep(scenario, (_Underway(scenario, kind, number) for kind, number in plan["faults"]), plan["jobs"])
         else:
@@ -121,6 +125,48 @@ def _list(scenario: Scenario) -> list[Border]:
     other = next((pair for pair in itertools.zip_longest(*found) if pair[0] != pair[1]), None)
     assert other is None, f"two undisturbed runs have different borders, the first are {other}"
     return found[0]
+
+
+def _undisturbed(scenario: Scenario) -> list[Border]:
+    """The borders of a run that stays, to be compared with."""
+    out = f"{scenario.name}-undisturbed"
+    lines = Path(f"{out}.borders")
+    _succeed(out, scenario.again, lambda event, location: _note(lines, event, location))
+    return [_named(*json.loads(line), out) for line in lines.read_text().splitlines()]
+
+
+def _chain(scenario: Scenario, moments: Sequence[tuple[str, int]]) -> None:
+    """One run, killed at each moment and gone on with, which must end as an undisturbed one; each kill is told."""
+    out = f"{scenario.name}-chain"
+    done: set[str] = set()
+    for step, number in moments:
+        met = Path(f"{out}.borders")
+        met.unlink(missing_ok=True)
+        status = _ended(_fork(out, scenario.again, _kill_in(step, number, out)))
+        border = _named(*json.loads(met.read_text()), out) if met.exists() else Border("", f"work/{step}/")
+        problem = _wrong("kill", border, status, out) or _lost(done, out)
+        _tell(asdict(Trial("kill", number, *border, problem[:3000])))
+        if problem:
+            return
+        done |= _done(out)
+    problem = _unlike(_ended(_fork(out, scenario.again)), out, place.stable(f"{scenario.name}-undisturbed"))
+    _tell(asdict(Trial("none", 0, "end", out, (problem or _lost(done, out))[:3000])))
+
+
+def _kill_in(step: str, number: int, out: str) -> Shim:
+    """A border that kills at its call `number` for one step's own files."""
+    calls = itertools.count()
+
+    def border(event: str, location: str) -> None:
+        if f"work/{step}/" in location and next(calls) == number:
+            _note(Path(f"{out}.borders"), event, location)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return border
+
+
+def _ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _sweep(scenario: Scenario, trials: Iterator[_Underway], jobs: int) -> None:
@@ -185,7 +231,7 @@ def _states(scenario: Scenario, kind: str, first: int, step: int) -> Iterator[_U
     while status == -signal.SIGKILL:
         place.lay(f"{scenario.name}-before" if scenario.before else "", out)
         pid = _fork(out, scenario.faulted, _keeping(kind, out, begin, first, step))
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = _ended(pid)
         assert status in (0, -signal.SIGKILL), Path(f"{out}.stderr").read_text()
         met = [_named(*json.loads(line), out) for line in Path(f"{out}.borders").read_text().splitlines()]
         kept = [int(path.suffix[1:]) for path in Path().glob(f"{out}-kept.*")]
@@ -325,7 +371,7 @@ def _fault(kind: str, location: str) -> None:
 
 
 def _succeed(out: str, arguments: Sequence[str], border: Shim | None = None) -> None:
-    status = os.waitstatus_to_exitcode(os.waitpid(_fork(out, arguments, border), 0)[1])
+    status = _ended(_fork(out, arguments, border))
     assert status == 0, Path(f"{out}.stderr").read_text()
 
 
@@ -367,6 +413,8 @@ def _puna(arguments: Sequence[str], border: Shim | None) -> int:
 def _command(url: str, arguments: Sequence[str]) -> list[str]:
     if arguments[:1] == ("clean",):
         return ["clean", url, *arguments[1:]]
+    if arguments[:1] == ("data",):
+        return ["data", "tiniest.toml", "--out", url, "--workers", "1", *arguments[1:]]
     return ["run", "tiniest.toml", "--out", url, "--workers", "1", "--threads", "1", *arguments]
 
 
