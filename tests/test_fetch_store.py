@@ -220,8 +220,8 @@ def test_a_run_reads_the_folder_of_a_store_as_it_reads_one_of_a_disk(
         found.append(list(puna.documents(run, "wikipedia")))
     assert len(found[0]) > 10
     assert found[0] == found[1]
-    with pytest.raises(InputError, match="holds no file that c4 is read from"):
-        list(locate("c4", recipe.load("llama-7b", [f'sources.c4.inputs=["{store.url("read")}"]']).sources["c4"]))
+    with pytest.raises(InputError, match="holds no file that books is read from"):
+        list(locate("books", recipe.load("web", [f'sources.books.inputs=["{store.url("read")}"]']).sources["books"]))
 
 
 @pytest.mark.prove
