@@ -159,6 +159,14 @@ def test_what_is_wrong_is_no_object_and_leaves_no_parts(server: Server, clock: W
     assert store.unfinished("wrong") == []
 
 
+def test_a_store_whose_client_knows_no_parts_has_a_whole_file_or_none(server: Server, clock: Waits) -> None:
+    with pytest.raises(Wrong, match="it was not kept"):
+        _sent(server, clock, "memory://fetched/wrong.bin", checksum=f"md5:{'0' * 32}")
+    assert not storage.exists("memory://fetched/wrong.bin")
+    _sent(server, clock, "memory://fetched/a.bin", checksum=SHA1)
+    assert storage.read("memory://fetched/a.bin") == DATA
+
+
 def test_a_file_without_a_byte_is_an_object_without_one(server: Server, clock: Waits, store: ObjectStore) -> None:
     server.files["/empty.txt"] = b""
     _sent(server, clock, store.url("empty/empty.txt"), "/empty.txt")

@@ -108,6 +108,12 @@ def upload(source: Path | str, location: object) -> None:
         path.fs.put_file(str(source), path.path)
 
 
+def grows(location: object) -> bool:
+    """Whether a store is known to show nothing of a `Growing` object before it is completed; some clients of fsspec,
+    that of `memory:` among them, show it from its first byte on."""
+    return place(location).protocol in ("s3", "s3a")
+
+
 class Growing:
     """An object on its way: parts are uploaded as bytes come, and `complete` alone makes them the object (a multipart
     upload). Memory: three parts at most.
@@ -152,7 +158,7 @@ def forget_uploads(folder: object) -> None:
     """
     with answers(folder):
         path = place(folder)
-        if path.protocol not in ("s3", "s3a"):
+        if not grows(path):
             return
         bucket, key, _ = path.fs.split_path(path.path)
         below = f"{key.rstrip('/')}/"

@@ -3,7 +3,8 @@
 Its bytes are sent as they come, as parts of one upload; the object is there when its place's checksum was compared and
 the upload is completed. A lost connection to the place is gone on with as on a disk. A process that ends leaves no
 object: parts cannot be read back, so nobody can check what stands behind them, and the file starts again. What is to be
-cut behind its last whole record has to be read for that, and waits in this machine's temporary folder until it is.
+cut behind its last whole record has to be read for that, and waits in this machine's temporary folder until it is; so
+does all that goes to a store other than S3, of which nobody knows that it shows no half file.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Sending:
 
 
 class Waiting(Partial):
-    """The bytes so far of an object that is to be cut, in a temporary folder. Disk: what the recipe asks of a file."""
+    """The bytes so far of an object that is sent when it is whole, in a temporary folder. Disk: the file."""
 
     def __init__(self, target: Place, url: str) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix=remote.temporary()))
@@ -136,6 +137,6 @@ def begun(file: File, target: Place) -> Part:
     """The bytes so far of a file, in its folder or on their way to a store. Raises PunaError as `storage.create`."""
     if isinstance(target, Path):
         return Partial(target, file.url)
-    if file.limit is not None:
+    if file.limit is not None or not remote.grows(target):
         return Waiting(target, file.url)
     return Sending(target, file.checksum.partition(":")[0])
