@@ -41,6 +41,8 @@ class OtherModelError(Exception):
 class Classifier:
     words: dict[bytes, int]
     """The row of each word; -1 for what is a label and so no word of a text."""
+    own: int
+    """Words that have a row."""
     labels: tuple[bytes, ...]
     """Without their prefix."""
     counts: tuple[int, ...]
@@ -57,12 +59,12 @@ class Classifier:
     """Characters of an n-gram; 0: words alone."""
     buckets: int
     row_of: Rows | None
-    """(buckets,): of the n-grams in each, the last row where none is left; None: the bucket's number behind the words."""
+    """(buckets,): of the n-grams in each, the last row where none is left; None: the bucket's own, behind the words."""
 
 
 def load(location: Location) -> Classifier:
-    """Raises InputError for a file that is no classifier of fastText's, cut short or contradicts itself, OtherModelError
-    for one that is sound and not for us. Memory: 4 bytes a weight, 256 MB at most, 32 MB for buckets, and the words; no
+    """Raises InputError for a file that is no classifier of fastText's, is cut short or contradicts itself, and
+    OtherModelError for one that is sound and not for us. Memory: 4 bytes a weight, 256 MB at most, 32 MB for buckets, and the words; no
     size that a file announces is believed before it is found to hold as many bytes."""
     with storage.local_copy(location) as path, path.open("rb") as file:
         if not path.stat().st_size:
@@ -116,6 +118,7 @@ def parse(data: bytes | mmap, where: str) -> Classifier:
         row_of[kept[:, 0]] = kept[:, 1] + n_words
     return Classifier(
         {**dict.fromkeys((label for label, _ in entries[n_words:]), -1), **words},
+        n_words,
         tuple(label.removeprefix(PREFIX) for label, _ in entries[n_words:]),
         tuple(count for _, count in entries[n_words:]),
         table,

@@ -13,44 +13,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from puna.data.quality.classifier import PREFIX, Classifier
+from puna.data.quality.known_words import LONG, MASKS, Keys, KnownWords, Places, Words, keys_of, words_of
 
-BATCH = 1 << 17  # bytes of text that are scored at once
-PIECE = 1 << 16  # bytes of words whose n-grams are hashed at once
-LONG = 40  # bytes of a word: longer ones are seldom met twice, and not kept
+BATCH = 1 << 18  # bytes of text that are scored at once
+PIECE = 1 << 17  # bytes of words whose n-grams are hashed at once
 MOST_BYTES = 48_000_000  # of kept words and their vectors
-WORD_BYTES = 200  # of one word beside its vector: the text, and its place in the dictionary
+WORD_BYTES = 48  # of one word beside its vector: its key, and its slots
+LISTED = 4096  # of the classifier's own words are numbered at once
+UNKNOWN, NONE = -2, -1  # a word that is not listed, and what is no word of a text
+FEW = 128  # sums beside each other are worth it from so many on
 AT_ONCE = 256  # texts whose labels are compared at once
 TINY = 1e-5  # fastText takes logarithms of p + 1e-5
 END = b"</s>"
+LABEL = np.frombuffer(PREFIX + bytes(7), "<u8")
 END_WORD = re.compile(rb"(?<![^ \t\n\v\f\r])</s>(?![^ \t\n\v\f\r])")
 SPACES = bytes.maketrans(b"\t\n\v\f\r", b"     ")
 BASIS, PRIME = 2166136261, np.uint32(16777619)
 SIGNED = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.uint32)  # fastText hashes bytes as signed ones
 Doubles = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
 
 
 class Scorer:
-    """A classifier with the vectors of words that were met. Memory beside the classifier: 48 MB of words, then they are
-    forgotten and met anew; about 40 MB for a batch of texts, and twice the longest text."""
+    """A classifier with the vectors of words that were met. Memory beside the classifier: 48 MB of words, twice that
+    while they grow, then they are forgotten and met anew; the vectors of its own words; about 60 MB for a batch of
+    texts, and twice the longest text."""
 
     def __init__(self, model: Classifier) -> None:
         self.model = model
-        self._words = _Words()
         columns = model.rows.shape[1]
-        self._most = MOST_BYTES // (WORD_BYTES + 4 * columns)
-        self._vectors = np.zeros((1 << 12, columns), np.float32)
-        self._end = self._rows_of_words([END])[0] if model.words.get(END, -1) >= 0 else np.zeros(columns)
         self._edges = np.zeros(columns)
-        if 0 < model.longest and model.shortest <= 1:
-            self._edges = self._ngrams([b"<"])[0] + self._ngrams([b">"])[0]
+        if model.longest > 0 and model.shortest <= 1:
+            self._edges = self._ngrams(*_joined([b"<"]))[0] + self._ngrams(*_joined([b">"]))[0]
+        self._end = self._rows_of_words([END])[0] if model.words.get(END, -1) >= 0 else np.zeros(columns)
         self._levels = _levels(model.counts) if model.hierarchical else []
+        self._vectors = np.zeros((1 << 12, columns), np.float32)
+        self._most = MOST_BYTES // (WORD_BYTES + 4 * columns) + len(model.words)
+        self._known = KnownWords(self._most)
+        for first in range(0, len(model.words), LISTED):
+            words = words_of(list(islice(model.words, first, first + LISTED)))
+            self._vectors_of(words, listed=True)
+        self._known.keep()
 
     def best(self, texts: Iterable[str]) -> Iterator[tuple[npt.NDArray[np.int64], Doubles]]:
         """The number of the best label of each text, -1 where there is nothing to tell it by, and its probability; some
@@ -83,72 +91,81 @@ class Scorer:
             yield self._sums_of(batch)
 
     def _sums_of(self, batch: Sequence[bytes]) -> Doubles:
-        words = self._words
-        if len(words) > self._most:
-            words.clear()
-        found = [data.split() for data in batch]
-        for each in found:
-            each.append(b"")  # which every text has, so that none is empty
-        counts = np.fromiter(map(len, found), np.int64, len(found))
-        known = len(words) or 1
-        words.setdefault(b"", 0)
-        total = int(counts.sum())
-        places = np.fromiter(map(words.__getitem__, chain.from_iterable(found)), np.int64, total)
-        self._learn(known)
-        return _summed(self._vectors.take(places, axis=0, mode="wrap"), counts.cumsum() - counts)
+        if self._known.count > self._most:
+            self._known.forget()
+        words = words_of(batch)
+        rows = self._vectors_of(words)
+        sums = np.zeros((len(batch), self._vectors.shape[1]))
+        some = words.counts > 0
+        if some.any():
+            sums[some] = _summed(rows, (words.counts.cumsum() - words.counts)[some])
+        return sums
 
-    def _learn(self, known: int) -> None:
-        """Vectors of the words that were met for the first time, behind the `known` ones, and of long ones at the end."""
-        words = self._words
-        size = len(self._vectors)
-        needed = len(words) + len(words.long)
-        if needed > size:
-            self._vectors = np.resize(self._vectors, (max(needed, 2 * size), self._vectors.shape[1]))
-        if words.new:
-            self._vectors[known : len(words)] = self._rows_of_words(words.new)
-        if words.long:
-            self._vectors[: -len(words.long) - 1 : -1] = self._rows_of_words(words.long)
-        words.new, words.long = [], []
+    def _vectors_of(self, words: Words, *, listed: bool = False) -> npt.NDArray[np.float32]:
+        """The sum of the rows of each word, (words, dimensions + 1). listed: they are the classifier's own; any other
+        that is new has no row but those of its n-grams."""
+        short = np.flatnonzero(words.lengths <= LONG)
+        keys, count = keys_of(words, short), self._known.count
+        number, new = self._known.numbers(keys)
+        if self._known.count > len(self._vectors):
+            grown = np.zeros((2 * self._known.count, self._vectors.shape[1]), np.float32)
+            grown[:count] = self._vectors[:count]
+            self._vectors = grown
+        if len(new) and listed:
+            self._vectors[count : self._known.count] = self._rows_of_words([words.text(i) for i in short[new].tolist()])
+        elif len(new):
+            for first, last in _groups(words.lengths[short[new]] + 2):
+                added = self._rows_of_ngrams(*_marked(words, short[new[first:last]]))
+                added[_begin_as_labels(keys[new[first:last]])] = 0
+                self._vectors[count + first : count + last] = added
+        place = np.full(len(words.starts), -1, np.int64)
+        place[short] = number
+        rows = self._vectors.take(place, axis=0, mode="wrap")
+        others = np.flatnonzero(place < 0)
+        if len(others):
+            rows[others] = self._rows_of_words([words.text(index) for index in others.tolist()])
+        return rows
 
     def _rows_of_words(self, words: Sequence[bytes]) -> Doubles:
-        """The sum of the rows of each word: (words, dimensions + 1)."""
+        """The sum of the rows of each word, whichever: (words, dimensions + 1)."""
         model = self.model
         sums = np.zeros((len(words), model.rows.shape[1]))
-        rows = np.fromiter((model.words.get(word, -2) for word in words), np.int64, len(words))
-        listed = np.flatnonzero(rows >= 0)
-        sums[listed] = model.rows[rows[listed]]
-        if model.longest:
-            apart = [
-                index
-                for index, row in enumerate(rows.tolist())
-                if words[index] != END and (row >= 0 or (row == -2 and not words[index].startswith(PREFIX)))
-            ]
-            for first, last in _groups([len(words[index]) + 2 for index in apart]):
-                group = [b"<" + words[index] + b">" for index in apart[first:last]]
-                if len(group[0]) > PIECE:
-                    added = self._ngrams_of_long(group[0])
-                else:
-                    added = self._ngrams(group)
-                sums[apart[first:last]] += added - self._edges
+        rows = [model.words.get(word, NONE if word.startswith(PREFIX) else UNKNOWN) for word in words]
+        listed = [index for index, row in enumerate(rows) if row >= 0]
+        sums[listed] = model.rows[[rows[index] for index in listed]]
+        apart = [index for index, row in enumerate(rows) if row != NONE and words[index] != END]
+        for first, last in _groups(np.array([len(words[index]) + 2 for index in apart], np.int64)):
+            group = [b"<" + words[index] + b">" for index in apart[first:last]]
+            if len(group[0]) > PIECE:
+                sums[apart[first]] += self._rows_of_long(group[0])
+            else:
+                sums[apart[first:last]] += self._rows_of_ngrams(*_joined(group))
         return sums
 
-    def _ngrams_of_long(self, word: bytes) -> Doubles:
+    def _rows_of_ngrams(self, data: npt.NDArray[np.uint8], lengths: Places) -> Doubles:
+        """Of words between their marks."""
+        if not self.model.longest:
+            return np.zeros((len(lengths), self.model.rows.shape[1]))
+        return self._ngrams(data, lengths) - self._edges
+
+    def _rows_of_long(self, word: bytes) -> Doubles:
         """Of one word, cut: pieces overlap by what an n-gram reaches over a border, and overlaps are taken off again."""
-        data = np.frombuffer(word, np.uint8)
-        begins = np.append(np.flatnonzero((data & 0xC0) != 0x80), len(data))
-        sums = np.zeros(self.model.rows.shape[1])
-        for first in range(0, len(begins) - 1, PIECE // 4):
-            cuts = [min(first + reach, len(begins) - 1) for reach in (PIECE // 4, PIECE // 4 + self.model.longest - 1)]
-            sums += self._ngrams([word[begins[first] : begins[cuts[1]]]])[0]
-            if cuts[0] < cuts[1]:
-                sums -= self._ngrams([word[begins[cuts[0]] : begins[cuts[1]]]])[0]
+        sums = -self._edges
+        if not self.model.longest:
+            return sums
+        begins = np.flatnonzero((np.frombuffer(word, np.uint8) & 0xC0) != 0x80)
+        borders = np.append(begins, len(word)).tolist()
+        for first in range(0, len(begins), PIECE // 4):
+            end = min(first + PIECE // 4, len(begins))
+            beyond = min(end + self.model.longest - 1, len(begins))
+            sums = sums + self._ngrams(*_joined([word[borders[first] : borders[beyond]]]))[0]
+            if end < beyond:
+                sums = sums - self._ngrams(*_joined([word[borders[end] : borders[beyond]]]))[0]
         return sums
 
-    def _ngrams(self, words: Sequence[bytes]) -> Doubles:
+    def _ngrams(self, data: npt.NDArray[np.uint8], lengths: Places) -> Doubles:
         """The sum of the rows of all n-grams of each word, none of which is empty: (words, dimensions + 1)."""
         model = self.model
-        data = np.frombuffer(b"".join(words), np.uint8)
-        lengths = np.fromiter(map(len, words), np.int64, len(words))
         starts = lengths.cumsum() - lengths
         begins, more = None, []
         if data.max() >= 0x80:
@@ -173,13 +190,12 @@ class Scorer:
                 hashed[wide - (n - 1)] = (hashed[wide - (n - 1)] ^ signed[begins[wide] + size]) * PRIME  # type: ignore[index]
             if n >= model.shortest:
                 bucket = hashed - hashed // np.uint32(model.buckets) * np.uint32(model.buckets)
-                found = model.row_of[bucket] if model.row_of is not None else bucket.astype(np.int64) + len(model.words)
+                found = model.row_of[bucket] if model.row_of is not None else bucket.astype(np.int64) + model.own
                 rows[: len(hashed), n - max(1, model.shortest)] = np.where(left[: len(hashed)] >= n, found, nothing)
         flat = rows.reshape(-1)
-        some = flat != nothing
-        some[starts * rows.shape[1]] = True  # so that none is without
-        kept = np.flatnonzero(some)
-        return _summed(model.rows.take(flat[kept], axis=0), np.searchsorted(kept, starts * rows.shape[1]))
+        kept = np.flatnonzero(flat != nothing)
+        firsts = np.searchsorted(kept, starts * rows.shape[1])
+        return _summed_beside(model.rows, flat[kept].astype(np.int64), firsts)
 
     def _best(self, hidden: Doubles) -> tuple[npt.NDArray[np.int64], Doubles]:
         """(texts, dimensions) -> the best label of each and its probability, (texts,) both. Sums go dimension by
@@ -204,27 +220,49 @@ class Scorer:
         return label, np.exp(scores[label, np.arange(len(hidden))])
 
 
-class _Words(dict[bytes, int]):
-    """The place of each word's vector; of a new one it is the next, of a long one, which is not kept, -1, -2, ..."""
+def _joined(words: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Places]:
+    """Words one behind the other, and their lengths."""
+    return np.frombuffer(b"".join(words), np.uint8), np.fromiter(map(len, words), np.int64, len(words))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.new: list[bytes] = []
-        self.long: list[bytes] = []
 
-    def __missing__(self, word: bytes) -> int:
-        if len(word) > LONG:
-            self.long.append(word)
-            return -len(self.long)
-        self.new.append(word)
-        place = self[word] = len(self)
-        return place
+def _marked(words: Words, chosen: Places) -> tuple[npt.NDArray[np.uint8], Places]:
+    """Some of the words between "<" and ">", as `_joined`."""
+    lengths = words.lengths[chosen] + 2
+    ends = lengths.cumsum()
+    data = words.data[np.repeat(words.starts[chosen] - 1 - ends + lengths, lengths) + np.arange(ends[-1])]
+    data[ends - lengths], data[ends - 1] = ord("<"), ord(">")
+    return data, lengths
+
+
+def _begin_as_labels(keys: Keys) -> npt.NDArray[np.bool_]:
+    """Whether each word begins as a label does, and so is none."""
+    asked: npt.NDArray[np.bool_] = (keys[:, 0] == LABEL[0]) & (keys[:, 1] & MASKS[1] == LABEL[1])
+    return asked
 
 
 def _summed(rows: npt.NDArray[np.float32], starts: Places) -> Doubles:
     """The sums of rows from each start to the next; exact, so in any order."""
     sums: Doubles = np.add.reduceat(rows.astype(np.float64), starts, axis=0)
     return sums
+
+
+def _summed_beside(table: npt.NDArray[np.float32], rows: Places, starts: Places) -> Doubles:
+    """The same of rows of a table, of which there may be none behind a start. Many short sums go beside each other: the
+    first row of each, the second of those that have one, ..., the longest sums first."""
+    sizes = np.diff(starts, append=len(rows))
+    sums = np.zeros((len(starts), table.shape[1]))
+    if sizes.max() * FEW > len(rows):
+        some = sizes > 0
+        if some.any():
+            sums[some] = _summed(table.take(rows, axis=0), starts[some])
+        return sums
+    order = np.argsort(-sizes, kind="stable")
+    firsts = starts[order]
+    for index, last in enumerate(np.searchsorted(-sizes[order], -np.arange(sizes.max())).tolist()):
+        sums[:last] += table.take(rows[firsts[:last] + index], axis=0)
+    back = np.empty_like(sums)
+    back[order] = sums
+    return back
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
@@ -239,16 +277,14 @@ def _pieces(data: bytes) -> Iterator[bytes]:
         at = cut
 
 
-def _groups(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Runs of about PIECE bytes: the first and behind the last; what is larger by itself."""
-    first = total = 0
-    for index, size in enumerate(sizes):
-        if total + size > PIECE and index > first:
-            yield first, index
-            first, total = index, 0
-        total += size
-    if first < len(sizes):
-        yield first, len(sizes)
+def _groups(sizes: Places) -> Iterator[tuple[int, int]]:
+    """Runs of up to PIECE bytes: the first and behind the last; what is larger by itself."""
+    ends, first = sizes.cumsum(), 0
+    while first < len(sizes):
+        before = ends[first] - sizes[first]
+        last = max(first + 1, int(np.searchsorted(ends, before + PIECE, side="right")))
+        yield first, last
+        first = last
 
 
 def _levels(counts: Sequence[int]) -> list[tuple[Places, Places, Places]]:
