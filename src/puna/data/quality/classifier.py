@@ -27,8 +27,10 @@ SUPERVISED, HIERARCHICAL, SOFTMAX = 3, 1, 3
 PREFIX = b"__label__"
 CENTROIDS = 256
 BITS = 24
+ENTRY = struct.Struct("<qb")
 MEND = "name another in data.language_model"
-MOST_WEIGHTS, MOST_BUCKETS, MOST_LABELS, LONGEST_NGRAM = 1 << 26, 1 << 23, 4096, 16
+MOST_WEIGHTS, MOST_BUCKETS, MOST_LABELS = 1 << 26, 1 << 23, 4096
+MOST_DIMENSIONS, LONGEST_NGRAM = 1024, 16
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int32]
 
@@ -64,8 +66,8 @@ class Classifier:
 
 def load(location: Location) -> Classifier:
     """Raises InputError for a file that is no classifier of fastText's, is cut short or contradicts itself, and
-    OtherModelError for one that is sound and not for us. Memory: 4 bytes a weight, 256 MB at most, 32 MB for buckets, and the words; no
-    size that a file announces is believed before it is found to hold as many bytes."""
+    OtherModelError for one that is sound and not for us. Memory: 4 bytes a weight, 256 MB at most, 32 MB for buckets,
+    and the words; no size that a file announces is believed before it is found to hold as many bytes."""
     with storage.local_copy(location) as path, path.open("rb") as file:
         if not path.stat().st_size:
             raise InputError("cannot be read as a fastText model (it is empty)", where=str(location), mend=MEND)
@@ -85,7 +87,7 @@ def parse(data: bytes | mmap, where: str) -> Classifier:
     size, n_words, n_labels, _, n_kept = file.take("<iiiqq")
     if min(n_words, n_labels - 1) < 0 or n_words + n_labels != size:
         raise file.error(f"{n_words} words and {n_labels} labels are no {size} entries")
-    entries = [file.entry(label=index >= n_words) for index in range(file.checked(size, 10))]
+    entries = file.entries(n_words, n_labels)
     words = {word: index for index, (word, _) in reversed(list(enumerate(entries[:n_words])))}
     kept = file.array("<i4", 2 * max(0, n_kept)).reshape(-1, 2)
     rows = file.matrix(quantised=bool(file.take("<B")[0]))
@@ -100,17 +102,17 @@ def parse(data: bytes | mmap, where: str) -> Classifier:
     if len(kept) and not ((kept >= 0) & (kept < [[max(1, buckets), rows.rows - n_words]])).all():
         raise file.error("pruned n-grams lie outside of it")
     too_large = max(rows.rows + 1, output.rows) * (dimensions + 1) > MOST_WEIGHTS or buckets > MOST_BUCKETS
-    if too_large or ngrams > 1 or n_labels > MOST_LABELS or longest > LONGEST_NGRAM:
-        raise OtherModelError
-    if loss not in (HIERARCHICAL, SOFTMAX):
+    too_large |= dimensions > MOST_DIMENSIONS or n_labels > MOST_LABELS or longest > LONGEST_NGRAM
+    if too_large or ngrams > 1 or loss not in (HIERARCHICAL, SOFTMAX):
         raise OtherModelError
     table = np.zeros((rows.rows + 1, dimensions + 1), np.float32)
-    table[:-1, :-1] = rows.weights()
-    last, most = output.weights().astype(np.float64), float(np.abs(table).max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        table[:-1, :-1] = rows.weights()
+        last, most = output.weights().astype(np.float64), float(np.abs(table).max())
     if not np.isfinite(most) or not np.isfinite(last).all():
         raise file.error("a weight is no number")
-    unit = 2.0 ** (np.frexp(most)[1] - BITS) if most else 1.0
-    np.rint(table / np.float32(unit), out=table)
+    exponent = int(np.frexp(most)[1]) - BITS if most else 0
+    np.rint(np.ldexp(table, -exponent, out=table), out=table)
     table[:-1, -1] = 1
     row_of = None
     if n_kept >= 0 and longest > 0:
@@ -122,7 +124,7 @@ def parse(data: bytes | mmap, where: str) -> Classifier:
         tuple(label.removeprefix(PREFIX) for label, _ in entries[n_words:]),
         tuple(count for _, count in entries[n_words:]),
         table,
-        float(unit),
+        2.0**exponent,
         last,
         loss == HIERARCHICAL,
         shortest,
@@ -186,17 +188,21 @@ class _File:
         self._at += found.nbytes
         return found
 
-    def entry(self, *, label: bool) -> tuple[bytes, int]:
-        """A word or a label, and its count."""
-        end = self._data.find(b"\0", self._at)
-        if end < 0:
-            raise self.error("it is cut short")
-        word = self._data[self._at : end]
-        self._at = end + 1
-        count, kind = self.take("<qb")
-        if kind != label:
-            raise self.error("words and labels are mixed")
-        return word, count
+    def entries(self, words: int, labels: int) -> list[tuple[bytes, int]]:
+        """The words, then the labels, each with its count."""
+        self.checked(words + labels, ENTRY.size + 1)
+        data, at, found = self._data, self._at, []
+        for index in range(words + labels):
+            end = data.find(b"\0", at)
+            if end < 0 or end + 1 + ENTRY.size > len(data):
+                raise self.error("it is cut short")
+            count, label = ENTRY.unpack_from(data, end + 1)
+            if label != (index >= words):
+                raise self.error("words and labels are mixed")
+            found.append((data[at:end], count))
+            at = end + 1 + ENTRY.size
+        self._at = at
+        return found
 
     def matrix(self, *, quantised: bool) -> _Matrix:
         with_norms = quantised and bool(self.take("<B")[0])

@@ -1,10 +1,10 @@
-"""Words of texts, found and numbered a whole batch at once: what a dictionary does word by word, without a Python object
-for each.
+"""Words of texts, found and numbered a whole batch at once: what a dictionary does word by word, without an object of
+Python's for each.
 
-A word of up to LONG bytes is its own key: LONG / 8 integers, zeros behind it, since no word has a zero byte. Keys lie in
-an open-addressed table (Knuth, "The Art of Computer Programming", volume 3, 6.4), in which a round looks up every word
-of the batch that has no number yet; where several new words, or the same one twice, find the same empty slot, one gets
-it and the others look again.
+A word of up to LONG bytes is its own key: LONG / 8 integers, zeros behind it, since no word has a zero byte. Keys lie
+in an open-addressed table (Knuth, "The Art of Computer Programming", volume 3, 6.4), in which a round looks up every
+word of the batch that has no number yet; where several new words, or the same one twice, find the same empty slot, one
+gets it and the others look again.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class KnownWords:
         self._slots, self.count = self._first.copy(), self._kept
 
     def numbers(self, keys: Keys) -> tuple[Places, Places]:
-        """The number of each word, -1 for one that gets none, and which of the words were met for the first time, in the
-        order of their new numbers."""
+        """The number of each word, -1 for one that gets none, and which of the words were met for the first time, in
+        the order of their new numbers."""
         if self.count + len(keys) > len(self._keys):
             grown = np.zeros((2 * (self.count + len(keys)), PARTS), np.uint64)
             grown[: self.count] = self._keys[: self.count]

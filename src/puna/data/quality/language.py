@@ -23,6 +23,7 @@ from puna.data.outputs import kept, numbered, shards_of
 from puna.data.quality.classifier import OtherModelError, load
 from puna.data.quality.lid import Scorer
 from puna.errors import InputError, PunaError
+from puna.progress import say
 from puna.recipe import Recipe
 from puna.recipe_sources import WebPages
 from puna.space import Need, scores
@@ -77,6 +78,8 @@ def language(recipe: Recipe, name: str, texts: Texts | None, context: Context) -
     for result in results:
         for code, count in result["languages"].items():
             counts[code] = counts.get(code, 0) + count
+    if any(result["slowly"] for result in results):
+        say(f"  {name}: data.language_model is of a kind that only fastText reads, which tells more slowly")
     return {"documents": sum(counts.values()), "languages": dict(sorted(counts.items()))}
 
 
@@ -144,7 +147,7 @@ def _noted(texts: Iterable[str], empty: list[bool]) -> Iterator[str]:
 
 @lru_cache(maxsize=1)
 def _scorer(named: str) -> Scorer | None:
-    """One in each process, so that words which one shard had are known in the next; None for what fastText must read."""
+    """One in each process, so that words of one shard are known in the next; None for what fastText must read."""
     try:
         return Scorer(load(model_file(named or None)))
     except OtherModelError:
@@ -175,5 +178,6 @@ def _tell(model: str | None, texts: Texts, task: tuple[int, Place], scratch: Pla
     names = [code.decode() for code in found.tolist()]
     return {
         "languages": dict(zip(names, counts.tolist(), strict=True)),
+        "slowly": _scorer(str(model) if model is not None else "") is None,
         "files": [storage.below(target, scratch.parents[2])],
     }

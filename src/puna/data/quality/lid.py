@@ -1,5 +1,5 @@
-"""Labels of texts by a fastText classifier, as fastText's predict gives its best (Joulin et al. 2016, "Bag of Tricks for
-Efficient Text Classification"), several times as fast: a word that was met is not taken apart again.
+"""Labels of texts by a fastText classifier, as fastText's predict gives its best (Joulin et al. 2016, "Bag of Tricks
+for Efficient Text Classification"), several times as fast: a word that was met is not taken apart again.
 
     hidden(text) = mean of the rows of the text's words, of their character n-grams and of the end of the line
     p(label)     = softmax of output @ hidden, or the product of the turns in a Huffman tree of the labels
@@ -18,7 +18,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from puna.data.quality.classifier import PREFIX, Classifier
+from puna.data.quality.classifier import LONGEST_NGRAM, PREFIX, Classifier
 from puna.data.quality.known_words import LONG, MASKS, Keys, KnownWords, Places, Words, keys_of, words_of
 
 BATCH = 1 << 18  # bytes of text that are scored at once
@@ -27,6 +27,7 @@ MOST_BYTES = 48_000_000  # of kept words and their vectors
 WORD_BYTES = 48  # of one word beside its vector: its key, and its slots
 LISTED = 4096  # of the classifier's own words are numbered at once
 UNKNOWN, NONE = -2, -1  # a word that is not listed, and what is no word of a text
+USUAL = 17  # columns of rows; with more, fewer bytes are taken at once
 FEW = 128  # sums beside each other are worth it from so many on
 AT_ONCE = 256  # texts whose labels are compared at once
 TINY = 1e-5  # fastText takes logarithms of p + 1e-5
@@ -47,6 +48,7 @@ class Scorer:
     def __init__(self, model: Classifier) -> None:
         self.model = model
         columns = model.rows.shape[1]
+        self._batch, self._piece = (most * USUAL // max(USUAL, columns) for most in (BATCH, PIECE))
         self._edges = np.zeros(columns)
         if model.longest > 0 and model.shortest <= 1:
             self._edges = self._ngrams(*_joined([b"<"]))[0] + self._ngrams(*_joined([b">"]))[0]
@@ -79,11 +81,11 @@ class Scorer:
             data = text.encode("utf-8", "replace").replace(b"\0", b" ")
             if END in data and (end := END_WORD.search(data)):
                 data = data[: end.start()]
-            if size + len(data) > BATCH and batch:
+            if size + len(data) > self._batch and batch:
                 yield self._sums_of(batch)
                 batch, size = [], 0
-            if len(data) > BATCH:
-                yield np.add.reduce([self._sums_of([piece]) for piece in _pieces(data)])
+            if len(data) > self._batch:
+                yield np.add.reduce([self._sums_of([piece]) for piece in _pieces(data, self._batch)])
             else:
                 batch.append(data)
                 size += len(data) + 1
@@ -114,7 +116,7 @@ class Scorer:
         if len(new) and listed:
             self._vectors[count : self._known.count] = self._rows_of_words([words.text(i) for i in short[new].tolist()])
         elif len(new):
-            for first, last in _groups(words.lengths[short[new]] + 2):
+            for first, last in _groups(words.lengths[short[new]] + 2, self._piece):
                 added = self._rows_of_ngrams(*_marked(words, short[new[first:last]]))
                 added[_begin_as_labels(keys[new[first:last]])] = 0
                 self._vectors[count + first : count + last] = added
@@ -134,9 +136,9 @@ class Scorer:
         listed = [index for index, row in enumerate(rows) if row >= 0]
         sums[listed] = model.rows[[rows[index] for index in listed]]
         apart = [index for index, row in enumerate(rows) if row != NONE and words[index] != END]
-        for first, last in _groups(np.array([len(words[index]) + 2 for index in apart], np.int64)):
+        for first, last in _groups(np.array([len(words[index]) + 2 for index in apart], np.int64), self._piece):
             group = [b"<" + words[index] + b">" for index in apart[first:last]]
-            if len(group[0]) > PIECE:
+            if len(group[0]) > self._piece:
                 sums[apart[first]] += self._rows_of_long(group[0])
             else:
                 sums[apart[first:last]] += self._rows_of_ngrams(*_joined(group))
@@ -149,14 +151,14 @@ class Scorer:
         return self._ngrams(data, lengths) - self._edges
 
     def _rows_of_long(self, word: bytes) -> Doubles:
-        """Of one word, cut: pieces overlap by what an n-gram reaches over a border, and overlaps are taken off again."""
+        """Of one word, cut: pieces overlap by what an n-gram reaches over a border; overlaps are taken off again."""
         sums = -self._edges
         if not self.model.longest:
             return sums
         begins = np.flatnonzero((np.frombuffer(word, np.uint8) & 0xC0) != 0x80)
         borders = np.append(begins, len(word)).tolist()
-        for first in range(0, len(begins), PIECE // 4):
-            end = min(first + PIECE // 4, len(begins))
+        for first in range(0, len(begins), self._piece // 4):
+            end = min(first + self._piece // 4, len(begins))
             beyond = min(end + self.model.longest - 1, len(begins))
             sums = sums + self._ngrams(*_joined([word[borders[first] : borders[beyond]]]))[0]
             if end < beyond:
@@ -176,7 +178,8 @@ class Scorer:
         count = len(data) if begins is None else len(begins)
         ends = np.append(starts[1:], count)
         left = np.repeat(ends, ends - starts) - np.arange(count)  # characters from each to the end of its word
-        signed = SIGNED[data]
+        left = np.minimum(left, LONGEST_NGRAM).astype(np.int8)
+        signed = SIGNED.take(data)
         leads = signed if begins is None else signed[begins]
         nothing = len(model.rows) - 1
         rows = np.full((count, model.longest - max(1, model.shortest) + 1), nothing, np.int32)
@@ -189,9 +192,12 @@ class Scorer:
                 wide = wide[np.searchsorted(wide, n - 1) :]
                 hashed[wide - (n - 1)] = (hashed[wide - (n - 1)] ^ signed[begins[wide] + size]) * PRIME  # type: ignore[index]
             if n >= model.shortest:
-                bucket = hashed - hashed // np.uint32(model.buckets) * np.uint32(model.buckets)
-                found = model.row_of[bucket] if model.row_of is not None else bucket.astype(np.int64) + model.own
-                rows[: len(hashed), n - max(1, model.shortest)] = np.where(left[: len(hashed)] >= n, found, nothing)
+                whole = np.flatnonzero(left[: len(hashed)] >= n)
+                bucket = hashed[whole]
+                bucket -= bucket // np.uint32(model.buckets) * np.uint32(model.buckets)
+                place = bucket.astype(np.int64)
+                found = model.row_of.take(place) if model.row_of is not None else place + model.own
+                rows[whole, n - max(1, model.shortest)] = found
         flat = rows.reshape(-1)
         kept = np.flatnonzero(flat != nothing)
         firsts = np.searchsorted(kept, starts * rows.shape[1])
@@ -265,24 +271,24 @@ def _summed_beside(table: npt.NDArray[np.float32], rows: Places, starts: Places)
     return back
 
 
-def _pieces(data: bytes) -> Iterator[bytes]:
-    """A long text cut at spaces into pieces of BATCH bytes, longer where a word is."""
+def _pieces(data: bytes, size: int) -> Iterator[bytes]:
+    """A long text cut at spaces into pieces of `size` bytes, longer where a word is."""
     data = data.translate(SPACES)
     at = 0
     while at < len(data):
-        cut = len(data) if len(data) - at <= BATCH else data.rfind(b" ", at, at + BATCH) + 1
+        cut = len(data) if len(data) - at <= size else data.rfind(b" ", at, at + size) + 1
         if not cut:
-            cut = data.find(b" ", at + BATCH) + 1 or len(data)
+            cut = data.find(b" ", at + size) + 1 or len(data)
         yield data[at:cut]
         at = cut
 
 
-def _groups(sizes: Places) -> Iterator[tuple[int, int]]:
-    """Runs of up to PIECE bytes: the first and behind the last; what is larger by itself."""
+def _groups(sizes: Places, most: int) -> Iterator[tuple[int, int]]:
+    """Runs of up to `most` bytes: the first and behind the last; what is larger by itself."""
     ends, first = sizes.cumsum(), 0
     while first < len(sizes):
         before = ends[first] - sizes[first]
-        last = max(first + 1, int(np.searchsorted(ends, before + PIECE, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
         yield first, last
         first = last
 
