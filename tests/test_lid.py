@@ -45,6 +45,7 @@ KINDS = (
     {"shortest": 0, "longest": 1},
     {"shortest": 3, "longest": 9},
     {"shortest": 0, "longest": 0, "buckets": 0},
+    {"shortest": 4, "longest": 3},
     {"words": ("the", "und")},
     {"labels": ("one",)},
     {"labels": tuple(f"l{number}" for number in range(90))},

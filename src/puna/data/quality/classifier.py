@@ -128,7 +128,7 @@ def parse(data: bytes | mmap, where: str) -> Classifier:
         last,
         loss == HIERARCHICAL,
         shortest,
-        max(0, longest),
+        longest if longest >= max(1, shortest) else 0,
         buckets,
         row_of,
     )
