@@ -27,6 +27,13 @@ Words = npt.NDArray[np.uint64]
 class ManyWords:
     """Memory: some 100 bytes for each of REMEMBERED words, and 40 for a byte of the batch."""
 
+    _ids: Ints  # of all words' pieces, one after another
+    _start: Ints  # where those of a word begin
+    _length: Ints  # and how many they are
+    _low: Words
+    _high: Words
+    _rows: npt.NDArray[np.int32]  # the numbers of short words, each behind the row that its bytes tell; -1: free
+
     def __init__(self, pieces: Pieces) -> None:
         self.pieces = pieces
         self._forget()

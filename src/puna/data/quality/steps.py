@@ -109,7 +109,7 @@ def measure(recipe: Recipe, name: str, texts: Texts | None, context: Context) ->
     work = partial(_measure, own, told, texts or plain_texts)
     tasks = list(enumerate(shards_of(context, name)))
     results = context.map(work, tasks, label=f"  {name}: measuring perplexity", name=numbered)
-    mapped = all(models.found(each[0], code).ngrams.suffix == ".ngrams" for code, each in own.items())
+    mapped = all(str(models.found(each[0], code).ngrams).endswith(".ngrams") for code, each in own.items())
     if not mapped and perplexity.scorer() != "kenlm":
         say(f"  {name}: KenLM's module is not installed, so its slow twin measures (pip install 'puna[web]')")
     return {"documents": sum(result["documents"] for result in results)}
