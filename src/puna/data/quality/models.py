@@ -75,7 +75,7 @@ def _fitting(lengths: Sequence[int], size: int) -> int:
 def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], recipe: LanguageModels) -> list[Place]:
     """Train a language's model on (rank, text) of documents, in any order; the files that were written.
 
-    InputError when the text is less than `lm.minimum`. Memory: 25 bytes for a byte of text, 10 with lmplz.
+    InputError when the text is less than `lm.minimum`. Memory: 25 bytes for a byte of text.
     """
     documents = sorted(documents)
     have = sum(len(text.encode()) for _, text in documents)
