@@ -89,7 +89,7 @@ def test_short_words_never_have_one_hash_and_their_runs_do_not_collide() -> None
 @given(
     st.sets(st.integers(0, 2**64 - 1), max_size=60),
     st.lists(st.integers(0, 2**64 - 1), max_size=60),
-    st.sampled_from([3, 28]),
+    st.sampled_from([6, 28]),
 )
 @settings(deadline=None)
 def test_a_lookup_finds_what_is_known_and_nothing_else(known: set[int], asked: list[int], largest: int) -> None:

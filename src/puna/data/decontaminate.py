@@ -39,6 +39,7 @@ from puna.steps import Context
 from puna.storage import Place
 
 HIT = np.dtype([("hash", "<u8"), ("row", "<u4"), ("quoted", "u1")])
+NO_HIT = np.empty(0, HIT)
 CLEAN, QUOTED, CONTAMINATED = 0, 1, 2  # what `verdict` says of a row
 ITEMS = 5  # of a benchmark that the listing names for one document
 TEXT = 300  # characters of matched text in the listing, for one document and benchmark
@@ -149,7 +150,7 @@ def search(texts: Iterable[str], known: Known) -> Iterator[tuple[npt.NDArray[np.
                 first = int(place - words.borders[text])
                 places[text].append((int(grams[place]), first, first + n))
         for found in places:
-            yield _hits(found, known), sorted(found, key=lambda each: each[1:])
+            yield _hits(found, known) if found else NO_HIT, sorted(found, key=lambda each: each[1:])
 
 
 def matched(

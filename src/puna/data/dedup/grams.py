@@ -17,6 +17,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -64,8 +65,9 @@ def distinct_grams(texts: Iterable[str], n: int) -> Iterator[Hashes]:
     """For each text the sorted distinct `gram_hashes`."""
     for batch in batches(texts):
         words = words_of(batch)
-        for index in range(len(batch)):
-            yield distinct(runs(words.of(index), n))
+        whole, borders = runs(words.hashes, n), words.borders.tolist()
+        for first, last in pairwise(borders):
+            yield distinct(whole[first : last - n + 1] if last - first >= n else runs(words.hashes[first:last], n))
 
 
 def batches(texts: Iterable[str], most: int = BATCH) -> Iterator[list[str]]:

@@ -38,7 +38,7 @@ import numpy.typing as npt
 
 from puna.data.dedup import exchange
 from puna.data.dedup.exact import VERDICT
-from puna.data.dedup.grams import distinct, distinct_grams, runs
+from puna.data.dedup.grams import MULTIPLIER, distinct, distinct_grams, mixed, runs
 from puna.storage import Place
 
 WORDS = 5  # of a gram
@@ -259,7 +259,7 @@ def _bands(grams: Grams) -> Grams:
         np.bitwise_xor(ORDERS[0], some, out=order)
         order *= ORDERS[1]
         np.minimum(lowest, order.min(1), out=lowest)
-    return runs(lowest.astype(np.uint64), MINIMA)[::MINIMA] + runs(np.arange(1, BANDS + 1, dtype=np.uint64), 1)
+    return mixed((lowest.reshape(BANDS, MINIMA) * PLACES).sum(1)) + BAND
 
 
 def _orders() -> npt.NDArray[np.uint32]:
@@ -270,6 +270,8 @@ def _orders() -> npt.NDArray[np.uint32]:
 
 
 ORDERS = _orders()
+PLACES = np.array([pow(MULTIPLIER, MINIMA - 1 - place, 1 << 64) for place in range(MINIMA)], np.uint64)
+BAND = mixed(np.arange(1, BANDS + 1, dtype=np.uint64))  # so that equal minima of two bands are no key of both
 
 
 def _common(some: Grams, all_of: Grams) -> int:
