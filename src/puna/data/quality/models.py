@@ -216,9 +216,9 @@ def _by_lmplz(lmplz: str, texts: Iterable[str], cut: Pieces, order: int) -> tupl
     with tempfile.TemporaryDirectory() as scratch:
         arpa = Path(scratch) / "arpa"
         command = [lmplz, "-o", str(order), "-S", "200M", "-T", scratch, "--discount_fallback"]
-        command += ["--vocab_pad", str(len(cut.pieces) - 1)]
-        with tempfile.TemporaryFile() as told, arpa.open("wb") as made:
-            work = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=made, stderr=told)
+        command += ["--vocab_pad", str(len(cut.pieces) - 1), "--arpa", str(arpa)]
+        with tempfile.TemporaryFile() as told:
+            work = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=told)
             assert work.stdin is not None
             try:
                 for line in _lines(texts, cut):
