@@ -11,6 +11,7 @@ Registered as operators of torch, so that a compiler and a checkpoint see one op
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,8 +28,10 @@ def segments(tokens_BL: Tensor, end: int) -> Tensor:
 
 
 @torch.library.custom_op("puna::attention_by_documents", mutates_args=())
-def attention_by_documents(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, segments_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and logsumexp as of `attention`. Raises ValueError where positions of one segment do not stand together."""
+def attention_by_documents(
+    q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, segments_BL: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Output and logsumexp as of `attention`. Raises ValueError where a segment's positions stand apart."""
     kernel = flash(q_BHLK)
     assert kernel is not None  # `attention` asked
     k_BHLK, v_BHLK = (repeat(tensor, q_BHLK.shape[1]) for tensor in (k_BGLK, v_BGLK))
@@ -91,7 +94,7 @@ def _stretches(segments_BL: Tensor) -> Iterator[Part]:
     alike = all(cuts == rows[0] for cuts in rows)
     for number, cuts in enumerate(rows[:1] if alike else rows):
         chosen = slice(None) if alike else slice(number, number + 1)
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in pairwise(cuts):
             yield chosen, slice(None), slice(first, last)
 
 

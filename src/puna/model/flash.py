@@ -46,7 +46,8 @@ def _sum_repeated(gradient_BHSK: Tensor, groups: int) -> Tensor:
     """What `repeat` leads back to each key-value head: (batch, kv_heads, S, head_dim)."""
     if gradient_BHSK.shape[1] == groups:
         return gradient_BHSK
-    return gradient_BHSK.unflatten(1, (groups, -1)).sum(2)
+    batch, heads, length, width = gradient_BHSK.shape
+    return gradient_BHSK.view(batch, groups, heads // groups, length, width).sum(2)
 
 
 def _on_cpu(*tensors: Tensor) -> tuple[Tensor, ...]:

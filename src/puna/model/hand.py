@@ -5,10 +5,10 @@ backward function of the layer instead of autograd's. What is cheap is computed 
 SwiGLU. The queries and keys are kept as the attention's backward needs them, turned; turning their gradients back needs
 neither table nor value of the unturned ones.
 
-Kept for the backward pass, of one token of one layer, D = dim, G = kv_heads * head_dim, F = hidden, in the model's dtype:
-x, q, the attention's output and the sum behind it (4 D), k and v (2 G), the outputs of w1 and w3 (2 F); and in f32, or
-f64 for a model of f64, one logsumexp a head. `kept_bytes` is that sum. x is the output of the layer before, so it is
-held once. Grouped keys and values are kept once a group.
+Kept for the backward pass, of one token of one layer, with D dim, G kv_heads * head_dim, F hidden: in the model's dtype
+x, q, the attention's output and the sum behind it (4 D), k and v (2 G), the outputs of w1 and w3 (2 F); in f32, or f64
+for a model of f64, one logsumexp a head. `kept_bytes` is that sum. x is the output of the layer before, so it is held
+once. Grouped keys and values are kept once a group.
 
 Twin: `layer`, whose signature this has.
 """
@@ -59,7 +59,7 @@ class _HandLayer(torch.autograd.Function):
     def forward(ctx: Any, x_BLD: Tensor, *rest: Any) -> Tensor:
         weights = LayerWeights(*rest[:9])
         rope, segments, comm, epsilon, kernels = rest[9:]
-        batch, length, dim = x_BLD.shape
+        batch, _, dim = x_BLD.shape
         head_dim = 2 * rope.cos_LF.shape[-1]
         x_ND = x_BLD.reshape(-1, dim)
 
@@ -69,7 +69,9 @@ class _HandLayer(torch.autograd.Function):
             for weight in (weights.wq, weights.wk, weights.wv)
         )
         q_BLHK, k_BLGK = kernels.turn(q_BLHK, k_BLGK, *rope)
-        output_BHLK, logsumexp_BHL = attention(*(t.transpose(1, 2) for t in (q_BLHK, k_BLGK, v_BLGK)), segments)
+        output_BHLK, logsumexp_BHL = attention(
+            q_BLHK.transpose(1, 2), k_BLGK.transpose(1, 2), v_BLGK.transpose(1, 2), segments
+        )
         output_ND = output_BHLK.transpose(1, 2).flatten(2).flatten(0, 1)
         sum_ND = _added(x_ND, output_ND, weights.wo, comm, batch)
 
@@ -106,14 +108,18 @@ class _HandLayer(torch.autograd.Function):
         # x + attention(norm(x))
         gathered = _gathered(gradient_ND, comm, batch)
         wo = gathered.t() @ output_ND
-        tensors = ((gathered @ weights.wo).view_as(q_BLHK), q_BLHK, k_BLGK, v_BLGK, output_ND.view_as(q_BLHK))
-        q_gradient, k_gradient, v_gradient = (
-            t.transpose(1, 2)
-            for t in attention_gradient(*(t.transpose(1, 2) for t in tensors), logsumexp_BHL, segments)
+        q_gradient, k_gradient, v_gradient = attention_gradient(
+            (gathered @ weights.wo).view_as(q_BLHK).transpose(1, 2),
+            q_BLHK.transpose(1, 2),
+            k_BLGK.transpose(1, 2),
+            v_BLGK.transpose(1, 2),
+            output_ND.view_as(q_BLHK).transpose(1, 2),
+            logsumexp_BHL,
+            segments,
         )
-        q_gradient, k_gradient = kernels.turn(q_gradient, k_gradient, cos_LF, -sin_LF)
-        flat = [t.flatten(2).flatten(0, 1) for t in (q_gradient, k_gradient, v_gradient)]
-        del q_gradient, k_gradient, v_gradient
+        turned = kernels.turn(q_gradient.transpose(1, 2), k_gradient.transpose(1, 2), cos_LF, -sin_LF)
+        flat = [t.flatten(2).flatten(0, 1) for t in (*turned, v_gradient.transpose(1, 2))]
+        del q_gradient, k_gradient, v_gradient, turned
         normed = _gathered(kernels.norm(x_ND, weights.attention_norm, epsilon), comm, batch)
         wq, wk, wv = (gradient.t() @ normed for gradient in flat)
         normed_gradient = (flat[0] @ weights.wq).addmm_(flat[1], weights.wk).addmm_(flat[2], weights.wv)
@@ -133,8 +139,8 @@ def _added(x_ND: Tensor, input_NE: Tensor, weight_DE: Tensor, comm: Comm | None,
 
 def _gathered(x_ND: Tensor, comm: Comm | None, batch: int) -> Tensor:
     """Whole rows. In the backward pass this is what `reduce` leads back: its transpose, as `reduce` is this one's."""
-    return x_ND if comm is None else comm.gather(x_ND.unflatten(0, (batch, -1))).flatten(0, 1)
+    return x_ND if comm is None else comm.gather(x_ND.view(batch, -1, x_ND.shape[1])).flatten(0, 1)
 
 
 def _reduced(x_ND: Tensor, comm: Comm | None, batch: int) -> Tensor:
-    return x_ND if comm is None else comm.reduce(x_ND.unflatten(0, (batch, -1))).flatten(0, 1)
+    return x_ND if comm is None else comm.reduce(x_ND.view(batch, -1, x_ND.shape[1])).flatten(0, 1)

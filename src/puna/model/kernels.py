@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-
 SHAPES = 64  # for which one function is compiled in a process; a training has two or three
 
 
@@ -90,11 +89,12 @@ def compiled() -> Kernels:
     shapes that came before it.
     """
     settings: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": SHAPES}
-    return Kernels(*(torch.compile(kernel, **settings) for kernel in PLAIN))
+    kernels: list[Any] = [torch.compile(kernel, **settings) for kernel in PLAIN]
+    return Kernels(*kernels)
 
 
 def _turned(x_BLHK: Tensor, cos_LF: Tensor, sin_LF: Tensor) -> Tensor:
-    even, odd = x_BLHK.unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = x_BLHK.reshape(*x_BLHK.shape[:-1], -1, 2).unbind(-1)
     cos, sin = cos_LF[:, None], sin_LF[:, None]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x_BLHK.dtype)
 

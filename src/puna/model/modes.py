@@ -8,6 +8,7 @@ Each is a function with the signature of `layer`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, cast
@@ -20,7 +21,7 @@ from puna.model.cache import LayerCache
 from puna.model.hand import hand_layer
 from puna.model.kernels import compiled
 from puna.model.layer import Comm, LayerWeights, layer
-from puna.model.llama import Llama
+from puna.model.llama import Layer, Llama
 from puna.model.rotary import Rope
 
 Mode = Literal["reference", "selective", "full", "hand"]
@@ -39,13 +40,16 @@ KEPT = {
 def use(model: Llama, mode: Mode, *, compiles: bool) -> None:
     """Have `model` train its layers that way. compiles: through torch.compile, layer by layer, so that all of them
     share one compilation, and its time does not grow with their number."""
-    for block in model.layers:
+    for block in cast(list[Layer], model.layers):
         if mode == "hand":
             block.function = partial(hand_layer, kernels=compiled()) if compiles else hand_layer
             continue
         block.function = FUNCTIONS[mode]
         if compiles:
             block.compile(dynamic=False)
+    if mode == "selective":
+        # It warns of operations in place under a checkpoint, of which a layer has none.
+        logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
 
 
 def selective_layer(
