@@ -182,8 +182,11 @@ class Train(Section):
     """AdamW's smallest divisor."""
     clip: PositiveNumber = 1.0
     """Largest norm of the gradient; a larger one is scaled down."""
-    layer: Literal["reference"] = "reference"
-    """Which implementation of the transformer layer trains."""
+    layer: Literal["auto", "reference", "selective", "full", "hand"] = "auto"
+    """Which implementation of the transformer layer trains; they differ in memory and time. auto: the fastest that fits
+    in free memory."""
+    documents: Literal["packed", "masked"] = "packed"
+    """Whether the documents of a window see each other: packed, as in the paper, or masked: each sees itself alone."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Type of the computation; weights are kept in float32. auto: bfloat16 where the processor has it."""
     compile: Literal["auto", "on", "off"] = "auto"

@@ -249,8 +249,16 @@ def _report(context: Context) -> Mapping[str, Any]:
 
 
 def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `train` that the weights depend on; how often it saves and logs is not among them."""
-    return {key: value for key, value in train.items() if key not in ("checkpoint_every", "keep", "log_every")}
+    """The values of `train` that the weights depend on; how often it saves and logs is not among them.
+
+    `layer` "auto" stands as "reference", and `documents` "packed" not at all: what earlier versions did without them.
+    """
+    own = {key: value for key, value in train.items() if key not in ("checkpoint_every", "keep", "log_every")}
+    if own["layer"] == "auto":
+        own["layer"] = "reference"
+    if own["documents"] == "packed":
+        del own["documents"]
+    return own
 
 
 def _refuse_impossible(recipe: Recipe, options: Options) -> None:

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -107,10 +109,12 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Holds the tensors of one layer and hands them to `layer`; the unit that is compiled and sharded."""
+    """Holds the tensors of one layer and hands them to `layer`, or to what modes.py put in its place; the unit that is
+    compiled and sharded."""
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype | None) -> None:
         super().__init__()
+        self.function: Callable[..., Tensor] = layer
         self.epsilon = config.norm_epsilon
         self.attention = Attention(config, dtype)
         self.feed_forward = FeedForward(config, dtype)
@@ -132,7 +136,7 @@ class Layer(nn.Module):
         )
 
     def forward(self, x_BLD: Tensor, rope: Rope, segments: Tensor | None, cache: LayerCache | None) -> Tensor:
-        return layer(x_BLD, self.weights(), rope, segments, epsilon=self.epsilon, cache=cache)
+        return self.function(x_BLD, self.weights(), rope, segments, epsilon=self.epsilon, cache=cache)
 
 
 def _embed(tokens_BL: Tensor, weight_VD: Tensor) -> Tensor:

@@ -23,13 +23,15 @@ from torch import Tensor
 from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
 from puna.formats import MACHINE
-from puna.model import weights
+from puna.model import modes, weights
 from puna.model.config import ModelConfig
+from puna.model.documents import segments
 from puna.model.llama import Llama
 from puna.processes import stopping
 from puna.progress import say
 from puna.recipe import Recipe
 from puna.storage import Place
+from puna.tokenizer.sentencepiece_bpe import EOS
 from puna.tokens.windows import Windows
 from puna.train import checkpoint
 from puna.train import machine as machines
@@ -63,7 +65,13 @@ def train(
     steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / "metrics.jsonl"
     found, without = resumable(folder, fingerprint)
     if found is None or found.position.step < steps:
-        machine = machines.choose(recipe.train, threads)
+        machine = machines.choose(
+            recipe.train,
+            threads,
+            ModelConfig.from_recipe(recipe, windows.manifest.vocabulary),
+            windows=recipe.train.micro_batch or windows.mixture.batch_windows,
+            earlier=found.machine if found else None,
+        )
         _remove(without, machine, allow_other)
         if found:
             _refuse_other_machine(found, machine, allow_other)
@@ -133,7 +141,8 @@ def _collect_gradients(training: Training, tokens_BL1: Tensor, micro_batch: int)
     count = tokens_BL1[:, 1:].numel()
     nats = 0.0
     for part in torch.split(tokens_BL1, micro_batch):
-        loss = training.model.loss(part)
+        masked = training.settings.documents == "masked"
+        loss = training.model.loss(part, segments(part[:, :-1], EOS) if masked else None)
         torch.autograd.backward(loss.nats / count)  # over the tokens of the whole batch, however it is cut
         training.optimizer.collect()
         nats += loss.nats.item()
@@ -148,10 +157,7 @@ def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint 
     optimizer = Optimizer(model, getattr(torch, machine.dtype), recipe.train)
     if found:
         optimizer.restore(checkpoint.read_masters(found), checkpoint.read_moments(found), found.position.taken)
-    if machine.compiles:
-        # Layer by layer: all of them share one compilation, and its time does not grow with their number.
-        for layer in model.layers:
-            layer.compile(dynamic=False)
+    modes.use(model, machine.layer, compiles=machine.compiles)
     return model, optimizer
 
 

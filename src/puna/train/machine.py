@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ from puna import storage
 from puna.engine import usable_cpus
 from puna.errors import InputError
 from puna.formats import MACHINE
+from puna.model.config import ModelConfig
+from puna.model.modes import Mode
 from puna.progress import say
 from puna.recipe import Train
 from puna.storage import Place
+from puna.train import memory, onednn
 from puna.train.compiler import compiler
 
 # Processors whose bfloat16 torch's matmul uses, as seen to be faster than float32 there. ARM has such instructions too,
@@ -40,23 +43,44 @@ class Machine:
     dtype: str
     """Type of the computation: "bfloat16" or "float32". Master weights, moments and losses are always float32."""
     kernels: str
-    """Which layer, instruction set and compiler, such as "reference layer, AVX512, compiled by g++ 12.2.0"."""
+    """Which layer, instruction set, matmuls and compiler, such as "hand layer, AVX512, compiled by g++ 12.2.0"."""
 
     @property
     def compiles(self) -> bool:
         return "compiled by" in self.kernels
 
+    @property
+    def layer(self) -> Mode:
+        return _layer(self.kernels) or "reference"
 
-def choose(train: Train, threads: int | None) -> Machine:
+
+def choose(
+    train: Train,
+    threads: int | None,
+    config: ModelConfig | None = None,
+    *,
+    windows: int = 1,
+    earlier: Mapping[str, Any] | None = None,
+) -> Machine:
     """Decide for this machine. threads: None takes every usable CPU.
 
+    config, windows: the model, and the windows of one forward pass, whose memory decides what `train.layer` "auto" is.
+    earlier: the machine of the checkpoint that is gone on from; what was found by looking at free memory or by
+    measuring stays as it was then, since looking again may find something else.
     Says what was chosen against a recipe's `auto` and why. InputError when `train.compile` is "on" and cannot be.
     """
+    before = str((earlier or {}).get("kernels", ""))
     threads = threads or usable_cpus()
     dtype = train.dtype
     if dtype == "auto":
         dtype = "bfloat16" if has_bfloat16() else "float32"
-    path = f"{train.layer} layer, {torch.backends.cpu.get_cpu_capability()}"
+    mode, why = train.layer, ""
+    if mode == "auto":
+        mode, why = _mode(train, config, windows, getattr(torch, dtype), before)
+    path = f"{mode} layer, {torch.backends.cpu.get_cpu_capability()}"
+    if dtype == "float32" and onednn.allowed() and onednn.exact():
+        as_before = onednn.NAME in before
+        path += f", {onednn.NAME}" if as_before or (not before and onednn.faster()) else ""
     kernels = f"{path}, not compiled"
     if train.compile != "off":
         reason = why_not_compiled()
@@ -70,6 +94,8 @@ def choose(train: Train, threads: int | None) -> Machine:
     machine = Machine(torch.__version__, threads, dtype, kernels)
     first = "; the first step takes longer, since it compiles them" if machine.compiles else ""
     say(f"training in {dtype}, threads: {threads}, {kernels}{first}")
+    if why:
+        say(f"{mode} layer: {why}")
     return machine
 
 
@@ -105,7 +131,7 @@ def record(folder: Place, machine: Machine, start: int, fingerprint: str) -> Non
 
 @contextmanager
 def settled(machine: Machine) -> Iterator[None]:
-    """Hold torch to the machine's threads and to deterministic algorithms; put everything back at the end."""
+    """Hold torch to the machine's threads, matmuls and deterministic algorithms; put everything back at the end."""
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
@@ -114,11 +140,26 @@ def settled(machine: Machine) -> Iterator[None]:
     # It fills every fresh tensor with NaN: no result reads one, and it costs a pass over memory each time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        yield
+        with onednn.used() if onednn.NAME in machine.kernels else nullcontext():
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+def _mode(train: Train, config: ModelConfig | None, windows: int, dtype: torch.dtype, before: str) -> tuple[Mode, str]:
+    """What "auto" is, and why."""
+    if mode := _layer(before):
+        return mode, "as it was when this training began"
+    if config is None:
+        return memory.ORDER[0], ""
+    return memory.choose(config, windows * train.context, dtype)
+
+
+def _layer(kernels: str) -> Mode | None:
+    """The mode that a machine's `kernels` begins with."""
+    return next((mode for mode in get_args(Mode) if kernels.startswith(f"{mode} layer")), None)
 
 
 def has_bfloat16() -> bool:

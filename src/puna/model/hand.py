@@ -1,0 +1,146 @@
+"""The transformer layer with its backward pass written by hand.
+
+Paper, section 2.4: activations that are expensive to compute, such as the outputs of linear layers, are saved, by a
+backward function of the layer instead of autograd's. What is cheap is computed again: both RMSNorms, the product of the
+SwiGLU. The queries and keys are kept as the attention's backward needs them, turned; turning their gradients back needs
+neither table nor value of the unturned ones.
+
+Kept for the backward pass, of one token of one layer, with D dim, G kv_heads * head_dim, F hidden: in the model's dtype
+x, q, the attention's output and the sum behind it (4 D), k and v (2 G), the outputs of w1 and w3 (2 F); in f32, or f64
+for a model of f64, one logsumexp a head. `kept_bytes` is that sum. x is the output of the layer before, so it is held
+once. Grouped keys and values are kept once a group.
+
+Twin: `layer`, whose signature this has.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from puna.model.attention import attention, attention_gradient
+from puna.model.cache import LayerCache
+from puna.model.kernels import PLAIN, Kernels
+from puna.model.layer import Comm, LayerWeights, layer
+from puna.model.rotary import Rope
+
+
+def hand_layer(
+    x_BLD: Tensor,
+    weights: LayerWeights,
+    rope: Rope,
+    segments: Tensor | None = None,
+    comm: Comm | None = None,
+    *,
+    epsilon: float = 1e-6,
+    cache: LayerCache | None = None,
+    kernels: Kernels = PLAIN,
+) -> Tensor:
+    """As `layer`. kernels: `compiled()` where a compiler is. With a cache, or where nothing is differentiated, it is
+    `layer` itself. Differentiable once."""
+    if cache is not None or not torch.is_grad_enabled():
+        return layer(x_BLD, weights, rope, segments, comm, epsilon=epsilon, cache=cache)
+    result = _HandLayer.apply(x_BLD, *weights, rope, segments, comm, epsilon, kernels)  # type: ignore[no-untyped-call]
+    return cast(Tensor, result)
+
+
+def kept_bytes(dim: int, heads: int, keys: int, hidden: int, dtype: torch.dtype) -> int:
+    """Bytes that `hand_layer` keeps of one token until its backward pass; keys: kv_heads * head_dim."""
+    wide = torch.promote_types(dtype, torch.float32)
+    return dtype.itemsize * (4 * dim + 2 * keys + 2 * hidden) + wide.itemsize * heads
+
+
+class _HandLayer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_BLD: Tensor, *rest: Any) -> Tensor:
+        weights = LayerWeights(*rest[:9])
+        rope, segments, comm, epsilon, kernels = rest[9:]
+        batch, _, dim = x_BLD.shape
+        head_dim = 2 * rope.cos_LF.shape[-1]
+        x_ND = x_BLD.reshape(-1, dim)
+
+        normed = _gathered(kernels.norm(x_ND, weights.attention_norm, epsilon), comm, batch)
+        q_BLHK, k_BLGK, v_BLGK = (
+            F.linear(normed, weight).view(batch, -1, weight.shape[0] // head_dim, head_dim)
+            for weight in (weights.wq, weights.wk, weights.wv)
+        )
+        q_BLHK, k_BLGK = kernels.turn(q_BLHK, k_BLGK, *rope)
+        output_BHLK, logsumexp_BHL = attention(
+            q_BLHK.transpose(1, 2), k_BLGK.transpose(1, 2), v_BLGK.transpose(1, 2), segments
+        )
+        output_ND = output_BHLK.transpose(1, 2).flatten(2).flatten(0, 1)
+        sum_ND = _added(x_ND, output_ND, weights.wo, comm, batch)
+
+        normed = _gathered(kernels.norm(sum_ND, weights.ffn_norm, epsilon), comm, batch)
+        a_NF, b_NF = F.linear(normed, weights.w1), F.linear(normed, weights.w3)
+        result_ND = _added(sum_ND, kernels.gate(a_NF, b_NF), weights.w2, comm, batch)
+
+        kept = (q_BLHK, k_BLGK, v_BLGK, output_ND, logsumexp_BHL, sum_ND, a_NF, b_NF)
+        ctx.save_for_backward(x_BLD, *kept, *weights, *rope, segments)
+        ctx.rest = comm, epsilon, kernels
+        return result_ND.view(x_BLD.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_BLD: Tensor) -> tuple[Tensor | None, ...]:
+        x_BLD, q_BLHK, k_BLGK, v_BLGK, output_ND, logsumexp_BHL, sum_ND, a_NF, b_NF, *rest = ctx.saved_tensors
+        weights, (cos_LF, sin_LF, segments) = LayerWeights(*rest[:9]), rest[9:]
+        comm, epsilon, kernels = ctx.rest
+        batch, _, dim = x_BLD.shape
+        x_ND, gradient_ND = x_BLD.reshape(-1, dim), gradient_BLD.reshape(-1, dim)
+
+        # x + SwiGLU(norm(x))
+        gathered = _gathered(gradient_ND, comm, batch)
+        product_NF, a_gradient, b_gradient = kernels.gate_gradient(gathered @ weights.w2, a_NF, b_NF)
+        w2 = gathered.t() @ product_NF
+        del product_NF
+        normed = _gathered(kernels.norm(sum_ND, weights.ffn_norm, epsilon), comm, batch)
+        w1, w3 = a_gradient.t() @ normed, b_gradient.t() @ normed
+        normed_gradient = (a_gradient @ weights.w1).addmm_(b_gradient, weights.w3)
+        del normed, a_gradient, b_gradient
+        normed_gradient = _reduced(normed_gradient, comm, batch)
+        gradient_ND, ffn_norm = kernels.norm_gradient(normed_gradient, sum_ND, weights.ffn_norm, gradient_ND, epsilon)
+
+        # x + attention(norm(x))
+        gathered = _gathered(gradient_ND, comm, batch)
+        wo = gathered.t() @ output_ND
+        q_gradient, k_gradient, v_gradient = attention_gradient(
+            (gathered @ weights.wo).view_as(q_BLHK).transpose(1, 2),
+            q_BLHK.transpose(1, 2),
+            k_BLGK.transpose(1, 2),
+            v_BLGK.transpose(1, 2),
+            output_ND.view_as(q_BLHK).transpose(1, 2),
+            logsumexp_BHL,
+            segments,
+        )
+        turned = kernels.turn(q_gradient.transpose(1, 2), k_gradient.transpose(1, 2), cos_LF, -sin_LF)
+        flat = [t.flatten(2).flatten(0, 1) for t in (*turned, v_gradient.transpose(1, 2))]
+        del q_gradient, k_gradient, v_gradient, turned
+        normed = _gathered(kernels.norm(x_ND, weights.attention_norm, epsilon), comm, batch)
+        wq, wk, wv = (gradient.t() @ normed for gradient in flat)
+        normed_gradient = (flat[0] @ weights.wq).addmm_(flat[1], weights.wk).addmm_(flat[2], weights.wv)
+        del normed, flat
+        normed_gradient = _reduced(normed_gradient, comm, batch)
+        x, attention_norm = kernels.norm_gradient(normed_gradient, x_ND, weights.attention_norm, gradient_ND, epsilon)
+        gradients = LayerWeights(attention_norm, wq, wk, wv, wo, ffn_norm, w1, w2, w3)
+        return x.view_as(x_BLD), *gradients, None, None, None, None, None
+
+
+def _added(x_ND: Tensor, input_NE: Tensor, weight_DE: Tensor, comm: Comm | None, batch: int) -> Tensor:
+    """x plus the output of a linear layer; in one pass where no ranks have to be summed between."""
+    if comm is None:
+        return torch.addmm(x_ND, input_NE, weight_DE.t())
+    return x_ND + _reduced(F.linear(input_NE, weight_DE), comm, batch)
+
+
+def _gathered(x_ND: Tensor, comm: Comm | None, batch: int) -> Tensor:
+    """Whole rows. In the backward pass this is what `reduce` leads back: its transpose, as `reduce` is this one's."""
+    return x_ND if comm is None else comm.gather(x_ND.view(batch, -1, x_ND.shape[1])).flatten(0, 1)
+
+
+def _reduced(x_ND: Tensor, comm: Comm | None, batch: int) -> Tensor:
+    return x_ND if comm is None else comm.reduce(x_ND.view(batch, -1, x_ND.shape[1])).flatten(0, 1)

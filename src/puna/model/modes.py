@@ -1,0 +1,111 @@
+"""The four ways to train a layer, which differ in what they keep for the backward pass, and not in what they compute.
+
+Paper, section 2.4. `reference`: autograd as it is, which keeps what every operation asks for. `hand`: the backward pass
+written by hand (hand.py). `selective`: autograd that keeps what matmuls and attention gave and computes the rest again
+(torch's selective checkpointing). `full`: autograd that keeps the layer's input alone and computes the layer twice.
+Each is a function with the signature of `layer`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from puna.model.cache import LayerCache
+from puna.model.hand import hand_layer
+from puna.model.kernels import compiled
+from puna.model.layer import Comm, LayerWeights, layer
+from puna.model.llama import Layer, Llama
+from puna.model.rotary import Rope
+
+Mode = Literal["reference", "selective", "full", "hand"]
+
+aten = torch.ops.aten
+KEPT = {
+    aten.mm.default,
+    aten.addmm.default,
+    aten.bmm.default,
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_flash_attention.default,
+    torch.ops.puna.attention_by_documents.default,
+}
+
+
+def use(model: Llama, mode: Mode, *, compiles: bool) -> None:
+    """Have `model` train its layers that way. compiles: through torch.compile, layer by layer, so that all of them
+    share one compilation, and its time does not grow with their number."""
+    for block in cast(list[Layer], model.layers):
+        if mode == "hand":
+            block.function = partial(hand_layer, kernels=compiled()) if compiles else hand_layer
+            continue
+        block.function = FUNCTIONS[mode]
+        if compiles:
+            block.compile(dynamic=False)
+    if mode == "selective":
+        # It warns of operations in place under a checkpoint, of which a layer has none.
+        logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
+
+
+def selective_layer(
+    x_BLD: Tensor,
+    weights: LayerWeights,
+    rope: Rope,
+    segments: Tensor | None = None,
+    comm: Comm | None = None,
+    *,
+    epsilon: float = 1e-6,
+    cache: LayerCache | None = None,
+) -> Tensor:
+    """`layer`, of which the outputs of matmuls and of attention are kept."""
+    contexts = partial(create_selective_checkpoint_contexts, _policy)
+    return _checkpointed(x_BLD, weights, rope, segments, comm, epsilon, cache, context_fn=contexts)
+
+
+def full_layer(
+    x_BLD: Tensor,
+    weights: LayerWeights,
+    rope: Rope,
+    segments: Tensor | None = None,
+    comm: Comm | None = None,
+    *,
+    epsilon: float = 1e-6,
+    cache: LayerCache | None = None,
+) -> Tensor:
+    """`layer`, of which the input alone is kept."""
+    return _checkpointed(x_BLD, weights, rope, segments, comm, epsilon, cache)
+
+
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "reference": layer,
+    "selective": selective_layer,
+    "full": full_layer,
+    "hand": hand_layer,
+}
+
+
+def _checkpointed(
+    x_BLD: Tensor,
+    weights: LayerWeights,
+    rope: Rope,
+    segments: Tensor | None,
+    comm: Comm | None,
+    epsilon: float,
+    cache: LayerCache | None,
+    **how: Any,
+) -> Tensor:
+    if cache is not None or not torch.is_grad_enabled():
+        return layer(x_BLD, weights, rope, segments, comm, epsilon=epsilon, cache=cache)
+    # No random number is drawn in a layer, so none has to be drawn again.
+    again = partial(layer, epsilon=epsilon)
+    how |= {"use_reentrant": False, "preserve_rng_state": False}
+    return cast(Tensor, checkpoint(again, x_BLD, weights, rope, segments, comm, **how))
+
+
+def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in KEPT else CheckpointPolicy.PREFER_RECOMPUTE

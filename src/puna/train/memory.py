@@ -1,0 +1,112 @@
+"""What a training step takes of memory in each mode of the layer, and which mode is the fastest that fits.
+
+Paper, section 2.4: the backward pass by hand is there to reduce what is kept. The modes are those of model/modes.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from puna.model.config import ModelConfig
+from puna.model.hand import kept_bytes
+from puna.model.loss import CHUNK
+from puna.model.modes import Mode
+from puna.model.weights import shapes
+from puna.progress import size
+
+# From the fastest, as measured (docs/train.md); a mode that is faster and keeps more comes before one that keeps less.
+ORDER: tuple[Mode, ...] = ("hand", "full")
+
+
+class Choice(NamedTuple):
+    mode: Mode
+    why: str
+    """In words, for the line that training says."""
+
+
+def choose(config: ModelConfig, tokens: int, dtype: torch.dtype) -> Choice:
+    """The first mode of ORDER whose step of `tokens` tokens fits in the memory that is free; the last one where none
+    does, or the first where the system does not tell."""
+    free = available()
+    if free is None:
+        return Choice(ORDER[0], "the fastest; how much memory is free is not known here")
+    for mode in ORDER:
+        needed = step_bytes(config, tokens, dtype, mode)
+        if needed <= free:
+            least = "the fastest" if mode == ORDER[0] else "the fastest that fits"
+            return Choice(mode, f"{least}: a step takes about {size(needed)} of {size(free)} free")
+    why = f"a step takes about {size(needed)}, which {size(free)} free do not hold: lower train.micro_batch"
+    return Choice(ORDER[-1], why)
+
+
+def step_bytes(config: ModelConfig, tokens: int, dtype: torch.dtype, mode: Mode) -> int:
+    """Bytes of a training step of `tokens` tokens (of one micro-batch), from above.
+
+    With P parameters, s bytes an element of `dtype`, D dim, V vocabulary, the sum of
+    - P (16 + 4): masters, two moments and gradients in f32, and working copies with their gradients or, in f32, the
+      gradients of a further micro-batch;
+    - tokens * layers * `layer_bytes` of the mode: what is kept for the backward pass;
+    - tokens * `layer_bytes` of `reference`: one layer while its backward pass runs;
+    - tokens * D (4 s + 16): around the last norm, and the gradients of its input and output;
+    - min(chunk, tokens) * V (2 s + 8): logits of a chunk and their gradient (model/loss.py);
+    - V D (s + 8): the output weight's gradient while chunks are summed.
+    """
+    width, vocabulary = dtype.itemsize, config.vocabulary
+    parameters = sum(torch.Size(shape).numel() for shape in shapes(config).values())
+    kept = config.layers * layer_bytes(config, dtype, mode) + layer_bytes(config, dtype, "reference")
+    around = config.dim * (4 * width + 16)
+    logits = min(CHUNK, tokens) * vocabulary * (2 * width + 8)
+    return 20 * parameters + tokens * (kept + around) + logits + vocabulary * config.dim * (width + 8)
+
+
+def layer_bytes(config: ModelConfig, dtype: torch.dtype, mode: Mode) -> int:
+    """Bytes that a layer keeps of one token until its backward pass.
+
+    D dim, G kv_heads * head_dim, F hidden, in elements of `dtype`; a logsumexp a head in f32 or wider:
+    - hand: 4 D + 2 G + 2 F, and the logsumexps (`kept_bytes`);
+    - selective: 5 D + 2 G + 2 F, and the logsumexps: x, and what five matmuls of the attention and the feed-forward's
+      three gave; compiled, torch leaves out one D;
+    - reference: x, both norms before and behind their weights, q, k and v a head each, the attention's output, the sum
+      behind it, and in the feed-forward w1, its silu, w3 and the product: 10 D + 4 F, and the logsumexps; in 16 bits
+      the norms keep f32 as well: 12 D + 4 F. Compiled, torch keeps less;
+    - full: D.
+    """
+    wide = torch.promote_types(dtype, torch.float32)
+    dim, keys = config.dim, config.kv_heads * config.head_dim
+    if mode == "full":
+        return dtype.itemsize * dim
+    if mode == "hand":
+        return kept_bytes(dim, config.heads, keys, config.hidden, dtype)
+    elements = {
+        "selective": 5 * dim + 2 * keys + 2 * config.hidden,
+        "reference": (10 if wide == dtype else 12) * dim + 4 * config.hidden,
+    }[mode]
+    return dtype.itemsize * elements + wide.itemsize * config.heads
+
+
+def available(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that this process may still take: what the system calls available, and the room under the limit
+    of its control group (version 2). None where the system does not tell."""
+    found = []
+    for line in _lines(root / "proc/meminfo"):
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            found.append(1024 * int(value.split()[0]))
+    group = next((line[3:] for line in _lines(root / "proc/self/cgroup") if line.startswith("0::")), "/")
+    folder = root / "sys/fs/cgroup" / group.lstrip("/")
+    limit, used = (next(iter(_lines(folder / f"memory.{name}")), "") for name in ("max", "current"))
+    if limit.isdigit() and used.isdigit():
+        stat = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat"))
+        files = sum(int(stat.get(name, 0)) for name in ("active_file", "inactive_file"))  # given up when asked for
+        found.append(max(0, int(limit) - int(used) + min(files, int(used))))
+    return min(found, default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
