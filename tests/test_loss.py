@@ -76,7 +76,7 @@ def test_by_itself_it_takes_as_many_tokens_as_the_limit_of_logits_holds(
     hidden, weight, targets = case(50, 4, 100, dtype)
     monkeypatch.setattr(losses, "LOGITS", 23 * 100 * dtype.itemsize)
     monkeypatch.setattr(losses, "CACHED", 4 * 100 * 4)
-    assert losses.chunk_of(hidden, weight) == 17  # three chunks of one size but the last
+    assert losses.chunk_of(50, 100, dtype) == 17  # three chunks of one size but the last
     loss, expected = cross_entropy(hidden, weight, targets), cross_entropy(hidden, weight, targets, chunk=17)
     assert loss == expected
     torch.testing.assert_close(
@@ -86,7 +86,7 @@ def test_by_itself_it_takes_as_many_tokens_as_the_limit_of_logits_holds(
         rtol=0,
     )
     monkeypatch.setattr(losses, "LOGITS", 1)
-    assert losses.chunk_of(hidden, weight) == 1
+    assert losses.chunk_of(50, 100, dtype) == 1
 
 
 def test_nats_of_each_token_sum_to_the_loss_and_need_no_gradient() -> None:

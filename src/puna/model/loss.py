@@ -46,7 +46,7 @@ def cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, ch
     """
     tokens = (targets_N >= 0).sum()
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
-        size = chunk or chunk_of(hidden_ND, weight_VD)
+        size = chunk or chunk_of(len(hidden_ND), len(weight_VD), weight_VD.dtype)
         nats = _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, size)  # type: ignore[no-untyped-call]
         return Loss(nats, tokens)
     return Loss(token_nats(hidden_ND, weight_VD, targets_N, chunk=chunk).sum(dtype=torch.float64), tokens)
@@ -55,7 +55,7 @@ def cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, ch
 def token_nats(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, chunk: int | None = None) -> Tensor:
     """-ln p of each target, (tokens,), in f32 or wider; 0 where it is not scored. Not differentiable."""
     with torch.no_grad():
-        size = chunk or chunk_of(hidden_ND, weight_VD)
+        size = chunk or chunk_of(len(hidden_ND), len(weight_VD), weight_VD.dtype)
         buffer_CV = hidden_ND.new_empty(min(size, len(hidden_ND)), len(weight_VD))
         nats = []
         for hidden_CD, targets_C in zip(torch.split(hidden_ND, size), torch.split(targets_N, size), strict=True):
@@ -76,11 +76,11 @@ def plain_cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor)
     return Loss(torch.where(scored, nats_N, 0.0).sum(dtype=torch.float64), scored.sum())
 
 
-def chunk_of(hidden_ND: Tensor, weight_VD: Tensor) -> int:
+def chunk_of(tokens: int, vocabulary: int, dtype: torch.dtype) -> int:
     """Tokens of a chunk: as few chunks as LOGITS allows, and all of one size but the last."""
-    most = max(1, LOGITS // (len(weight_VD) * weight_VD.element_size()))
-    chunks = max(1, -(-len(hidden_ND) // most))
-    return max(1, -(-len(hidden_ND) // chunks))
+    most = max(1, LOGITS // (vocabulary * dtype.itemsize))
+    chunks = max(1, -(-tokens // most))
+    return max(1, -(-tokens // chunks))
 
 
 def logits_gradient(logits_CV: Tensor, targets_C: Tensor) -> Tensor:
