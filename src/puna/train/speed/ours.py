@@ -53,6 +53,11 @@ class Ours:
             nats += part_nats.item()
         return nats / count
 
+    @torch.no_grad()
+    def loss(self, tokens_BL1: Tensor) -> float:
+        """Mean nats per token."""
+        return self._nats(tokens_BL1).item() / tokens_BL1[:, 1:].numel()
+
     def masters(self) -> Mapping[str, Tensor]:
         return self.optimizer.masters
 

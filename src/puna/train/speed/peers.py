@@ -72,6 +72,11 @@ class PeerStep:
             nats += loss.item()
         return nats
 
+    @torch.no_grad()
+    def loss(self, tokens_BL1: Tensor) -> float:
+        """Mean nats per token."""
+        return self._losses(tokens_BL1[:, :-1], tokens_BL1[:, 1:].contiguous()).item()
+
 
 def _transformers(config: ModelConfig) -> tuple[nn.Module, Losses]:
     project = import_module("transformers")
