@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from puna.model import loss as losses
 from puna.model.loss import cross_entropy, plain_cross_entropy, token_nats
 
 few = settings(deadline=None, max_examples=25)
@@ -56,6 +59,34 @@ def test_bfloat16_stays_near_float32_over_many_chunks() -> None:
     for gradient, true in zip(found, wanted, strict=True):
         assert gradient.dtype == torch.bfloat16
         assert (gradient.float() - true).norm() < 0.01 * true.norm()
+
+
+def test_a_likely_target_has_its_true_gradient_in_bfloat16() -> None:
+    hidden, weight = torch.tensor([[4.0]]), torch.tensor([[1.5], [0.0]])
+    short = [tensor.bfloat16().requires_grad_() for tensor in (hidden, weight)]
+    loss = cross_entropy(*short, torch.tensor([0]))
+    found = torch.autograd.grad(loss.nats, short)[1][0].item()
+    assert found == pytest.approx(-4 / (1 + math.exp(6)), rel=2**-7)  # a bfloat16 of p is 1 there, and p - 1 is 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_by_itself_it_takes_as_many_tokens_as_the_limit_of_logits_holds(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, weight, targets = case(50, 4, 100, dtype)
+    monkeypatch.setattr(losses, "LOGITS", 23 * 100 * dtype.itemsize)
+    monkeypatch.setattr(losses, "CACHED", 4 * 100 * 4)
+    assert losses.chunk_of(50, 100, dtype) == 17  # three chunks of one size but the last
+    loss, expected = cross_entropy(hidden, weight, targets), cross_entropy(hidden, weight, targets, chunk=17)
+    assert loss == expected
+    torch.testing.assert_close(
+        torch.autograd.grad(loss.nats, (hidden, weight)),
+        torch.autograd.grad(expected.nats, (hidden, weight)),
+        atol=0,
+        rtol=0,
+    )
+    monkeypatch.setattr(losses, "LOGITS", 1)
+    assert losses.chunk_of(50, 100, dtype) == 1
 
 
 def test_nats_of_each_token_sum_to_the_loss_and_need_no_gradient() -> None:

@@ -108,6 +108,26 @@ def test_parameters_count_every_tensor_of_a_grouped_and_tied_model() -> None:
     assert model.parameters(1000) == 1000 * 64 + 2 * layer + 64
 
 
+@pytest.mark.parametrize(
+    ("name", "weights", "dim", "layers", "heads", "context"),
+    [("tiny-15m", 15_191_712, 288, 6, 6, 256), ("small-110m", 109_529_856, 768, 12, 12, 1024)],
+)
+def test_recipes_for_one_machine_have_the_size_of_their_name_and_the_papers_sources(
+    name: str, weights: int, dim: int, layers: int, heads: int, context: int
+) -> None:
+    loaded = recipe.load(name)
+    model = loaded.model
+    assert (model.dim, model.layers, model.heads, loaded.train.context) == (dim, layers, heads, context)
+    pieces = loaded.tokenizer.pieces
+    assert pieces == 32_000
+    assert model.parameters(pieces) - pieces * model.dim == weights  # the input embedding apart
+    assert {source: str(table.share) for source, table in loaded.sources.items()} == TABLE_1
+    assert all(table.inputs for _, table in loaded.sources.items())
+    assert loaded.train.tokens is not None
+    assert recipe.steps(loaded) > 10 * loaded.train.warmup
+    assert recipe.batch_windows(loaded) % loaded.train.micro_batch == 0
+
+
 # Derived values
 
 

@@ -2,8 +2,8 @@
 
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
 learning.py trains models of quality by themselves, tracing.py
-has the way back to that text, recipes.py those that look at recipes, care.py those for runs and machine;
-completion.py answers shells, ending.py says how it all ends.
+has the way back to that text, recipes.py those that look at recipes, care.py those for runs and machine, benching.py
+those that measure it; completion.py answers shells, ending.py says how it all ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from puna.cli import care, completion, ending, fetching, learning, recipes, road, tracing
+from puna.cli import benching, care, completion, ending, fetching, learning, recipes, road, tracing
 from puna.cli.words import epilog, show
 from puna.processes import stopping
 from puna.progress import result
@@ -28,7 +28,7 @@ GROUPS = {
     "From raw text to a model": (*road.ROAD, "lm"),
     "What came of it": ("generate", "report", "inspect", "trace"),
     "Care of runs": ("ls", "status", "clean"),
-    "Recipes and machine": ("recipe", "doctor", "completion"),
+    "Recipes and machine": ("recipe", "doctor", "bench", "completion"),
 }
 
 
@@ -58,6 +58,7 @@ learning.add_to(app)
 tracing.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")
+app.add_typer(benching.app, name="bench")
 app.command("completion", short_help="A script with which a shell completes puna's words.", epilog=completion.EPILOG)(
     completion.script
 )

@@ -12,7 +12,7 @@ import torch
 
 from puna.model.config import ModelConfig
 from puna.model.hand import kept_bytes
-from puna.model.loss import CHUNK
+from puna.model.loss import CACHED, chunk_of
 from puna.model.modes import Mode
 from puna.model.weights import shapes
 from puna.progress import size
@@ -51,14 +51,14 @@ def step_bytes(config: ModelConfig, tokens: int, dtype: torch.dtype, mode: Mode)
     - tokens * layers * `layer_bytes` of the mode: what is kept for the backward pass;
     - tokens * `layer_bytes` of `reference`: one layer while its backward pass runs;
     - tokens * D (4 s + 16): around the last norm, and the gradients of its input and output;
-    - min(chunk, tokens) * V (2 s + 8): logits of a chunk and their gradient (model/loss.py);
+    - chunk * V s, at most LOGITS bytes, and CACHED bytes: logits of a chunk and their gradient (model/loss.py);
     - V D (s + 8): the output weight's gradient while chunks are summed.
     """
     width, vocabulary = dtype.itemsize, config.vocabulary
     parameters = sum(torch.Size(shape).numel() for shape in shapes(config).values())
     kept = config.layers * layer_bytes(config, dtype, mode) + layer_bytes(config, dtype, "reference")
     around = config.dim * (4 * width + 16)
-    logits = min(CHUNK, tokens) * vocabulary * (2 * width + 8)
+    logits = chunk_of(tokens, vocabulary, dtype) * vocabulary * width + CACHED
     return 20 * parameters + tokens * (kept + around) + logits + vocabulary * config.dim * (width + 8)
 
 
