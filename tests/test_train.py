@@ -189,7 +189,7 @@ def border(event, location):
 storage.border = border
 made_training.run(pathlib.Path({str(folder)!r}))
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
@@ -250,9 +250,9 @@ def test_a_step_with_a_non_finite_loss_is_never_taken(folder: Path, monkeypatch:
     measured = loop._collect_gradients
     planted_losses = {3: math.inf, 4: math.nan}
 
-    def planted(training: Training, *rest: Any) -> float:
-        loss = measured(training, *rest)
-        return planted_losses.get(training.position.step + 1, loss)
+    def planted(training: Training, *rest: Any) -> Any:
+        loss, nats = measured(training, *rest)
+        return planted_losses.get(training.position.step + 1, loss), nats
 
     monkeypatch.setattr(loop, "_collect_gradients", planted)
     made.run(folder)

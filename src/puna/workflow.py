@@ -122,7 +122,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
         Step(
             "train",
             partial(_train, recipe, options),
-            ("checkpoints/*/*", "metrics.jsonl", "machine.json"),
+            ("checkpoints/*/*", "metrics.jsonl", "losses.jsonl", "machine.json"),
             ("mixture",),
             {"model": made["model"], "train": _of_the_result(made["train"]), "seed": recipe.seed},
             space=partial(_train_space, recipe),
@@ -249,8 +249,23 @@ def _report(context: Context) -> Mapping[str, Any]:
 
 
 def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `train` that the weights depend on; how often it saves and logs is not among them."""
-    return {key: value for key, value in train.items() if key not in ("checkpoint_every", "keep", "log_every")}
+    """The values of `train` that the weights depend on: how often it saves and logs is not among them, but where a
+    spike goes back to the last checkpoint."""
+    left_out = {
+        "keep",
+        "keep_every",
+        "save",
+        "evaluate_every",
+        "evaluate_tokens",
+        "hang_minutes",
+        "log_every",
+        "log_to",
+    }
+    if train["spike"] == "observe":
+        left_out |= {"spike", "spike_window", "spike_score"}
+    if train["spike"] != "rewind":
+        left_out |= {"spike_margin", "max_rewinds", "checkpoint_every"}
+    return {key: value for key, value in train.items() if key not in left_out}
 
 
 def _refuse_impossible(recipe: Recipe, options: Options) -> None:

@@ -27,6 +27,8 @@ class Loss(NamedTuple):
     """Sum over the scored tokens of -ln p, a scalar in f64."""
     tokens: Tensor
     """Number of scored tokens, a scalar integer."""
+    each: Tensor
+    """-ln p of every token, (tokens,), in f32 or wider; 0 where it is not scored. Not differentiable."""
 
 
 def cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, chunk: int = CHUNK) -> Loss:
@@ -36,9 +38,10 @@ def cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, ch
     """
     tokens = (targets_N >= 0).sum()
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
-        nats = _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, chunk)  # type: ignore[no-untyped-call]
-        return Loss(nats, tokens)
-    return Loss(token_nats(hidden_ND, weight_VD, targets_N, chunk=chunk).sum(dtype=torch.float64), tokens)
+        nats, each = _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, chunk)  # type: ignore[no-untyped-call]
+        return Loss(nats, tokens, each)
+    each = token_nats(hidden_ND, weight_VD, targets_N, chunk=chunk)
+    return Loss(each.sum(dtype=torch.float64), tokens, each)
 
 
 def token_nats(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, chunk: int = CHUNK) -> Tensor:
@@ -55,7 +58,8 @@ def plain_cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor)
     logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     scored = targets_N >= 0
     nats_N = -logits_NV.log_softmax(-1).gather(1, targets_N.clamp(min=0)[:, None])[:, 0]
-    return Loss(torch.where(scored, nats_N, 0.0).sum(dtype=torch.float64), scored.sum())
+    each_N = torch.where(scored, nats_N, 0.0)
+    return Loss(each_N.sum(dtype=torch.float64), scored.sum(), each_N.detach())
 
 
 class _Scores:
@@ -93,13 +97,14 @@ class _Scores:
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(weight_VD.dtype, torch.float32)
         scores = _Scores(hidden_ND, weight_VD, chunk)
         hidden_gradient_ND = torch.empty_like(hidden_ND)
         weight_gradient_VD = torch.zeros_like(weight_VD, dtype=wide)
         part_VD = torch.empty_like(weight_VD)
         nats = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
+        each = []
         parts = zip(
             torch.split(hidden_ND, chunk),
             torch.split(targets_N, chunk),
@@ -107,17 +112,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             strict=True,
         )
         for hidden_CD, targets_C, gradient_CD in parts:
-            nats += scores.softmax(hidden_CD, targets_C)[0].sum(dtype=torch.float64)
+            nats_C = scores.softmax(hidden_CD, targets_C)[0]
+            each.append(nats_C)
+            nats += nats_C.sum(dtype=torch.float64)
             gradient_CV = scores.gradient(targets_C)
             torch.mm(gradient_CV, weight_VD, out=gradient_CD)
             weight_gradient_VD += torch.mm(gradient_CV.t(), hidden_CD, out=part_VD)
         ctx.save_for_backward(hidden_gradient_ND, weight_gradient_VD)
         ctx.weight_dtype = weight_VD.dtype
-        return nats
+        each_N = torch.cat(each)
+        ctx.mark_non_differentiable(each_N)
+        return nats, each_N
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_gradient_ND, weight_gradient_VD = ctx.saved_tensors
         scale = scale.to(weight_gradient_VD.dtype)
         hidden_gradient = (hidden_gradient_ND.to(scale.dtype) * scale).to(hidden_gradient_ND.dtype)
