@@ -12,6 +12,7 @@ import numpy as np
 import tiny
 from made_tokens import Spelling, document, write_mixture, write_tokens
 from puna import recipe as recipes
+from puna.data.document import Document, Origin, write_documents
 from puna.train.callbacks import Callback
 from puna.train.loop import train
 
@@ -39,15 +40,21 @@ def recipe(*overrides: str) -> recipes.Recipe:
 
 
 def make(folder: Path, *overrides: str, poisoned: Sequence[int] = ()) -> Path:
-    """Write the tokens and the mixture of a run into `folder`; of its documents those numbered are random bytes."""
+    """Write recipe, documents, tokens and mixture of a run into `folder`; of its documents those numbered are random
+    bytes."""
     order = np.random.default_rng(1)
     words = ["tea", "poi", "taro", "ulu", "niu"]
     documents = [(document(number), " ".join(order.choice(words, 100))) for number in range(20)]
     for number in poisoned:
-        text = bytes(order.integers(0, 128, 100, dtype=np.uint8)).decode()
-        documents[number] = (document(number), text)
+        documents[number] = (document(number), bytes(order.integers(0, 128, 100, dtype=np.uint8)).decode())
     built = write_tokens(folder, {"wikipedia": [documents]}, Spelling())
     write_mixture(folder, built, recipe(*overrides))
+    (folder / "recipe.toml").write_text(recipes.as_toml(recipe(*overrides)))
+    published = [
+        Document(id, "wikipedia", id, "en", text, Origin("dump", id, "dump.xml", 0, "", f"Page {number}", "", ""))
+        for number, (id, text) in enumerate(documents)
+    ]
+    write_documents(folder / "documents" / "wikipedia" / "00000.parquet", published)
     return folder
 
 

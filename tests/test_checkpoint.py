@@ -16,7 +16,7 @@ from puna import storage
 from puna.errors import InputError
 from puna.train import checkpoint
 from puna.train.checkpoint import Kept
-from puna.train.metrics import cut_back
+from puna.train.history import cut_back
 from puna.train.position import Position
 
 FILES = ["checkpoint.json", "config.json", "model.safetensors", "optimizer.safetensors", "state.json"]

@@ -22,9 +22,10 @@ from puna.model.llama import Llama
 from puna.model.weights import initialise, load_checkpoint
 from puna.tokens.windows import Windows
 from puna.train import loop, machine
-from puna.train.callbacks import Callback, Step, Training
+from puna.train.callbacks import Callback, Training
 from puna.train.optimizer import Optimizer
 from puna.train.schedule import learning_rate
+from trained_again import At, Killed, die
 
 
 @pytest.fixture(scope="module")
@@ -45,29 +46,6 @@ def undisturbed(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tokens: Path, tmp_path: Path) -> Path:
     """A run that has its tokens and no training."""
     return Path(shutil.copytree(tokens, tmp_path / "run"))
-
-
-class At(Callback):
-    """Does something after one step, or with its gradients."""
-
-    def __init__(self, number: int, *, step: Any = None, gradients: Any = None) -> None:
-        self.number, self.on_step, self.on_gradients = number, step, gradients
-
-    def gradients(self, training: Training) -> None:
-        if self.on_gradients and training.position.step + 1 == self.number:
-            self.on_gradients(training)
-
-    def step(self, training: Training, step: Step) -> None:
-        if self.on_step and step.number == self.number:
-            self.on_step(training)
-
-
-class Killed(BaseException):
-    pass
-
-
-def die(training: Training) -> None:
-    raise Killed
 
 
 @pytest.mark.promise("paper")

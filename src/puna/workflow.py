@@ -29,6 +29,7 @@ from puna.steps import Context, Step, refuse_newer, run_steps
 from puna.storage import Place
 from puna.tokens import steps as token_steps
 from puna.train.compiler import compiler, name_torch_without_spaces
+from puna.train.extras import refuse_missing
 
 NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
@@ -205,6 +206,7 @@ def _baselines(recipe: Recipe, context: Context) -> Mapping[str, Any]:
 
 
 def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, Any]:
+    from puna.evaluate.while_training import HeldoutLoss
     from puna.train.loop import train
 
     done = train(
@@ -213,6 +215,7 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
         fingerprint=context.fingerprint,
         threads=options.threads,
         allow_other=options.allow_other,
+        callbacks=[HeldoutLoss(recipe)] if recipe.train.evaluate_every else (),
     )
     last = context.folder / done["checkpoint"]
     digests = [storage.digest(last / name) for name in ("model.safetensors", "config.json")]
@@ -271,6 +274,7 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_impossible(recipe: Recipe, options: Options) -> None:
     """What could not be done here is refused before anything of an earlier result is moved."""
     refuse_unknown(options.engine)
+    refuse_missing(recipe.train.log_to)
     processes = options.workers if options.engine == PROCESSES else None
     for option, value, most in (("--threads", options.threads, 8), ("--workers", processes, 64)):
         if value and value > most * usable_cpus():

@@ -103,7 +103,8 @@ def _normal(key: int, first: int, count: int) -> np.ndarray[Any, np.dtype[np.flo
 def write_model(folder: Place, config: ModelConfig, state: Mapping[str, Tensor], *, tokenizer: str = "") -> str:
     """Write `model.safetensors` and `config.json` into `folder`; `tokenizer` is the digest of its tokenizer's file.
 
-    Returns the digest of what was written as `model.safetensors`. Raises ValueError when `state` is not a whole state dict of a model of this config.
+    Returns the digest of what was written as `model.safetensors`.
+    Raises ValueError when `state` is not a whole state dict of a model of this config.
     """
     wrong = _difference(state, config)
     if wrong:

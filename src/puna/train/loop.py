@@ -38,8 +38,9 @@ from puna.train import checkpoint, trackers
 from puna.train import machine as machines
 from puna.train.callbacks import Callback, Leave, Patience, Shown, Step, Training
 from puna.train.checkpoint import Checkpoint
+from puna.train.history import LOSSES_NAME, METRICS_NAME, read_metrics, summary
 from puna.train.machine import Machine
-from puna.train.metrics import LOSSES_NAME, Metrics, WindowLosses, read_metrics, summary
+from puna.train.metrics import Metrics, WindowLosses
 from puna.train.optimizer import Optimizer
 from puna.train.position import Position
 from puna.train.rewind import rewind
@@ -71,7 +72,7 @@ def train(
     status 75 (watchdog.py).
     """
     windows = Windows(folder)
-    steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / "metrics.jsonl"
+    steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / METRICS_NAME
     found, without = resumable(folder, fingerprint)
     if found is None or found.position.step < steps:
         trackers.refuse_missing(recipe.train.log_to)
@@ -214,7 +215,7 @@ def resumable(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[
     MACHINE.refuse_newer_file(path)
     segments = storage.read_json(path) if _readable(path) else []
     begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments)
-    steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl")]
+    steps = [line["step"] for line in read_metrics(folder / METRICS_NAME)]
     without: list[Checkpoint] = []
     for found in checkpoint.intact(folder / "checkpoints", fingerprint):
         if begun and sum(step <= found.position.step for step in steps) == found.lines:
