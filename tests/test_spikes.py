@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +25,7 @@ from puna.train import history
 from puna.train.callbacks import Callback, Step, Training
 from puna.train.position import Position, first_window, joined, step_that_reads
 from puna.train.spikes import FLOOR, judged, parts, remembered
-from trained_again import At, Killed
+from trained_again import At, Killed, killed_at_random
 
 STEPS = 40
 SETTINGS = (
@@ -159,7 +160,7 @@ def test_a_margin_reads_the_steps_before_it_again_to_the_same_losses(folder: Pat
 
 
 @pytest.mark.parametrize("action", ["skip", "rewind"])
-@pytest.mark.parametrize("number", [26, SPIKE, SPIKE + 2])
+@pytest.mark.parametrize("number", [SPIKE, SPIKE + 2])
 def test_a_stop_before_at_and_behind_the_spike_changes_no_bit(
     folder: Path, ended: dict[str, Path], action: str, number: int
 ) -> None:
@@ -287,3 +288,14 @@ def test_parts_score_every_token_once(tokens: Path) -> None:
         own = [nats[part["window"] - 3][t - 1] for one in ids if one.document == part["id"]
                for t in range(max(1, one.first), one.last)]  # fmt: skip
         assert part["loss"] == pytest.approx(float(np.mean(own)), rel=1e-4)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("action", ["skip", "rewind"])
+def test_killed_at_random_around_a_spike_no_bit_changes(
+    folder: Path, ended: dict[str, Path], action: str, proved: Callable[[str], None]
+) -> None:
+    kills = killed_at_random(folder, 10, *SETTINGS, f"train.spike={action}", "train.save=beside")
+    assert made.result(folder, STEPS) == made.result(ended[action], STEPS)
+    assert spikes(folder) == spikes(ended[action])
+    proved(f"{kills} kills at random in a training whose spike is answered by {action}")

@@ -21,6 +21,7 @@ from puna.storage import Place
 from puna.train.position import Ranges
 
 METRICS_NAME, LOSSES_NAME = "metrics.jsonl", "losses.jsonl"
+LOST = ("wall_seconds", "stall_seconds", "saves")
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,21 @@ def window_losses(path: Place, step: int) -> StepLosses | None:
     return None
 
 
-def cut_back(path: Place, step: int, rewound: Ranges = ()) -> float:
+def cut_back(path: Place, step: int, rewound: Ranges = ()) -> dict[str, float]:
     """Remove the lines of metrics.jsonl behind `step`, which will come again, and the half line of a killed process.
 
     rewound: as in the position of that step: of lines that tell of rewinds those stay that led to it. Returns the wall
-    seconds that the removed lines told of.
+    and stall seconds and the checkpoints (`LOST`) that the removed lines told of.
     """
     if not storage.exists(path):
-        return 0.0
+        return dict.fromkeys(LOST, 0)
     data = storage.read(path)
     told = data.splitlines(keepends=True)
     kept = b"".join(line for line in told if _stands(line, step, rewound))
     if kept != data:
         storage.write(path, kept)
-    gone = (_value(line) or {} for line in told if not _stands(line, step, rewound))
-    return math.fsum(wall for line in gone if isinstance(wall := line.get("wall_seconds"), float | int))
+    gone = [_value(line) or {} for line in told if not _stands(line, step, rewound)]
+    return {name: _sum(gone, name) for name in LOST}
 
 
 def read_metrics(path: Place) -> list[Mapping[str, Any]]:

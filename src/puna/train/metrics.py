@@ -37,7 +37,7 @@ class Metrics(Callback):
     def start(self, training: Training) -> None:
         self._began = time.monotonic()
         self._training = training
-        self._lost = cut_back(self._path, training.position.step, training.position.rewound)
+        self._cut_back()
         self.lines = len(read_metrics(self._path))
         self._file = Appender(self._path)
         training.write = self.write
@@ -94,11 +94,18 @@ class Metrics(Callback):
         self._began, self._useful, self._lost, training.stalled, training.saves = now, 0.0, 0.0, 0.0, 0
         return told
 
+    def _cut_back(self) -> None:
+        training = self._training
+        lost = cut_back(self._path, training.position.step, training.position.rewound)
+        self._lost += lost["wall_seconds"]
+        training.stalled += lost["stall_seconds"]
+        training.saves += int(lost["saves"])
+
     def _go_back(self, training: Training, step: Step) -> None:
         """Cut off the steps that are none any more, and tell of the rewind."""
         assert step.spike is not None
         self._file.close()
-        self._lost += cut_back(self._path, training.position.step, training.position.rewound)
+        self._cut_back()
         self.lines = len(read_metrics(self._path))
         self._file = Appender(self._path)
         self._seconds, self._useful, self._tokens = 0.0, 0.0, 0
