@@ -118,8 +118,8 @@ def _run(training: Training, windows: Windows, saving: Checkpoints, seed: int) -
     """Step until the last one."""
     with _asked_to_stop(training), ExitStack() as begun:
         for callback in training.callbacks:
-            begun.callback(callback.end, training)
             callback.start(training)
+            begun.callback(callback.end, training)
         while not training.finished:
             step = _step(training, windows)
             if step.spike is not None and step.rewound:
