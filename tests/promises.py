@@ -51,8 +51,8 @@ PROMISES = {
 
 # Promise -> its test files, test_NAME.py each.
 HELD_BY = {
-    "resume": "checkpoint cluster faults fetch fetch_places fetch_store proofs ray remote steps storage train "
-    "whole_run",
+    "resume": "around_training checkpoint cluster faults fetch fetch_places fetch_store proofs ray remote saving "
+    "spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins generate grams layer lid loss modes reference_twins stack wiki_scan",
     "alone": "fetch_catalogues fetch_client outside",

@@ -1,4 +1,4 @@
-"""Which mode trains the layer, how documents of a window are kept apart, and which matmuls multiply: chosen and kept."""
+"""Which mode trains the layer, how documents are kept apart, and which matmuls multiply: chosen and kept."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from puna import storage, workflow
 from puna.model.attention import attention, attention_gradient
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
+from puna.model.loss import CACHED
 from puna.tokens.windows import Windows
 from puna.train import machine, memory, onednn
 from puna.train.callbacks import Callback, Step, Training
@@ -74,8 +75,9 @@ def test_a_step_is_counted_as_its_formula_says() -> None:
     config = ModelConfig(dim=8, heads=2, kv_heads=1, layers=3, hidden=16, vocabulary=11)
     parameters = 2 * 11 * 8 + 8 + 3 * (2 * 64 + 2 * 32 + 3 * 128 + 16)
     layer = 4 * (4 * 8 + 2 * 4 + 2 * 16) + 4 * 2
-    reference = 4 * (10 * 8 + 4 * 16) + 4 * (2 + 2)
-    expected = 20 * parameters + 100 * (3 * layer + reference + 8 * 32) + 100 * 11 * 16 + 11 * 8 * 12
+    reference = 4 * (10 * 8 + 4 * 16) + 4 * 2
+    logits = 100 * 11 * 4 + CACHED
+    expected = 20 * parameters + 100 * (3 * layer + reference + 8 * 32) + logits + 11 * 8 * 12
     assert memory.step_bytes(config, 100, torch.float32, "hand") == expected
 
 
