@@ -32,6 +32,7 @@ from puna.model.llama import Llama
 from puna.model.rotary import Rope, rope_table
 from puna.model.weights import initialise
 from puna.train import machine
+from puna.train.memory import layer_bytes
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -201,9 +202,9 @@ def test_bytes_kept_are_those_of_the_formula(groups: tuple[int, int], dtype: tor
     assert kept_by(hand_layer, x, weights, rope) == formula * 26
     assert formula == dtype.itemsize * (16 * heads + 8 * kv_heads + 44) + max(4, dtype.itemsize) * heads
     reference = kept_by(layer, x, weights, rope)
-    proved(
-        f"{formula} bytes kept of a token by hand, {reference // 26} by autograd ({dtype}, {heads}/{kv_heads} heads)"
-    )
+    config = ModelConfig(dim=4 * heads, heads=heads, kv_heads=kv_heads, layers=1, hidden=22, vocabulary=9)
+    assert reference == layer_bytes(config, dtype, "reference") * 26
+    proved(f"{heads}/{kv_heads} heads, {dtype}: {formula} bytes kept of a token by hand, {reference // 26} by autograd")
 
 
 @pytest.mark.promise("twins")
