@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,23 @@ def test_a_step_is_counted_as_its_formula_says() -> None:
     config = ModelConfig(dim=8, heads=2, kv_heads=1, layers=3, hidden=16, vocabulary=11)
     parameters = 2 * 11 * 8 + 8 + 3 * (2 * 64 + 2 * 32 + 3 * 128 + 16)
     layer = 4 * (4 * 8 + 2 * 4 + 2 * 16) + 4 * 2
-    reference = 4 * (10 * 8 + 4 * 16) + 4 * 2
+    reference = 4 * (10 * 8 + 4 * 16) + 4 * (2 + 2)
     logits = 100 * 11 * 4 + CACHED
     expected = 20 * parameters + 100 * (3 * layer + reference + 8 * 32) + logits + 11 * 8 * 12
     assert memory.step_bytes(config, 100, torch.float32, "hand") == expected
+
+
+def test_the_documented_bytes_are_those_of_the_formula() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "train.md").read_text("utf-8")
+    shapes = [
+        (ModelConfig(dim=288, heads=6, kv_heads=6, layers=6, hidden=768, vocabulary=9), torch.float32),
+        (ModelConfig(dim=768, heads=12, kv_heads=12, layers=12, hidden=2048, vocabulary=9), torch.bfloat16),
+        (make_config(), torch.bfloat16),
+    ]
+    for mode in MODES:
+        row = next(line for line in page.splitlines() if re.match(rf"\| `{mode}`[^|]*\| \d", line))
+        stated = [int(cell.replace(",", "")) for cell in row.split("|")[2:-1]]
+        assert stated == [memory.layer_bytes(config, dtype, mode) for config, dtype in shapes], mode
 
 
 def test_free_memory_is_what_system_and_control_group_leave(tmp_path: Path) -> None:

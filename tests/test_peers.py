@@ -41,7 +41,7 @@ def both(mode: Any, factor: float = 1.0, **shape: Any) -> tuple[Llama, PeerStep]
     model = Llama(config, dtype=torch.float32)
     initialise(model, 1)
     with torch.no_grad():
-        for name, tensor in model.named_parameters():
+        for tensor in model.parameters():
             tensor.copy_(tensor + 0.2 * torch.arange(len(tensor)).sin() if tensor.dim() == 1 else factor * tensor)
     modes.use(model, mode, compiles=False)
     train = made.recipe().train
