@@ -121,7 +121,7 @@ def _mean(loss: Callable[[Any], float], held_NL1: np.ndarray[Any, Any], rows: in
 
 
 def _held_out(folder: Path, context: int) -> np.ndarray[Any, Any]:
-    """Windows of the held-out documents, each between <s> and </s>, laid end to end in order: (windows, context + 1)."""
+    """Windows of the held-out documents, each between <s> and </s>, end to end in order: (windows, context + 1)."""
     from puna import tokenizer
     from puna.data.document import read_column
 
