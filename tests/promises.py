@@ -53,7 +53,7 @@ PROMISES = {
 HELD_BY = {
     "resume": "checkpoint cluster faults fetch fetch_places proofs ray remote steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation planted web_path windows",
-    "twins": "arxiv_pylatexenc arxiv_twins generate loss reference_twins stack wiki_scan",
+    "twins": "arxiv_pylatexenc arxiv_twins generate layer loss modes reference_twins stack wiki_scan",
     "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "

@@ -102,7 +102,7 @@ def _cuts(row: list[int]) -> list[int]:
     """Where documents begin in a row, and its length."""
     begins = [place for place in range(len(row)) if place == 0 or row[place] != row[place - 1]]
     if len({row[place] for place in begins}) != len(begins):
-        raise ValueError("positions of one segment do not stand together")
+        raise ValueError("the positions of a segment stand apart")
     return [*begins, len(row)]
 
 
