@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import made_classifier
 import made_papers
 import made_stack
 import made_testsets
@@ -157,6 +158,22 @@ def _testset(benchmark: str) -> list[bytes]:
     return [made_testsets.FILES[benchmark][1].encode()]
 
 
+def classifier(data: bytes) -> None:
+    """Read a classifier of languages, and ask it; or be told in one line why not."""
+    from puna.data.quality.classifier import OtherModelError, parse
+    from puna.data.quality.lid import Scorer
+
+    with suppress(InputError, OtherModelError):
+        for labels, scores in Scorer(parse(data, "a.ftz")).best([TEX, "日本 é __label__x </s>", "x" * 99]):
+            assert len(labels) == len(scores)
+
+
+def _classifier() -> list[bytes]:
+    """Dense, and as lid.176.ftz is: quantised and pruned."""
+    small = {"dimensions": 3, "buckets": 30}
+    return [made_classifier.model(**small), made_classifier.model(**small, quantised=True, pruned=True)]
+
+
 TARGETS: dict[str, Target] = {
     "warc": Target(partial(reader, "commoncrawl", "a.warc"), lambda: _warc()[:1]),
     "warc.gz": Target(partial(reader, "commoncrawl", "a.warc.gz"), lambda: _warc()[1:]),
@@ -179,6 +196,7 @@ TARGETS: dict[str, Target] = {
     "tar": Target(partial(reader, "github", "p-1.tar"), lambda: [_tar("w")]),
     "tar.gz": Target(partial(reader, "github", "p-1.tar.gz"), lambda: [_tar("w:gz")]),
     "zip": Target(partial(reader, "github", "p-1.zip"), lambda: [_zip()]),
+    "classifier": Target(classifier, _classifier),
     **{f"testsets.{name}": Target(partial(testset, name), partial(_testset, name)) for name in BENCHMARKS},
     **dict(_inside()),
 }

@@ -77,9 +77,11 @@ class Store:
         found = self.store.listing(out)
         folders = ("documents/", "heldout/", "tokenizer/", "tokens/", "evaluations/")
         stable = {name: digest for name, digest in found.items() if name.startswith(folders)}
-        last = max(name for name in found if name.startswith("checkpoints/") and name.endswith("/model.safetensors"))
-        weights = {name: found[f"{last.rpartition('/')[0]}/{name}"] for name in tiny.WEIGHTS}
-        return {**stable, **weights, "losses": tiny.stable_columns(self.store.read(f"{out}/metrics.jsonl"))}
+        steps = [name for name in found if name.startswith("checkpoints/") and name.endswith("/model.safetensors")]
+        if steps:
+            stable |= {name: found[f"{max(steps).rpartition('/')[0]}/{name}"] for name in tiny.WEIGHTS}
+            stable["losses"] = tiny.stable_columns(self.store.read(f"{out}/metrics.jsonl"))
+        return stable
 
     def clear(self, out: str) -> None:
         self.store.remove(out)

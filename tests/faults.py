@@ -125,7 +125,7 @@ class Scenario:
     """Commands of a trial: `before` are done once and undisturbed, `faulted` meets the fault, `again` has to mend it.
 
     Each is what stands on the command line behind `puna run RECIPE` and the options that all trials share; one that
-    begins with `clean` is `puna clean`.
+    begins with `data` or `clean` is `puna data RECIPE` or `puna clean`.
     """
 
     name: str
@@ -205,6 +205,18 @@ class WarmParent:
             (found,) = self._ask(do="list", scenario=asdict(scenario))
             self._borders[scenario] = [Border(*one) for one in found["borders"]]
         return self._borders[scenario]
+
+    def undisturbed(self, scenario: Scenario) -> list[Border]:
+        """The borders of one run that meets no fault; what it made stays, in `NAME-undisturbed`."""
+        (found,) = self._ask(do="undisturbed", scenario=asdict(scenario))
+        return [Border(*one) for one in found["borders"]]
+
+    def chain(self, scenario: Scenario, moments: Iterable[tuple[str, int]]) -> Iterator[Trial]:
+        """One run that is killed at each of these moments and gone on with by the same command: at the border of that
+        number (the first is 0) among those of a step's own files. A trial for each, and one for how it ended. Call
+        `undisturbed` before."""
+        for found in self._ask(do="chain", scenario=asdict(scenario), moments=list(moments)):
+            yield Trial(**found)
 
     def sweep(self, scenario: Scenario, faults: Iterable[tuple[str, int]], *, jobs: int = 2) -> Iterator[Trial]:
         """A trial for each kind and number (the first border is 0), in the order in which they end."""

@@ -12,6 +12,7 @@ import numpy as np
 import tiny
 from made_tokens import Spelling, document, write_mixture, write_tokens
 from puna import recipe as recipes
+from puna.data.document import Document, Origin, write_documents
 from puna.train.callbacks import Callback
 from puna.train.loop import train
 
@@ -20,7 +21,7 @@ STEPS = 12
 
 
 def recipe(*overrides: str) -> recipes.Recipe:
-    """Two layers of 32, windows of 32 tokens, twelve steps of four windows, a checkpoint every four."""
+    """Two layers of 32, windows of 32 tokens, twelve steps of four windows, a checkpoint every four, between steps."""
     values = {
         "sources.wikipedia.max_epochs": "none",
         "model.dim": 32,
@@ -33,17 +34,27 @@ def recipe(*overrides: str) -> recipes.Recipe:
         "train.warmup": 4,
         "train.checkpoint_every": 4,
         "train.compile": "off",
+        "train.save": "between",
     }
     return recipes.load("laptop", [*(f"{key}={value}" for key, value in values.items()), *overrides])
 
 
-def make(folder: Path) -> Path:
-    """Write the tokens and the mixture of a run into `folder`."""
+def make(folder: Path, *overrides: str, poisoned: Sequence[int] = ()) -> Path:
+    """Write recipe, documents, tokens and mixture of a run into `folder`; of its documents those numbered are random
+    bytes."""
     order = np.random.default_rng(1)
     words = ["tea", "poi", "taro", "ulu", "niu"]
     documents = [(document(number), " ".join(order.choice(words, 100))) for number in range(20)]
+    for number in poisoned:
+        documents[number] = (document(number), bytes(order.integers(0, 128, 100, dtype=np.uint8)).decode())
     built = write_tokens(folder, {"wikipedia": [documents]}, Spelling())
-    write_mixture(folder, built, recipe())
+    write_mixture(folder, built, recipe(*overrides))
+    (folder / "recipe.toml").write_text(recipes.as_toml(recipe(*overrides)))
+    published = [
+        Document(id, "wikipedia", id, "en", text, Origin("dump", id, "dump.xml", 0, "", f"Page {number}", "", ""))
+        for number, (id, text) in enumerate(documents)
+    ]
+    write_documents(folder / "documents" / "wikipedia" / "00000.parquet", published)
     return folder
 
 
@@ -54,6 +65,12 @@ def run(folder: Path, *overrides: str, callbacks: Sequence[Callback] = (), **opt
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The training lines."""
+    return [line for line in told(folder) if "loss" in line]
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """All lines of metrics.jsonl."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 

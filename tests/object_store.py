@@ -64,6 +64,11 @@ class ObjectStore:
         for first in range(0, len(keys), 1000):
             _client(self.address).delete_objects(Bucket=BUCKET, Delete={"Objects": keys[first : first + 1000]})
 
+    def unfinished(self, name: str) -> list[str]:
+        """The keys below NAME of which an upload was begun and neither completed nor given up."""
+        told = _client(self.address).list_multipart_uploads(Bucket=BUCKET, Prefix=f"{name}/")
+        return [each["Key"].removeprefix(f"{name}/") for each in told.get("Uploads", ())]
+
     def copy(self, source: str, target: str) -> None:
         """Copy every object below `source` to below `target`."""
         for key in self.listing(source):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+HANGS = 600  # seconds after which a process counts as hanging; a busy machine takes ten times as long as an idle one
 STORE = 80_000_000  # bytes of memory that the objects of a node may take
 
 SITE = """
@@ -122,7 +123,7 @@ def running() -> Iterator[Nodes]:
                 yield Nodes(address, site, process)
             finally:
                 process.stdin.close()
-                process.wait(60)
+                process.wait(HANGS)
 
 
 def _path(site: Path) -> str:

@@ -15,8 +15,9 @@ import made_training as made
 from puna import storage
 from puna.errors import InputError
 from puna.train import checkpoint
-from puna.train.callbacks import cut_back
-from puna.train.checkpoint import Position
+from puna.train.checkpoint import Kept
+from puna.train.history import cut_back
+from puna.train.position import Position
 
 FILES = ["checkpoint.json", "config.json", "model.safetensors", "optimizer.safetensors", "state.json"]
 
@@ -104,9 +105,9 @@ def test_without_an_intact_checkpoint_it_says_so_and_what_to_delete(run: Path) -
 
 def test_checkpoints_of_another_fingerprint_are_neither_used_nor_removed(run: Path) -> None:
     assert checkpoint.newest(run / "checkpoints", "e" * 32) is None
-    checkpoint.prune(run / "checkpoints", 1, "e" * 32)
+    checkpoint.prune(run / "checkpoints", Kept(1), "e" * 32)
     assert len(list((run / "checkpoints").iterdir())) == 2
-    checkpoint.prune(run / "checkpoints", 1, made.FINGERPRINT)
+    checkpoint.prune(run / "checkpoints", Kept(1), made.FINGERPRINT)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000012"]
 
 

@@ -24,6 +24,7 @@ from puna.cluster.ground import Ground, stand, versions
 from puna.engine import map_tasks, opened, refuse_unknown
 from puna.errors import InputError, PunaError
 from puna.steps import Context
+from ray_nodes import HANGS
 
 
 class RayError(Exception): ...
@@ -217,7 +218,7 @@ def test_a_worker_ends_when_its_driver_is_no_more_that_of_the_run(tmp_path: Path
                 pass
         else:
             storage.write(tmp_path / DRIVER, b"other")
-        assert worker.wait(60) == 1
+        assert worker.wait(HANGS) == 1
 
 
 def _twice(folder: Path, go: Any) -> None:
@@ -244,7 +245,7 @@ def test_a_task_that_runs_twice_at_once_writes_once(tmp_path: Path) -> None:
     for copy in copies:
         copy.start()
     for copy in copies:
-        copy.join(60)
+        copy.join(HANGS)
         assert copy.exitcode == 0
     scratch = tmp_path / "work" / "step" / "abc"
     assert sorted(path.name for path in scratch.iterdir()) == sorted(

@@ -25,7 +25,7 @@ from puna import storage, testsets
 from puna.data import benchmark_grams, decontaminate, pipeline
 from puna.data.benchmark_grams import GRAM, Known, indexed, item_grams
 from puna.data.decontaminate import CLEAN, CONTAMINATED, QUOTED
-from puna.data.dedup.grams import WORD, gram_hashes, grams_of_lengths
+from puna.data.dedup.grams import WORD, gram_hashes, runs_of_lengths, words_of
 from puna.data.document import Document, Origin, document_id, write_documents
 from puna.errors import InputError
 from puna.recipe import Recipe
@@ -270,14 +270,14 @@ def test_real_items_are_found_wherever_they_stand_and_not_in_real_pages(bench: P
             texts += [(text.text, text.quoted) for text in testsets.BENCHMARKS[name].texts(item)]
     known = _made(texts, 13, 8)
     for text, _ in texts[::7]:
-        hits, places = decontaminate.search(f"Before. {text} Behind.", known)
+        ((hits, places),) = decontaminate.search([f"Before. {text} Behind."], known)
         length, hashes = item_grams(text, 13, 8)
         assert set(hashes.tolist()) <= set(hits["hash"].tolist())
         assert (length == 0) or {behind - first for _, first, behind in places} >= ({length} if len(hashes) else set())
     with gzip.open(samples / "c4" / "c4-train.00000-of-01024.json.gz", "rt") as file:
         pages = [json.loads(line)["text"] for line in islice(file, 200)]
     assert pages
-    assert not [page for page in pages if len(decontaminate.search(page, known)[0])]
+    assert not [hits for hits, _ in decontaminate.search(pages, known) if len(hits)]
 
 
 @pytest.mark.prove
@@ -298,8 +298,8 @@ def own():
     return int(re.search(r"RssAnon:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1000
 before = own()
 known = benchmark_grams.opened(({names!r}, (8, 9, 10, 11, 12, 13)))
-for number in range(400):
-    decontaminate.search(" ".join(f"word{{number}}of{{at}}" for at in range(600)), known)
+texts = (" ".join(f"word{{number}}of{{at}}" for at in range(600)) for number in range(400))
+assert len(list(decontaminate.search(texts, known))) == 400
 print(own() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -349,7 +349,9 @@ def test_the_search_agrees_with_its_readable_twin(
     document = " ".join(data.draw(parts))
     shortest = min(n, shortest)
     known = _made(texts, n, shortest)
-    hits, places = decontaminate.search(document, known)
+    # Runs that reach from one text into the next are none.
+    before, (hits, places), behind = decontaminate.search([document, document, document], known)
+    assert before[1] == behind[1] == places
     slow = _slow(texts, document, n, shortest)
     expected = {int(gram_hashes(" ".join(run), len(run))[0]): quoted for run, quoted in slow.items()}
     assert {int(hit["hash"]): bool(hit["quoted"]) for hit in hits} == expected
@@ -361,10 +363,9 @@ def test_the_search_agrees_with_its_readable_twin(
 @settings(max_examples=40, deadline=None)
 def test_grams_of_many_lengths_are_those_of_each(text: str, lengths: set[int]) -> None:
     words = len(WORD.findall(text.lower()))
-    hashes, begins = grams_of_lengths(text, lengths)
     expected = {n: gram_hashes(text, n).tolist() for n in sorted(lengths) if n <= words}
-    ends = [*begins.values(), len(hashes)][1:]
-    assert {n: hashes[begin:end].tolist() for (n, begin), end in zip(begins.items(), ends, strict=True)} == expected
+    found = {n: hashes.tolist() for n, hashes in runs_of_lengths(words_of([text]).hashes, lengths)}
+    assert found == expected
 
 
 @pytest.mark.parametrize("benchmark", testsets.BENCHMARKS)

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puna import storage
 from puna.data.dedup import exact, exchange
-from puna.data.dedup.grams import MULTIPLIER, WORD, gram_hashes, shared_part
-from puna.data.heldout import is_held_out, known_grams, overlaps
+from puna.data.heldout import is_held_out
 from puna.errors import InputError
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd", "é", ""]), max_size=6), min_size=1, max_size=5)
@@ -67,35 +65,6 @@ def test_ranges_are_even_cuts_in_the_order_of_the_keys(keys: list[int], partitio
     found = exchange.ranges(np.array(sorted(keys), np.uint64), partitions).tolist()
     assert found == sorted(found)
     assert found == [(key >> 32) * partitions >> 32 for key in sorted(keys)]
-
-
-def _slow_grams(text: str, n: int) -> list[int]:
-    words = WORD.findall(text.lower())
-    hashes = [xxhash.xxh3_64_intdigest(word.encode()) for word in words]
-    found = []
-    n = min(n, len(words))
-    for start in range(len(words) - n + 1 if words else 0):
-        total = 0
-        for value in hashes[start : start + n]:
-            total = (total * MULTIPLIER + value) % 2**64
-        total ^= total >> 32
-        total = total * 0xD6E8FEB86659FD93 % 2**64
-        found.append(total ^ total >> 32)
-    return found
-
-
-@pytest.mark.promise("twins")
-@given(st.text(st.sampled_from("ab é,.\nÀ_1"), max_size=60), st.integers(1, 6))
-@settings(deadline=None)
-def test_gram_hashes_agree_with_their_readable_twin(text: str, n: int) -> None:
-    assert gram_hashes(text, n).tolist() == _slow_grams(text, n)
-
-
-@pytest.mark.promise("honest")
-def test_the_shared_part_is_counted_over_distinct_grams() -> None:
-    known = known_grams(["one two three four five", "six"], 3)
-    assert shared_part(gram_hashes("one two three nine ten", 3), known) == pytest.approx(1 / 3)
-    assert overlaps(["One, two: THREE", "something else entirely", ""], known, 3).tolist() == [1.0, 0.0, 0.0]
 
 
 @pytest.mark.promise("honest")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +21,7 @@ from puna.data.document import (
     DocumentWriter,
     Origin,
     document_id,
+    give_back,
     read_column,
     read_documents,
     read_table,
@@ -126,3 +129,11 @@ def test_a_shard_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
             list(read_documents(tmp_path / name))
     with pytest.raises(InputError, match="update"):
         read_table(tmp_path / "newer")
+
+
+def test_workers_give_memory_back_and_a_process_that_goes_on_is_left_as_it_is() -> None:
+    before = pa.default_memory_pool().backend_name
+    assert not give_back()
+    assert pa.default_memory_pool().backend_name == before
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(give_back) == hasattr(ctypes.CDLL(None), "mallopt")

@@ -9,18 +9,21 @@ seeded sample of the other faults. faults.py and warm.py are the machinery.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from fault_places import Durable
 from faults import ASKED, KINDS, Border, Scenario, Trial, WarmParent
-from object_store import serving
+from object_store import ObjectStore, serving
 from puna import storage
 from puna.data import asked
 
@@ -31,7 +34,7 @@ FRESH = Scenario("fresh", faulted=ALONE, again=ALONE)
 ADDED = Scenario("added", before=(ALONE,), again=ALONE)
 BACK = Scenario("back", before=(ALONE, ()), faulted=ALONE, again=ALONE)
 CLEANED = Scenario("cleaned", before=(ALONE, ()), faulted=("clean", "--work", "--checkpoints", "--yes"), again=ALONE)
-WEB = Scenario("web", faulted=ASKED, again=ASKED)
+WEB = Scenario("web", faulted=("data", *ASKED), again=("data", *ASKED))
 IN_MEMORY = os.access(MEMORY, os.W_OK)
 needs_memory = pytest.mark.skipif(not IN_MEMORY, reason=f"no {MEMORY} here: a power cut is played there only")
 
@@ -53,10 +56,16 @@ def disk(home: Path) -> Iterator[WarmParent]:
 
 
 @pytest.fixture(scope="module")
-def store(home: Path) -> Iterator[WarmParent]:
+def served() -> Iterator[ObjectStore]:
     pytest.importorskip("moto", reason="the object store of the tests needs moto[server]")
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def store(home: Path, served: ObjectStore) -> Iterator[WarmParent]:
     (home / "store").mkdir()
-    with serving() as found, WarmParent(home / "store", found) as parent:
+    with WarmParent(home / "store", served) as parent:
         yield parent
 
 
@@ -118,6 +127,46 @@ def test_after_a_kill_at_every_tenth_state_of_a_run_that_filters_pages_the_same_
     states = _all_kept(disk.states(WEB, "kill", first=SEED, step=10))
     assert states > len(borders) / 50
     proved(_told_states("a run that filters pages", "kill", borders, states))
+
+
+@pytest.mark.prove
+def test_pages_filtered_on_an_object_store_are_those_of_a_disk_though_each_step_is_killed_midway_there(
+    home: Path, served: ObjectStore, disk: WarmParent, store: WarmParent, proved: Callable[[str], None]
+) -> None:
+    here, there = disk.undisturbed(WEB), store.undisturbed(WEB)
+    made = _made(home / "disk" / "web-undisturbed")
+    assert _made_there(served, "web-undisturbed") == made
+    steps = {}  # of each kind the first one, and how many borders its own files have
+    for step in (border.location.split("/")[1] for border in there if border.location.startswith("work/")):
+        if steps.setdefault(step.partition(".")[0], [step, 0])[0] == step:
+            steps[step.partition(".")[0]][1] += 1
+    assert {*asked.VERSIONS} - {"lm"} <= {*steps} | {"lm"}
+    moments = [(step, count // 2) for step, count in steps.values()]
+    trials = _all_kept(store.chain(WEB, moments), len(moments) + 1)
+    assert _made_there(served, "web-chain") == made
+    assert len(here) > len(there)
+    proved(f"pages filtered over the S3 protocol: killed within {trials - 1} kinds of step, the bytes of a disk")
+
+
+def _made(run: Path) -> dict[str, object]:
+    """What the data steps of a run on a disk made, by name: MD5s of bytes, and what each step counted."""
+    files = {path.relative_to(run).as_posix(): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    return _compared({name: hashlib.md5(data).hexdigest() for name, data in files.items()}, files.__getitem__)
+
+
+def _made_there(served: ObjectStore, out: str) -> dict[str, object]:
+    return _compared(served.listing(out), lambda name: served.read(f"{out}/{name}"))
+
+
+def _compared(digests: Mapping[str, str], read: Callable[[str], bytes]) -> dict[str, object]:
+    """Without what tells times, and without the keys of work folders: they hold where a benchmark's file lies."""
+    found: dict[str, object] = {}
+    for name, digest in digests.items():
+        if name.startswith("records/") and not name.endswith(".begun.json"):
+            found[name] = json.loads(read(name))["counts"]
+        elif name.startswith(("documents/", "heldout/")) or (name.startswith("work/") and not name.endswith(".json")):
+            found[re.sub("/[0-9a-f]{16}/", "/", name)] = digest
+    return found
 
 
 @needs_memory

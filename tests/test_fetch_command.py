@@ -128,7 +128,7 @@ def test_another_folder_is_named_for_the_run_too(says: Says, written: Path, tmp_
     [
         (("laptop",), "the recipe laptop says nothing of what to fetch; write [fetch.NAME] tables"),
         (("web", "nothing"), "the recipe web has no [fetch.nothing]; it has commoncrawl, c4"),
-        (("web", "--to", "s3://bucket/dumps"), "s3://bucket/dumps: puna fetch writes to folders of this machine"),
+        (("web", "books", "--to", "s3:///dumps"), "s3:///dumps: names no bucket; is a variable of the shell unset?"),
         (("web", "--to", ""), "--to is empty"),
         (("web",), "arxiv: s3://arxiv bills the one who asks, about 0.09 dollars for a GB"),
         (("web", "fetch.books.files=0"), "fetch.books.files takes a whole number above 0"),

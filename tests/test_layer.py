@@ -1,4 +1,4 @@
-"""The layer with its backward pass by hand, and the modes beside it, against autograd, from the layer to trained models.
+"""The layer with its backward pass by hand, and the modes beside it, against autograd, up to trained models.
 
 What two ways of summing the same in f32 may differ by: each rounding is at most 2^-24 = 6e-8 of a value, and errors of
 both signs mostly cancel, so gradients agree to some 1e-7 of their norm; 1e-6 leaves room for a few layers, and 1e-5 for
@@ -32,6 +32,7 @@ from puna.model.llama import Llama
 from puna.model.rotary import Rope, rope_table
 from puna.model.weights import initialise
 from puna.train import machine
+from puna.train.memory import layer_bytes
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -201,9 +202,9 @@ def test_bytes_kept_are_those_of_the_formula(groups: tuple[int, int], dtype: tor
     assert kept_by(hand_layer, x, weights, rope) == formula * 26
     assert formula == dtype.itemsize * (16 * heads + 8 * kv_heads + 44) + max(4, dtype.itemsize) * heads
     reference = kept_by(layer, x, weights, rope)
-    proved(
-        f"{formula} bytes kept of a token by hand, {reference // 26} by autograd ({dtype}, {heads}/{kv_heads} heads)"
-    )
+    config = ModelConfig(dim=4 * heads, heads=heads, kv_heads=kv_heads, layers=1, hidden=22, vocabulary=9)
+    assert reference == layer_bytes(config, dtype, "reference") * 26
+    proved(f"{heads}/{kv_heads} heads, {dtype}: {formula} bytes kept of a token by hand, {reference // 26} by autograd")
 
 
 @pytest.mark.promise("twins")
@@ -295,10 +296,8 @@ def test_two_ranks_with_half_of_the_heads_each_give_the_whole_layer_s_gradients(
     torch.testing.assert_close(torch.cat([results[0][0], results[1][0]], 1), expected[0])
     for name, whole_gradient in zip(LayerWeights._fields, expected[1:], strict=True):
         pair = [getattr(each, name) for each in both]
-        if name.endswith("norm"):
-            joined = pair[0] + pair[1]  # each rank saw its own positions
-        else:
-            joined = torch.cat(pair, 1 if name in ("wo", "w2") else 0)
+        # Of a norm's weight each rank saw its own positions; the other weights are cut.
+        joined = pair[0] + pair[1] if name.endswith("norm") else torch.cat(pair, 1 if name in ("wo", "w2") else 0)
         torch.testing.assert_close(joined, whole_gradient, msg=lambda m, n=name: f"{n}: {m}")
 
 

@@ -1,7 +1,8 @@
-"""Which mode trains the layer, how documents of a window are kept apart, and which matmuls multiply: chosen and kept."""
+"""Which mode trains the layer, how documents are kept apart, and which matmuls multiply: chosen and kept."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,22 @@ def test_a_step_is_counted_as_its_formula_says() -> None:
     parameters = 2 * 11 * 8 + 8 + 3 * (2 * 64 + 2 * 32 + 3 * 128 + 16)
     layer = 4 * (4 * 8 + 2 * 4 + 2 * 16) + 4 * 2
     reference = 4 * (10 * 8 + 4 * 16) + 4 * (2 + 2)
-    expected = 20 * parameters + 100 * (3 * layer + reference + 8 * 32) + 100 * 11 * 16 + 11 * 8 * 12
+    logits = 100 * 11 * 4  # in float32 nothing is widened
+    expected = 20 * parameters + 100 * (3 * layer + reference + 8 * 32) + logits + 11 * 8 * 12
     assert memory.step_bytes(config, 100, torch.float32, "hand") == expected
+
+
+def test_the_documented_bytes_are_those_of_the_formula() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "train.md").read_text("utf-8")
+    shapes = [
+        (ModelConfig(dim=288, heads=6, kv_heads=6, layers=6, hidden=768, vocabulary=9), torch.float32),
+        (ModelConfig(dim=768, heads=12, kv_heads=12, layers=12, hidden=2048, vocabulary=9), torch.bfloat16),
+        (make_config(), torch.bfloat16),
+    ]
+    for mode in MODES:
+        row = next(line for line in page.splitlines() if re.match(rf"\| `{mode}`[^|]*\| \d", line))
+        stated = [int(cell.replace(",", "")) for cell in row.split("|")[2:-1]]
+        assert stated == [memory.layer_bytes(config, dtype, mode) for config, dtype in shapes], mode
 
 
 def test_free_memory_is_what_system_and_control_group_leave(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from marked_pairs import pairs_of
 from puna import storage
 from puna.data.document import Document, Origin, write_documents
 from puna.data.quality import language, models, perplexity
+from puna.data.quality.arpa import read_arpa
+from puna.data.quality.many_words import ManyWords
 from puna.data.quality.sentences import PUNCTUATION, normalised, read_pieces, sentence
 from puna.data.sources import read, split
 from puna.data.sources.inputs import locate
@@ -78,11 +81,105 @@ def test_pieces_of_a_line_are_those_of_its_words(made: Path) -> None:
             assert pieces.words(line).split() == [pieces.spelled[number] for number in by_word]
 
 
+@pytest.mark.promise("twins")
+@given(
+    texts=st.lists(
+        st.text(
+            st.sampled_from("abdfgknorstlou  \n\u2003\u3000éß日本…٣\x00\x1c.")
+            | st.characters(exclude_categories=["Cs"])
+        )
+        | st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
+        | st.sampled_from(
+            ["ban" * 5 + "b", "ban" * 5 + "ba", "ban" * 5, "日" * 5 + "b", "日" * 6, "<s> </s> <unk>", "z" * 3000]
+        ),
+        max_size=8,
+    )
+)
+@settings(deadline=None, max_examples=150)
+def test_words_of_many_texts_have_the_pieces_of_each(made: Path, texts: list[str]) -> None:
+    pieces = read_pieces(made / "xx.model")
+    words = ManyWords(pieces)
+    for several in (texts, texts[::-1]):
+        tokens, lengths = words.tokens(several)
+        expected = [[pieces.bos, *pieces.cut(sentence(text)), pieces.eos] for text in several]
+        assert tokens.tolist() == [number for ids in expected for number in ids]
+        assert lengths.tolist() == [len(ids) for ids in expected]
+
+
+@pytest.mark.promise("twins")
+def test_tables_of_ngrams_agree_with_the_twin(made: Path, proved: Callable[[str], None]) -> None:
+    texts = [text for _, text in _documents(2)] + ["", "\u200b", "日本 \\ a", "ban\n\nbas", "z" * 500]
+    fast = list(perplexity.open_model(made / "xx.model", made / "xx.ngrams").perplexities(texts))
+    slow = list(perplexity.open_model(made / "xx.model", made / "xx.arpa", kenlm=False).perplexities(texts))
+    np.testing.assert_allclose(fast, slow, rtol=1e-6)
+    proved(f"perplexity: {len(texts)} texts by mapped tables as by binary searches, within 1 in 1,000,000")
+
+
+@pytest.mark.parametrize("end", ["ngrams", "arpa"])
+def test_scores_depend_on_no_border_of_batches_or_shards(made: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    texts = [text for _, text in _documents(2)] + ["", "z" * 500]
+    model = perplexity.open_model(made / "xx.model", made / f"xx.{end}", kenlm=False)
+    whole = list(model.perplexities(texts))
+    shuffled = random.Random(3).sample(range(len(texts)), len(texts))
+    monkeypatch.setattr("puna.data.quality.many_words.REMEMBERED", 50)
+    for size in (1, 3, 50):
+        monkeypatch.setattr(perplexity, "BATCH", size)
+        again = perplexity.open_model(made / "xx.model", made / f"xx.{end}", kenlm=False)
+        np.testing.assert_array_equal([*again.perplexities([texts[n] for n in shuffled])], [whole[n] for n in shuffled])
+        codes = np.array([b"xx" if n % 3 else b"yy" for n in range(len(texts))], "S12")
+        found = perplexity.measured(texts, codes, {"xx": again})
+        expected = [score if n % 3 else math.nan for n, score in enumerate(whole)]
+        np.testing.assert_array_equal(found, np.array(expected, np.float32))
+
+
+@pytest.mark.promise("formats")
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: b"", "no table"),
+        (lambda data: data[:300], "cut off"),
+        (lambda data: data[:-1], "cut off"),
+        (lambda data: data + b"\0", "longer"),
+        (lambda data: b"x" + data[1:], "no table"),
+        (lambda data: data[:8] + b"\2" + data[9:], "update puna"),
+        (lambda data: data[:16] + b"\1" + data[17:], "another tokenizer"),
+        (lambda data: data[:48] + b"\xff" * 8 + data[56:], "cut off"),
+        (lambda data: data[:56] + b"\xff" * 8 + data[64:], "cut off"),
+    ],
+)
+def test_a_table_that_is_not_whole_is_refused(
+    made: Path, tmp_path: Path, damage: Callable[[bytes], bytes], message: str
+) -> None:
+    storage.write(tmp_path / "a.ngrams", damage((made / "xx.ngrams").read_bytes()))
+    with pytest.raises(InputError, match=message) as refusal:
+        perplexity.open_model(made / "xx.model", tmp_path / "a.ngrams")
+    assert "a.ngrams" in str(refusal.value)
+
+
+@pytest.mark.promise("twins")
+@pytest.mark.skipif(shutil.which("lmplz") is None, reason="lmplz is not on PATH")
+def test_lmplz_trains_the_same_model(made: Path, tmp_path: Path, proved: Callable[[str], None]) -> None:
+    documents = [(number, text + " 日本 語") for number, text in _documents(1)]
+    one, other = tmp_path / "numpy", tmp_path / "lmplz"
+    models.train(one, "xx", documents, SMALL)
+    models.train(other, "xx", documents, SMALL.model_copy(update={"trainer": "lmplz"}))
+    pieces = read_pieces(one / "xx.model").pieces
+    ours, theirs = read_arpa(one / "xx.arpa", pieces), read_arpa(other / "xx.arpa", pieces)
+    for level, their in zip(ours.levels, theirs.levels, strict=True):
+        assert level.keys.tolist() == their.keys.tolist()
+        np.testing.assert_allclose(level.log10, their.log10, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(level.backoff, their.backoff, rtol=0, atol=2e-6)
+    texts = [text + "語" * (number % 3) for number, text in _documents(2)]
+    scores = [[*perplexity.open_model(f / "xx.model", f / "xx.ngrams").perplexities(texts)] for f in (one, other)]
+    np.testing.assert_allclose(*scores, rtol=0.005)
+    proved(f"n-gram model: {len(texts)} texts as by lmplz, those with characters without a piece among them")
+
+
 def test_the_model_depends_on_no_order_of_documents(made: Path, tmp_path: Path) -> None:
     documents = _documents(1)
     random.Random(5).shuffle(documents)
     models.train(tmp_path, "xx", documents, SMALL)
-    for ending in ("model", "arpa", "json"):
+    for ending in ("model", "arpa", "ngrams", "json"):
         assert (tmp_path / f"xx.{ending}").read_bytes() == (made / f"xx.{ending}").read_bytes()
 
 

@@ -18,7 +18,7 @@ import ray_nodes
 import tiny
 from puna import storage
 from puna.cluster import DRIVER
-from ray_nodes import Nodes
+from ray_nodes import HANGS, Nodes
 
 pytestmark = pytest.mark.prove
 
@@ -43,7 +43,7 @@ def _puna(home: Path, nodes: Nodes, command: str, out: str, *options: str) -> su
     arguments = [sys.executable, "-m", "puna.cli", command, "tiny.toml", "--out", out, "--engine", "ray", *options]
     environment = {**os.environ, "RAY_ADDRESS": nodes.address}
     return subprocess.run(
-        arguments, cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=240
+        arguments, cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=HANGS
     )
 
 
@@ -96,7 +96,7 @@ def test_a_killed_driver_goes_on_and_its_workers_end(home: Path, nodes: Nodes) -
     assert killed.returncode < 0, killed.stderr
     worker = nodes.met()
     if psutil.pid_exists(worker):
-        _, alive = psutil.wait_procs([psutil.Process(worker)], timeout=60)
+        _, alive = psutil.wait_procs([psutil.Process(worker)], timeout=HANGS)
         assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
     done = _puna(home, nodes, "data", "driver", "--workers", "1")
     assert done.returncode == 0, done.stderr
@@ -154,7 +154,7 @@ def test_what_a_task_raises_comes_out_as_it_is_and_three_losses_end_the_run(tmp_
     (nodes.site / "ray_tasks.py").write_text(TASKS)
     environment = {**os.environ, "RAY_ADDRESS": nodes.address, "PYTHONPATH": nodes.path}
     command = [sys.executable, "-c", MAPS, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=HANGS)
     lines = done.stdout.splitlines()
     assert lines[0] == str([(task, 2 * task) for task in range(20)]), done.stderr
     assert lines[1] == "InputError task 7: is wrong; mend it ['a note']"

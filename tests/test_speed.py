@@ -188,6 +188,4 @@ def test_names_for_transformers_move_rows_of_a_head_and_lose_none() -> None:
     masters = optimizer.masters
     own, moved = masters["layers.1.attention.wq.weight"], found["model.layers.1.self_attn.q_proj.weight"]
     assert torch.equal(moved[[0, 1, 4, 5]], own[[0, 2, 1, 3]])  # heads of 8: neighbours go 4 rows apart
-    assert torch.equal(
-        found["model.layers.1.mlp.gate_proj.weight"], masters["layers.1.feed_forward.w1.weight"]
-    )
+    assert torch.equal(found["model.layers.1.mlp.gate_proj.weight"], masters["layers.1.feed_forward.w1.weight"])

@@ -22,9 +22,10 @@ from puna.model.llama import Llama
 from puna.model.weights import initialise, load_checkpoint
 from puna.tokens.windows import Windows
 from puna.train import loop, machine
-from puna.train.callbacks import Callback, Step, Training
+from puna.train.callbacks import Callback, Training
 from puna.train.optimizer import Optimizer
 from puna.train.schedule import learning_rate
+from trained_again import At, Killed, die
 
 
 @pytest.fixture(scope="module")
@@ -45,29 +46,6 @@ def undisturbed(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tokens: Path, tmp_path: Path) -> Path:
     """A run that has its tokens and no training."""
     return Path(shutil.copytree(tokens, tmp_path / "run"))
-
-
-class At(Callback):
-    """Does something after one step, or with its gradients."""
-
-    def __init__(self, number: int, *, step: Any = None, gradients: Any = None) -> None:
-        self.number, self.on_step, self.on_gradients = number, step, gradients
-
-    def gradients(self, training: Training) -> None:
-        if self.on_gradients and training.position.step + 1 == self.number:
-            self.on_gradients(training)
-
-    def step(self, training: Training, step: Step) -> None:
-        if self.on_step and step.number == self.number:
-            self.on_step(training)
-
-
-class Killed(BaseException):
-    pass
-
-
-def die(training: Training) -> None:
-    raise Killed
 
 
 @pytest.mark.promise("paper")
@@ -189,7 +167,7 @@ def border(event, location):
 storage.border = border
 made_training.run(pathlib.Path({str(folder)!r}))
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
@@ -250,9 +228,9 @@ def test_a_step_with_a_non_finite_loss_is_never_taken(folder: Path, monkeypatch:
     measured = loop._collect_gradients
     planted_losses = {3: math.inf, 4: math.nan}
 
-    def planted(training: Training, *rest: Any) -> float:
-        loss = measured(training, *rest)
-        return planted_losses.get(training.position.step + 1, loss)
+    def planted(training: Training, *rest: Any) -> Any:
+        loss, nats = measured(training, *rest)
+        return planted_losses.get(training.position.step + 1, loss), nats
 
     monkeypatch.setattr(loop, "_collect_gradients", planted)
     made.run(folder)

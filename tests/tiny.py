@@ -124,9 +124,9 @@ def stable(run: Path) -> dict[str, str]:
         for path in sorted(run.glob(pattern))
         if path.is_file()
     }
-    last = max(run.glob("checkpoints/step-*"))
-    found |= {name: storage.digest(last / name) for name in WEIGHTS}
-    found["losses"] = stable_columns((run / "metrics.jsonl").read_text())
+    if steps := list(run.glob("checkpoints/step-*")):
+        found |= {name: storage.digest(max(steps) / name) for name in WEIGHTS}
+        found["losses"] = stable_columns((run / "metrics.jsonl").read_text())
     return found
 
 

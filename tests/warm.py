@@ -8,7 +8,6 @@ took half of a run.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import gc
 import importlib
@@ -21,12 +20,13 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fault_places import Disk, Durable, Store
+from fault_shims import Shim, kill_in, named, note, shim
 from faults import Border, Scenario, Trial
 from object_store import ObjectStore
 from puna import storage
@@ -35,7 +35,6 @@ LONGEST = 120  # seconds after which a command counts as hanging
 AT_ONCE = 32  # states of a run that stand side by side
 MAY_FAIL = ("log.txt", "run.lock")  # a line of the log ends no work, nor does a lock that stays: its holder is dead
 
-Shim = Callable[[str, str], None]
 place: Disk | Store = Disk()
 listed: dict[str, list[Border]] = {}  # by scenario
 finished: dict[str, set[str]] = {}  # by scenario: steps that the commands before had done, and that must not be lost
@@ -65,6 +64,10 @@ def serve() -> None:
         if plan["do"] == "list":
             listed[scenario.name] = _list(scenario)
             _tell({"borders": listed[scenario.name]})
+        elif plan["do"] == "undisturbed":
+            _tell({"borders": _undisturbed(scenario)})
+        elif plan["do"] == "chain":
+            _chain(scenario, plan["moments"])
         elif plan["do"] == "sweep":
             _sweep(scenario, (_Underway(scenario, kind, number) for kind, number in plan["faults"]), plan["jobs"])
         else:
@@ -115,12 +118,42 @@ def _list(scenario: Scenario) -> list[Border]:
     for out in (f"{scenario.name}-listed", f"{scenario.name}-listed-again"):
         place.lay(f"{scenario.name}-before" if scenario.before else "", out)
         lines = Path(f"{out}.borders")
-        _succeed(out, scenario.faulted, lambda event, location, at=lines: _note(at, event, location))
-        found.append([_named(*json.loads(line), out) for line in lines.read_text().splitlines()])
+        _succeed(out, scenario.faulted, lambda event, location, at=lines: note(at, event, location))
+        found.append([named(*json.loads(line), out) for line in lines.read_text().splitlines()])
         place.clear(out)
     other = next((pair for pair in itertools.zip_longest(*found) if pair[0] != pair[1]), None)
     assert other is None, f"two undisturbed runs have different borders, the first are {other}"
     return found[0]
+
+
+def _undisturbed(scenario: Scenario) -> list[Border]:
+    """The borders of a run that stays, to be compared with."""
+    out = f"{scenario.name}-undisturbed"
+    lines = Path(f"{out}.borders")
+    _succeed(out, scenario.again, lambda event, location: note(lines, event, location))
+    return [named(*json.loads(line), out) for line in lines.read_text().splitlines()]
+
+
+def _chain(scenario: Scenario, moments: Sequence[tuple[str, int]]) -> None:
+    """One run, killed at each moment and gone on with, which must end as an undisturbed one; each kill is told."""
+    out = f"{scenario.name}-chain"
+    done: set[str] = set()
+    for step, number in moments:
+        met = Path(f"{out}.borders")
+        met.unlink(missing_ok=True)
+        status = _ended(_fork(out, scenario.again, kill_in(step, number, out)))
+        border = named(*json.loads(met.read_text()), out) if met.exists() else Border("", f"work/{step}/")
+        problem = _wrong("kill", border, status, out) or _lost(done, out)
+        _tell(asdict(Trial("kill", number, *border, problem[:3000])))
+        if problem:
+            return
+        done |= _done(out)
+    problem = _unlike(_ended(_fork(out, scenario.again)), out, place.stable(f"{scenario.name}-undisturbed"))
+    _tell(asdict(Trial("none", 0, "end", out, (problem or _lost(done, out))[:3000])))
+
+
+def _ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _sweep(scenario: Scenario, trials: Iterator[_Underway], jobs: int) -> None:
@@ -152,13 +185,13 @@ class _Underway:
         if self.border:
             return _fork(self.out, self.scenario.again)
         place.lay(f"{self.scenario.name}-before" if self.scenario.before else "", self.out)
-        return _fork(self.out, self.scenario.faulted, _shim(self.kind, self.number, self.out))
+        return _fork(self.out, self.scenario.faulted, shim(self.kind, self.number, self.out))
 
     def ended(self, status: int, expected: Mapping[str, str]) -> int | None:
         """Judge the command that ended. The id of the process that goes on, or None, and the trial is told."""
         if self.border is None:
             met = Path(f"{self.out}.borders")
-            self.border = _named(*json.loads(met.read_text()), self.out) if met.exists() else Border("", "")
+            self.border = named(*json.loads(met.read_text()), self.out) if met.exists() else Border("", "")
             problem = _wrong(self.kind, self.border, status, self.out)
             if self.scenario.faulted == self.scenario.again:
                 self.done |= _done(self.out)
@@ -185,9 +218,9 @@ def _states(scenario: Scenario, kind: str, first: int, step: int) -> Iterator[_U
     while status == -signal.SIGKILL:
         place.lay(f"{scenario.name}-before" if scenario.before else "", out)
         pid = _fork(out, scenario.faulted, _keeping(kind, out, begin, first, step))
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = _ended(pid)
         assert status in (0, -signal.SIGKILL), Path(f"{out}.stderr").read_text()
-        met = [_named(*json.loads(line), out) for line in Path(f"{out}.borders").read_text().splitlines()]
+        met = [named(*json.loads(line), out) for line in Path(f"{out}.borders").read_text().splitlines()]
         kept = [int(path.suffix[1:]) for path in Path().glob(f"{out}-kept.*")]
         place.clear(out)
         shutil.rmtree(f"{out}.durable", ignore_errors=True)
@@ -215,7 +248,7 @@ def _keeping(kind: str, out: str, begin: int, first: int, step: int) -> Shim:
     def border(event: str, location: str) -> None:
         nonlocal number, state, kept, last
         number += 1
-        _note(Path(f"{out}.borders"), event, location)
+        note(Path(f"{out}.borders"), event, location)
         if durable:
             shutil.rmtree(left, ignore_errors=True)
             durable.write(left)
@@ -299,33 +332,8 @@ def _done(out: str) -> set[str]:
     return set(re.findall(r"^(\S+): done in ", Path(f"{out}.stderr").read_text(), re.MULTILINE))
 
 
-def _shim(kind: str, number: int, out: str) -> Shim:
-    """A border that meets the fault at its call `number`. A full disk stays full for all that is written later on."""
-    calls = 0
-    durable = Durable(Path(out)) if kind == "power" else None
-
-    def border(event: str, location: str) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == number + 1:
-            _note(Path(f"{out}.borders"), event, location)
-            if durable:
-                durable.write(Path(f"{out}.durable"))
-        if calls == number + 1 or (kind == "full" and calls > number and event in ("before write", "before sync")):
-            _fault(kind, location)
-
-    return border
-
-
-def _fault(kind: str, location: str) -> None:
-    if kind in ("full", "broken"):
-        number = {"full": errno.ENOSPC, "broken": errno.EIO}[kind]
-        raise OSError(number, os.strerror(number), location)
-    os.kill(os.getpid(), signal.SIGTERM if kind == "stop" else signal.SIGKILL)
-
-
 def _succeed(out: str, arguments: Sequence[str], border: Shim | None = None) -> None:
-    status = os.waitstatus_to_exitcode(os.waitpid(_fork(out, arguments, border), 0)[1])
+    status = _ended(_fork(out, arguments, border))
     assert status == 0, Path(f"{out}.stderr").read_text()
 
 
@@ -367,18 +375,9 @@ def _puna(arguments: Sequence[str], border: Shim | None) -> int:
 def _command(url: str, arguments: Sequence[str]) -> list[str]:
     if arguments[:1] == ("clean",):
         return ["clean", url, *arguments[1:]]
+    if arguments[:1] == ("data",):
+        return ["data", "tiniest.toml", "--out", url, "--workers", "1", *arguments[1:]]
     return ["run", "tiniest.toml", "--out", url, "--workers", "1", "--threads", "1", *arguments]
-
-
-def _note(lines: Path, event: str, location: str) -> None:
-    with lines.open("a") as file:
-        file.write(json.dumps([event, location]) + "\n")
-
-
-def _named(event: str, location: str, out: str) -> Border:
-    """A border without what differs between runs: the folder, and names that a process or a clock gave."""
-    inside = re.sub(r".*/tmp/puna-[^/]+/", "tmp/", location.rpartition(f"{out}/")[2])
-    return Border(event, re.sub(rf"({re.escape(storage.TEMPORARY)}[^/]*)-\d+-\d+", r"\1", inside))
 
 
 def _tell(value: Mapping[str, Any]) -> None:

@@ -64,6 +64,7 @@ CHECKPOINT = Format("checkpoint", ("checkpoints/*/checkpoint.json",))
 CONFIG = Format("model's config", ("checkpoints/*/config.json",))
 STATE = Format("state of a training", ("checkpoints/*/state.json",))
 METRICS = Format("file of metrics", ("metrics.jsonl",))
+LOSSES = Format("file of window losses", ("losses.jsonl",))
 MACHINE = Format("list of machines", ("machine.json",))
 BASELINES = Format("table of baselines", ("evaluations/baselines.json",))
 HELDOUT = Format("table of bits per byte", ("evaluations/heldout.json",))
@@ -76,8 +77,8 @@ FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder
 REFERENCE = Format("classifier of cited pages", ())  # may be brought along from another run: docs/run-folder.md
 
 FORMATS = (
-    RECIPE, INPUTS, DOCUMENTS, SHARD, MANIFEST, MIXTURE, CHECKPOINT, CONFIG, STATE, METRICS, MACHINE, BASELINES,
-    HELDOUT, SAMPLES, RECORD, TRACE, LOCK, PROGRESS,
+    RECIPE, INPUTS, DOCUMENTS, SHARD, MANIFEST, MIXTURE, CHECKPOINT, CONFIG, STATE, METRICS, LOSSES, MACHINE,
+    BASELINES, HELDOUT, SAMPLES, RECORD, TRACE, LOCK, PROGRESS,
 )  # fmt: skip
 
 

@@ -197,10 +197,34 @@ class Train(Section):
     """Steps between checkpoints."""
     keep: Positive = 2
     """Checkpoints that are kept, the newest ones."""
+    keep_every: Maybe[PositiveSteps] = None
+    """Checkpoints of every so many steps are made too, and kept for good."""
+    save: Literal["beside", "between"] = "beside"
+    """Checkpoints are written beside the next steps, from a copy in memory (12 bytes a parameter), or between steps."""
     max_nonfinite: Positive = 10
-    """Steps in a row that may be skipped because loss or gradient is not finite; one more stops the training."""
+    """Steps in a row that may be skipped because loss or gradient is not finite, or the loss a spike; one more stops
+    the training."""
+    spike: Literal["observe", "skip", "rewind"] = "observe"
+    """What becomes of a step whose loss is a spike. skip: its gradient is not used. rewind: training goes back to the
+    checkpoint before it and passes over what was read since."""
+    spike_window: Annotated[PositiveSteps, Field(ge=4), Takes('at least 4 steps, such as "64 steps"', "steps")] = 64
+    """Losses before a step by which its own is judged."""
+    spike_score: PositiveNumber = 8.0
+    """Spreads above their median from which a loss is a spike; a spread is 1.4826 times the median deviation."""
+    spike_margin: Maybe[Steps] = None
+    """Steps before a spike that a rewind passes over with it; unset: all since the checkpoint."""
+    max_rewinds: Positive = 10
+    """Rewinds of a training; one more stops it."""
+    evaluate_every: Maybe[PositiveSteps] = None
+    """Steps between measures of held-out loss, each behind a checkpoint of its own; unset: only at the end."""
+    evaluate_tokens: Tokens = 100_000
+    """Held-out tokens of a source that are read for it at most; whole documents, the first in order of id."""
+    hang_minutes: Number = 30.0
+    """Minutes without progress after which the training ends itself with status 75; 0: never."""
     log_every: Positive = 1
     """Steps between lines of metrics.jsonl."""
+    log_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(default=[])
+    """Where the lines of metrics.jsonl go too; each needs the extra of that name."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

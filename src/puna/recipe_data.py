@@ -55,8 +55,8 @@ class LanguageModels(Section):
     order: Annotated[Positive, Field(le=6), Takes("a whole number from 1 to 6")] = 5
     """Longest n-gram (CCNet's). KenLM reads up to 6."""
     sample: PositiveBytes = 16_000_000
-    """Wikipedia text that each is trained on at most, sampled by the seed; a byte of it takes 25 bytes of memory, or 10
-    where lmplz counts the n-grams. Ours; CCNet reads the openings of a million articles."""
+    """Wikipedia text that each is trained on at most, sampled by the seed; a byte of it takes 25 bytes of memory.
+    Ours; CCNet reads the openings of a million articles."""
     minimum: Bytes = 1_000_000
     """A language with less text is an error. Ours: below it, perplexity says little."""
     trainer: Literal["auto", "numpy", "lmplz"] = "numpy"

@@ -176,8 +176,8 @@ class FetchStackExchange(Place):
 
 
 class Fetch(Section):
-    to: Annotated[str, Field(min_length=1), Takes("a folder in quotes")] = TO
-    """The folder that `puna fetch` fills, one folder a source in it."""
+    to: Annotated[str, Field(min_length=1), Takes("a folder or URL in quotes")] = TO
+    """The folder that `puna fetch` fills, one folder a source in it; a URL is one of an object store."""
     contact: Annotated[str, Field(max_length=200), _plain(r"^[ -~]*$"), Takes("an address in quotes")] = ""
     """A page or mail address of yours, told to servers behind Puna's name and version; Wikimedia asks for one."""
     commoncrawl: Maybe[FetchCommonCrawl] = None

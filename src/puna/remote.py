@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from upath import UPath
 
 WILDCARDS = frozenset("*?[")
+PART = 8 << 20  # bytes of a part of an upload that grows; S3 takes no fewer than 5 MiB
+MOST_PARTS = 9_000  # of one object; S3 takes 10,000
 WITH_BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 MEND = "check the address, the credentials and the network, and give the same command again"
 
@@ -104,6 +106,65 @@ def upload(source: Path | str, location: object) -> None:
     with answers(location, writing=True):
         path = place(location)
         path.fs.put_file(str(source), path.path)
+
+
+def grows(location: object) -> bool:
+    """Whether a store is known to show nothing of a `Growing` object before it is completed; some clients of fsspec,
+    that of `memory:` among them, show it from its first byte on."""
+    return place(location).protocol in ("s3", "s3a")
+
+
+class Growing:
+    """An object on its way: parts are uploaded as bytes come, and `complete` alone makes them the object (a multipart
+    upload). Memory: three parts at most.
+
+    Its parts count as stored until it is completed or abandoned; those of a process that was killed stay until
+    `forget_uploads`.
+    """
+
+    def __init__(self, location: object, size: int | None = None) -> None:
+        """size: bytes that it will have, if known; parts are larger where many would be needed."""
+        self.location = location
+        part = -(-max(PART, -(-(size or 0) // MOST_PARTS)) // (1 << 20)) << 20
+        with answers(location, writing=True):
+            path = place(location)
+            self._file: Any = path.fs.open(path.path, "wb", block_size=part, autocommit=False)
+
+    def write(self, data: bytes) -> None:
+        with answers(self.location, writing=True):
+            self._file.write(data)
+
+    def send(self) -> None:
+        """Have all bytes at the store; none may follow."""
+        with answers(self.location, writing=True):
+            self._file.close()
+
+    def complete(self) -> None:
+        """Make them the object. `send` was called."""
+        with answers(self.location, writing=True):
+            self._file.commit()
+
+    def abandon(self) -> None:
+        """Have the store forget them, if it answers."""
+        with suppress(Exception):  # each store's client has exceptions of its own
+            self._file.discard()
+        self._file.closed = True  # else what is left of it is sent when Python forgets the file
+
+
+def forget_uploads(folder: object) -> None:
+    """Have the store forget what killed processes had begun to upload below a folder of which no other process writes.
+
+    Done where the protocol lists uploads (S3), for a thousand of them; other stores forget by rules of their own.
+    """
+    with answers(folder):
+        path = place(folder)
+        if not grows(path):
+            return
+        bucket, key, _ = path.fs.split_path(path.path)
+        below = f"{key.rstrip('/')}/"
+        for told in path.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=below).get("Uploads", ()):
+            if told["Key"].startswith(below):
+                path.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=told["Key"], UploadId=told["UploadId"])
 
 
 def put(location: object, data: bytes) -> None:

@@ -28,7 +28,8 @@ FLOOR = 1_000_000  # bytes, every step: its record, log lines, folders, and resu
 FILE = 8_192  # bytes for each file beside its own: what its last block leaves empty, and its task's record
 PARAMETER = 12  # bytes in a checkpoint: the weight and two moments, float32
 TENSOR = 600  # bytes in the headers of a checkpoint: a name and its offsets, three times
-METRICS_LINE = 260  # bytes; 200 are usual
+METRICS_LINE = 420  # bytes; 320 are usual
+WINDOW = 6  # bytes in losses.jsonl for each window: 4 in base64, and the line around them
 
 # Bytes of documents written for a byte read. Text in bz2 becomes 0.6 (English) to 1.1 (Cyrillic), since zstd packs what
 # is left of it less tightly; plain XML and source code become 0.15 to 0.35.
@@ -165,14 +166,20 @@ def checkpoint(parameters: int, tensors: int) -> Need:
 
 
 def training(recipe: Recipe, vocabulary: int, steps: int, tokens: int) -> Need:
-    """The checkpoints that are kept, one more while it is written, and metrics.jsonl, twice when it is cut back.
+    """The checkpoints that are kept, one more while it is written, the one that a rewind may go back to, and
+    metrics.jsonl and losses.jsonl, twice when they are cut back.
 
     tokens: bytes of the token shards, which an object store's run copies here.
     """
     one = checkpoint(recipe.model.parameters(vocabulary), 9 * recipe.model.layers + 3).bytes
-    ever = -(-steps // recipe.train.checkpoint_every)
-    lines = FLOOR + 2 * METRICS_LINE * (steps // recipe.train.log_every + 1)
-    return Need(lines + one * min(recipe.train.keep + 1, ever), one, lines + one + tokens)
+    train = recipe.train
+    ever = sum(
+        -(-steps // every) for every in (train.checkpoint_every, train.keep_every, train.evaluate_every) if every
+    )
+    for_good = steps // train.keep_every if train.keep_every else 0
+    lines = FLOOR + 2 * METRICS_LINE * (steps // train.log_every + 1)
+    lines += 2 * WINDOW * steps * recipes.batch_windows(recipe)
+    return Need(lines + one * min(train.keep + 2 + for_good, ever), one, lines + one + tokens)
 
 
 def whole(recipe: Recipe, raw: Mapping[str, Mapping[str, int]], station: str | None) -> dict[str, int]:

@@ -29,6 +29,7 @@ from puna.steps import Context, Step, refuse_newer, run_steps
 from puna.storage import Place
 from puna.tokens import steps as token_steps
 from puna.train.compiler import compiler, name_torch_without_spaces
+from puna.train.extras import refuse_missing
 
 NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
@@ -122,7 +123,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
         Step(
             "train",
             partial(_train, recipe, options),
-            ("checkpoints/*/*", "metrics.jsonl", "machine.json"),
+            ("checkpoints/*/*", "metrics.jsonl", "losses.jsonl", "machine.json"),
             ("mixture",),
             {"model": made["model"], "train": _of_the_result(made["train"]), "seed": recipe.seed},
             space=partial(_train_space, recipe),
@@ -205,6 +206,7 @@ def _baselines(recipe: Recipe, context: Context) -> Mapping[str, Any]:
 
 
 def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, Any]:
+    from puna.evaluate.while_training import HeldoutLoss
     from puna.train.loop import train
 
     done = train(
@@ -213,6 +215,7 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
         fingerprint=context.fingerprint,
         threads=options.threads,
         allow_other=options.allow_other,
+        callbacks=[HeldoutLoss(recipe)] if recipe.train.evaluate_every else (),
     )
     last = context.folder / done["checkpoint"]
     digests = [storage.digest(last / name) for name in ("model.safetensors", "config.json")]
@@ -249,21 +252,37 @@ def _report(context: Context) -> Mapping[str, Any]:
 
 
 def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `train` that the weights depend on; how often it saves and logs is not among them.
+    """The values of `train` that the weights depend on: how often it saves and logs is not among them, but where a
+    spike goes back to the last checkpoint.
 
     `layer` "auto" stands as "reference", and `documents` "packed" not at all: what earlier versions did without them.
     """
-    own = {key: value for key, value in train.items() if key not in ("checkpoint_every", "keep", "log_every")}
+    left_out = {
+        "keep",
+        "keep_every",
+        "save",
+        "evaluate_every",
+        "evaluate_tokens",
+        "hang_minutes",
+        "log_every",
+        "log_to",
+    }
+    if train["documents"] == "packed":
+        left_out.add("documents")
+    if train["spike"] == "observe":
+        left_out |= {"spike", "spike_window", "spike_score"}
+    if train["spike"] != "rewind":
+        left_out |= {"spike_margin", "max_rewinds", "checkpoint_every"}
+    own = {key: value for key, value in train.items() if key not in left_out}
     if own["layer"] == "auto":
         own["layer"] = "reference"
-    if own["documents"] == "packed":
-        del own["documents"]
     return own
 
 
 def _refuse_impossible(recipe: Recipe, options: Options) -> None:
     """What could not be done here is refused before anything of an earlier result is moved."""
     refuse_unknown(options.engine)
+    refuse_missing(recipe.train.log_to)
     processes = options.workers if options.engine == PROCESSES else None
     for option, value, most in (("--threads", options.threads, 8), ("--workers", processes, 64)):
         if value and value > most * usable_cpus():

@@ -18,7 +18,9 @@ Words = Annotated[
 ]
 To = Annotated[
     str | None,
-    typer.Option("--to", metavar="FOLDER", callback=not_empty, help="Where dumps are put; else what fetch.to says."),
+    typer.Option(
+        "--to", metavar="FOLDER", callback=not_empty, help="Where dumps are put, or a URL; else what fetch.to says."
+    ),
 ]
 ENDINGS = "0 done, 1 a file could not be had, 2 wrong input, 130 interrupted: again, it goes on."
 
@@ -47,7 +49,7 @@ def fetch(
 
     Says files, sizes and cost before it begins. Writes to FOLDER/SOURCE; a file has its name when it is whole and
     agrees with the checksum that its place publishes. What is there is not fetched again. Stopped at any moment, the
-    same command goes on where it was.
+    same command goes on where it was; on an object store it begins the files again that were under way.
     """
     from puna import fetch as fetching
     from puna import recipe as recipes

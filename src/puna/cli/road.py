@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from puna.cli.words import (
+    ENDINGS,
     Engine,
     OtherMachine,
     Out,
@@ -116,7 +117,8 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands in the order in which one meets them."""
     for name, part in ROAD.items():
         tells = f"{inspect.cleandoc(part.tells)}\n\n{RESUMES}"
-        added = app.command(name, help=tells, short_help=part.short, epilog=epilog(*part.examples))
+        status = f"{ENDINGS[:-1]}, 75 training hung and is resumable." if part.trains else ENDINGS
+        added = app.command(name, help=tells, short_help=part.short, epilog=epilog(*part.examples, status=status))
         added(_training(part.target) if part.trains else _preparing(part.target))
     status = "0 done, 1 failed, 2 no model there that can be read, or a wrong option, 130 interrupted."
     end = epilog(*GENERATED, status=status)

@@ -64,6 +64,9 @@ def trace(
         bool, typer.Option("--index", help="Build an index of the text, by which --text is fast.")
     ] = False,
     most: Annotated[int, typer.Option("--most", min=1, help="Documents shown in full; all are counted.")] = 100,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="With --step: only losses that were recorded; none is computed.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Read more than 10 GB for --text without an index.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
@@ -71,6 +74,9 @@ def trace(
 ) -> None:
     """Show where documents were published and which training steps read them: by name, those of one step, or those that
     hold a text.
+
+    --step tells what each document of a step cost, the highest loss first, so that a spike has names: what was recorded
+    of a spike when it came, else computed from the newest checkpoint before the step.
 
     NAME is what `data.exclude` of a recipe takes, so a list of what is to be removed shows what has read it. --text is
     looked for word for word, with any run of white space as one space, in what was trained on and in what was held out.
@@ -101,7 +107,7 @@ def trace(
             what = "the search was stopped, and begins anew when it is asked for again"
             raise Interrupted(what, mend="--index makes the next ones fast") from None
     else:
-        found = traces.documents(run, names) if names else traces.step(run, step or 0)
+        found = traces.documents(run, names) if names else traces.step(run, step or 0, recorded)
     show_json(found.as_json()) if json else show(found.as_text())
 
 

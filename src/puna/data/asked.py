@@ -26,7 +26,7 @@ from puna.space import Need
 from puna.steps import Context, Step
 
 STEPS = "lines near language lm perplexity buckets reference references benchmarks contamination common"
-VERSIONS = dict.fromkeys(STEPS.split(), 1)
+VERSIONS = dict.fromkeys(STEPS.split(), 1) | dict.fromkeys(("near", "language", "lm", "perplexity", "benchmarks"), 2)
 LOOK = Look()
 Work = Callable[[Context], Any]
 OF_SCORES = {"keep_buckets", "min_reference_score"}  # thresholds on what models of quality say
@@ -71,13 +71,14 @@ def of_models(recipe: Recipe, names: Sequence[str], look: Look = LOOK) -> list[S
     for name in web:
         source = recipe.sources[name]
         assert isinstance(source, WebPages)
+        others = any(code in recipe.lm.models for code in source.languages)
         graph += [
             _step(
                 f"perplexity.{name}",
                 partial(_perplexity, recipe, name),
                 ("{work}/*.perplexity",),
                 (*text(recipe, name), f"language.{name}", "lm"),
-                {"languages": sorted(source.languages), "by": perplexity.scorer()},
+                {"languages": sorted(source.languages), "by": perplexity.scorer() if others else "tables"},
                 partial(quality.measure_space, name),
             ),
             _step(
@@ -165,7 +166,7 @@ def _lm(recipe: Recipe, learns: bool, brought: Any, context: Context) -> dict[st
     made = {
         f"{code}.{ending}": storage.digest(context.scratch / f"{code}.{ending}")
         for code in quality.trained(recipe)
-        for ending in ("model", "arpa")
+        for ending in ("model", "arpa", "ngrams")
     }
     context.produced = storage.digest_bytes(repr([sorted(made.items()), brought]).encode())
     return counts

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from puna import space, storage, testsets
 from puna.data.dedup.grams import WORD, gram_hashes
+from puna.data.dedup.lookup import Lookup
 from puna.data.outputs import files
 from puna.errors import InputError
 from puna.progress import say
@@ -28,10 +29,7 @@ from puna.steps import Context
 from puna.storage import Place
 
 GRAM = np.dtype([("hash", "<u8"), ("item", "<u4"), ("quoted", "u1")])
-FILTER_BITS = 16  # of the filter for each known gram: one gram in 16 passes it for nothing
-FILTER_LARGEST = 28  # 2^28 bits: 32 MB a worker
 PACKED = 8  # bytes of text in a byte of a packed file, at most
-AT_ONCE = 250_000  # hashes from which the filter is made at once
 
 
 @dataclass(frozen=True)
@@ -135,24 +133,14 @@ def item_grams(text: str, n: int, shortest: int) -> tuple[int, npt.NDArray[np.ui
 
 
 class Known:
-    """The table of the step, mapped, for whoever searches text. Memory: a filter of 2 bytes a gram, at most 32 MB, and
+    """The table of the step, mapped, for whoever searches text. Memory: that of a `Lookup`, and
     8 bytes an item; what is mapped is shared by the workers of a machine, and 12 to 20 bytes a gram."""
 
     def __init__(self, hashes: Any, starts: Any, owners: Any, items: Any, lengths: Sequence[int]) -> None:
         self.hashes, self.lengths = hashes, tuple(lengths)
         self._starts, self._owners, self._items = starts, owners, items
         self._ends = np.flatnonzero(items == ord("\n"))
-        bits = min(FILTER_LARGEST, max(16, int(FILTER_BITS * len(hashes)).bit_length()))
-        self._shift = np.uint64(64 - bits)
-        self._filter = _filter(hashes, self._shift, bits)
-
-    def holds(self, grams: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """The places in `grams` of those that are known."""
-        top = grams >> self._shift
-        passed = np.flatnonzero((self._filter[top >> np.uint64(3)] >> (top & np.uint64(7)).astype(np.uint8)) & 1)
-        chosen = grams[passed]
-        place = np.minimum(np.searchsorted(self.hashes, chosen), len(self.hashes) - 1)
-        return passed[self.hashes[place] == chosen] if len(chosen) else passed
+        self.holds = Lookup(hashes).holds
 
     def owners(self, gram: int) -> npt.NDArray[np.uint32]:
         """Twice the number of each item that has a known gram, and 1 more where it quotes it; ascending."""
@@ -244,18 +232,6 @@ def indexed(table: npt.NDArray[np.void]) -> tuple[npt.NDArray[Any], npt.NDArray[
     first[1:] = hashes[1:] != hashes[:-1]
     starts = np.append(np.flatnonzero(first), len(hashes)).astype("<u4")
     return hashes[first].astype("<u8"), starts, owner.astype("<u4")
-
-
-def _filter(hashes: npt.NDArray[np.uint64], shift: np.uint64, bits: int) -> npt.NDArray[np.uint8]:
-    """A bit for each range of hashes, set where a known one lies in it."""
-    made = np.zeros(1 << (bits - 3), np.uint8)
-    for start in range(0, len(hashes), AT_ONCE):
-        top = hashes[start : start + AT_ONCE] >> shift
-        byte = (top >> np.uint64(3)).astype(np.int64)  # ascending, as the hashes are
-        begin = np.flatnonzero(np.append(True, byte[1:] != byte[:-1]))
-        bit = np.left_shift(np.uint8(1), (top & np.uint64(7)).astype(np.uint8))
-        made[byte[begin]] |= np.bitwise_or.reduceat(bit, begin)
-    return made
 
 
 def _mapped(location: str, kind: str) -> Any:

@@ -14,8 +14,9 @@ An n-gram counts once a document. Exact copies of a document are not counted: th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ import zstandard
 from puna import space, storage
 from puna.data.benchmark_grams import Known, known_of, opened
 from puna.data.dedup import exact, exchange
-from puna.data.dedup.grams import WORD, grams_of_lengths
+from puna.data.dedup.grams import WORD, batches, runs_of_lengths, words_of
 from puna.data.document import read_column
 from puna.data.extract import LINES
 from puna.data.outputs import files, kept, numbered, shards_of
@@ -38,6 +39,7 @@ from puna.steps import Context
 from puna.storage import Place
 
 HIT = np.dtype([("hash", "<u8"), ("row", "<u4"), ("quoted", "u1")])
+NO_HIT = np.empty(0, HIT)
 CLEAN, QUOTED, CONTAMINATED = 0, 1, 2  # what `verdict` says of a row
 ITEMS = 5  # of a benchmark that the listing names for one document
 TEXT = 300  # characters of matched text in the listing, for one document and benchmark
@@ -137,22 +139,18 @@ def verdict(
     return judged
 
 
-def search(text: str, known: Known) -> tuple[npt.NDArray[np.void], list[tuple[int, int, int]]]:
-    """(rows of HIT with row 0, one for each distinct known n-gram, sorted by hash; where they stand: hash, first word,
-    word behind, in the order of the text)."""
-    grams, begins = grams_of_lengths(text, known.lengths)
-    found = known.holds(grams)
-    if not len(found):
-        return np.empty(0, HIT), []
-    lengths, starts = list(begins), list(begins.values())
-    which = np.searchsorted(starts, found, side="right") - 1
-    first = found - np.array(starts)[which]
-    behind = first + np.array(lengths)[which]
-    places = sorted(zip(grams[found].tolist(), first.tolist(), behind.tolist(), strict=True), key=lambda each: each[1:])
-    distinct = np.unique(grams[found])
-    hits = np.zeros(len(distinct), HIT)
-    hits["hash"], hits["quoted"] = distinct, known.quoted(distinct)
-    return hits, places
+def search(texts: Iterable[str], known: Known) -> Iterator[tuple[npt.NDArray[np.void], list[tuple[int, int, int]]]]:
+    """For each text (rows of HIT with row 0, one for each distinct known n-gram, sorted by hash; where they stand:
+    hash, first word, word behind, in the order of the text)."""
+    for batch in batches(texts):
+        words = words_of(batch)
+        places: list[list[tuple[int, int, int]]] = [[] for _ in batch]
+        for n, grams in runs_of_lengths(words.hashes, known.lengths):
+            for text, place in zip(*words.within(known.holds(grams), n), strict=True):
+                first = int(place - words.borders[text])
+                places[text].append((int(grams[place]), first, first + n))
+        for found in places:
+            yield _hits(found, known) if found else NO_HIT, sorted(found, key=lambda each: each[1:])
 
 
 def matched(
@@ -190,6 +188,13 @@ def matched(
     }
 
 
+def _hits(places: Sequence[tuple[int, int, int]], known: Known) -> npt.NDArray[np.void]:
+    grams = np.array(sorted({gram for gram, _, _ in places}), np.uint64)
+    hits = np.zeros(len(grams), HIT)
+    hits["hash"], hits["quoted"] = grams, known.quoted(grams)
+    return hits
+
+
 def _match(
     known_files: tuple[tuple[str, ...], tuple[int, ...]],
     texts: Texts,
@@ -198,7 +203,7 @@ def _match(
     task: tuple[int, Place],
     scratch: Place,
 ) -> dict[str, Any]:
-    """Search one shard, document by document. Memory: the table of `Known`, a row group of text, and what was found."""
+    """Search one shard. Memory: the table of `Known`, a row group and a batch of text, and what was found."""
     index, shard = task
     known = opened(known_files)
     repeats = set(exact.dropped_rows(gone, index).tolist())
@@ -210,8 +215,10 @@ def _match(
         storage.create(target["contaminated.jsonl.zst"]) as raw,
         zstandard.ZstdCompressor().stream_writer(raw, closefd=False) as listing,
     ):
-        for row, (key, text) in enumerate(zip(read_column(shard, "id"), texts.of(index, shard), strict=True)):
-            hits, places = (np.empty(0, HIT), []) if row in repeats else search(text, known)
+        # What repeats another document is not looked at.
+        looked_at, shown = tee("" if row in repeats else text for row, text in enumerate(texts.of(index, shard)))
+        found = zip(read_column(shard, "id"), shown, search(looked_at, known), strict=True)
+        for row, (key, text, (hits, places)) in enumerate(found):
             scores.append(len(hits))
             if not len(hits):
                 continue

@@ -7,10 +7,13 @@ folder, and nothing in a document loses its origin. Shards are plain Parquet wit
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -22,6 +25,7 @@ from puna.errors import InputError
 from puna.formats import DOCUMENTS, PARQUET_KEY, documents_number
 from puna.storage import Location
 
+GIVEN_BACK = 1 << 20
 ROW_GROUP_BYTES = 8_000_000  # bytes of text in one row group: what a streaming reader holds at once
 T = TypeVar("T")
 
@@ -161,9 +165,22 @@ def read_column(location: Location, name: str) -> Iterator[Any]:
 
 def read_table(location: Location, columns: Sequence[str] | None = None) -> pa.Table:
     """A whole shard, or some of its columns, as a table."""
+    give_back()
     tables = list(_row_groups(location, columns))
     wanted = SCHEMA.names if columns is None else columns
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(wanted)
+
+
+@lru_cache(maxsize=1)
+def give_back() -> bool:
+    """Have each block of GIVEN_BACK bytes or more given back to the system when it is freed, in a worker process, where
+    the C library can; whether it will be. The allocators keep half as much again of a shard's tables for later. Not in
+    a process that goes on to other work, which would be slower for it."""
+    if multiprocessing.parent_process() is None or not hasattr(ctypes.CDLL(None), "mallopt"):
+        return False
+    pa.set_memory_pool(pa.system_memory_pool())
+    trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
+    return all(ctypes.CDLL(None).mallopt(which, GIVEN_BACK) for which in (trim_threshold, mmap_threshold))
 
 
 def row_groups(

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from puna.data.dedup.grams import gram_hashes, shared_part
+from puna.data.dedup.grams import batches, distinct, distinct_grams, runs, shared_part, words_of
+from puna.data.dedup.lookup import Lookup
 
 
 def is_held_out(source: str, group: str, *, share: float, groups: Sequence[str], seed: int) -> bool:
@@ -26,10 +27,22 @@ def is_held_out(source: str, group: str, *, share: float, groups: Sequence[str],
 
 def known_grams(texts: Iterable[str], n: int) -> npt.NDArray[np.uint64]:
     """The sorted distinct n-gram hashes of all held-out texts."""
-    found = [gram_hashes(text, n) for text in texts]
-    return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
+    return distinct(np.concatenate([np.empty(0, np.uint64), *distinct_grams(texts, n)]))
 
 
-def overlaps(texts: Iterable[str], known: npt.NDArray[np.uint64], n: int) -> npt.NDArray[np.float32]:
-    """For each text the part of its distinct n-grams that held-out text has too."""
-    return np.fromiter((shared_part(gram_hashes(text, n), known) for text in texts), np.float32)
+def overlaps(texts: Iterable[str], known: Lookup, n: int) -> npt.NDArray[np.float32]:
+    """For each text the part of its distinct n-grams that held-out text has too: `shared_part`.
+
+    Most texts have none. All n-grams of a batch are looked for at once, and just those texts are counted that have one,
+    or that have fewer than n words, which are one run.
+    """
+    found = [np.empty(0, np.float32)]
+    for batch in batches(texts):
+        words = words_of(batch)
+        within, _ = words.within(known.holds(runs(words.hashes, n)), n)
+        sizes = np.diff(words.borders)
+        scores = np.zeros(len(batch), np.float32)
+        for index in np.union1d(within, np.flatnonzero((sizes > 0) & (sizes < n))).tolist():
+            scores[index] = shared_part(runs(words.of(index), n), known.hashes)
+        found.append(scores)
+    return np.concatenate(found)

@@ -11,10 +11,11 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from puna import space, storage
+from puna.data.dedup.grams import distinct
+from puna.data.dedup.lookup import Lookup
 from puna.data.document import read_column
 from puna.data.heldout import known_grams, overlaps
 from puna.data.judge import Judge, judge
@@ -43,7 +44,7 @@ def heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str,
             raise InputError(what, mend="raise heldout.share, name heldout_groups, or choose another seed")
         counts[name] = count
     parts = [np.frombuffer(storage.read(path), "<u8") for path in storage.listing(context.scratch, "*.grams")]
-    storage.write(context.scratch / "grams.bin", np.unique(np.concatenate([np.empty(0, "<u8"), *parts])).tobytes())
+    storage.write(context.scratch / "grams.bin", distinct(np.concatenate([np.empty(0, np.uint64), *parts])).tobytes())
     return counts
 
 
@@ -83,18 +84,18 @@ def overlap_space(name: str, context: Context) -> Need:
 
 def _measure_overlap(texts: Texts, known: Place, n: int, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
     index, shard = task
-    scores = overlaps(texts.of(index, shard), _mapped(str(known)), n)
+    scores = overlaps(texts.of(index, shard), _opened(str(known)), n)
     target = scratch / f"{index:05d}.overlap"
     storage.write(target, scores.astype("<f4").tobytes())
     return {"documents": len(scores), "files": [storage.below(target, scratch.parents[2])]}
 
 
 @lru_cache(maxsize=1)
-def _mapped(location: str) -> npt.NDArray[np.uint64]:
+def _opened(location: str) -> Lookup:
     """Hashes in a file, mapped, so that all workers share one copy of a local one; of a store's each has its own, once.
     The file's name holds a fingerprint, so what it holds never changes."""
     with storage.local_copy(location) as file:
-        return np.memmap(file, "<u8", "r") if storage.size(file) else np.empty(0, np.uint64)
+        return Lookup(np.memmap(file, "<u8", "r") if storage.size(file) else np.empty(0, np.uint64))
 
 
 def _refuse_nothing(name: str, counts: Mapping[str, Any]) -> None:

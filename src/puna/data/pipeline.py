@@ -133,6 +133,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located], look: Look = asked.LOOK
             chosen
             | {"ngram": recipe.heldout.ngram, "minimum": recipe.heldout.minimum}
             | {name: values for name, values in thresholds.items() if values},
+            version=2,
             space=partial(heldout_steps.heldout_space, recipe, tuple(inputs)),
         )
     )

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from puna import storage
 from puna.data import decontaminate, mask
 from puna.data.dedup import exchange
-from puna.data.document import SCHEMA, read_table, write_table
+from puna.data.document import SCHEMA, give_back, read_table, write_table
 from puna.data.judge import Judge
 from puna.storage import Place
 
@@ -90,7 +90,8 @@ def send(rule: Verdict, task: tuple[int, Place], scratch: Place) -> dict[str, An
 
 def gather(folder: Place, source: str, shards: int, part: int | None, scratch: Place) -> dict[str, Any]:
     """Write one range of ids of all shards, sorted, as documents/SOURCE/PART.parquet; no part: what is held out, as
-    heldout/SOURCE/00000.parquet."""
+    heldout/SOURCE/00000.parquet. Memory: the range twice."""
+    give_back()
     if part is None:
         target = f"heldout/{source}/00000.parquet"
         tables = (read_table(_heldout(scratch, index)) for index in range(shards))

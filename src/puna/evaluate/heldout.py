@@ -13,6 +13,7 @@ The baselines are a step of their own, since they need no model and no torch: a 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -95,7 +96,7 @@ def evaluate(folder: Place, recipe: Recipe) -> dict[str, Any]:
     bits: dict[str, dict[str, float]] = {}
     with progress("held-out text", sum(size.tokens for size in sizes.values()), "tokens") as bar:
         for source, texts in held.items():
-            documents = [_framed(ids) for ids in texts.ids]
+            documents = [framed(ids) for ids in texts.ids]
             nats = nats_of(model, documents, context, stride, advance=bar.advance).nats
             bits[source] = {"model": float(nats.sum()) / math.log(2)}
     for source, found in bits_per_byte(bits, sizes).items():
@@ -103,6 +104,18 @@ def evaluate(folder: Place, recipe: Recipe) -> dict[str, Any]:
     result |= {"format": HELDOUT.version, "context": context, "stride": stride, "checkpoint": checkpoint.name}
     storage.write_json(folder / "evaluations" / "heldout.json", result)
     return result
+
+
+def held_out_ids(folder: Place) -> Iterator[tuple[str, Iterator[tuple[int, tokenizer.Ids]]]]:
+    """Of each source with held-out text, in order of name: the bytes of each document and its pieces without <s> and
+    </s>, read as far as they are asked for."""
+    names = sorted({path.parent.name for path in storage.listing(folder / "heldout", "*/*.parquet")})
+    encoding = _tokenizer(folder) if names else None
+    for name in names:
+        texts = (text for text in _texts(folder / "heldout" / name) if text)
+        if encoding is not None and (first := next(texts, None)) is not None:
+            each = itertools.chain((first,), texts)
+            yield name, ((len(text.encode()), encoding.encode_batch([text])[0]) for text in each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +208,8 @@ def _summed(sizes: Mapping[str, Size]) -> dict[str, dict[str, int]]:
     return columns
 
 
-def _framed(ids: tokenizer.Ids) -> npt.NDArray[np.int64]:
+def framed(ids: tokenizer.Ids) -> npt.NDArray[np.int64]:
+    """The ids of a document with its <s> and </s>."""
     return np.concatenate(([Tokenizer.bos], ids, [Tokenizer.eos])).astype(np.int64)
 
 

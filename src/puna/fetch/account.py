@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from puna import storage
@@ -19,6 +18,7 @@ from puna.errors import InputError
 from puna.fetch.file import File, checked_name
 from puna.formats import FETCHED
 from puna.lines import Appender
+from puna.storage import Place
 
 ENDING = ".fetch.jsonl"
 
@@ -41,7 +41,7 @@ class Done:
 class Account:
     """The account of one source. Nothing is written before `plan`."""
 
-    def __init__(self, to: Path, source: str) -> None:
+    def __init__(self, to: Place, source: str) -> None:
         self.folder = to / source
         self.path = to / f"{source}{ENDING}"
         self.asked: Mapping[str, Any] | None = None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from puna.errors import InputError, PunaError
@@ -21,7 +20,9 @@ from puna.fetch.client import LONGEST_WAIT, TIMEOUT, Answer, Clock, Gate, Passin
 from puna.fetch.coding import Coding, Misstated
 from puna.fetch.file import File
 from puna.fetch.partial import Partial
+from puna.fetch.sending import Part, begun
 from puna.progress import say, seconds
+from puna.storage import Place
 
 SLOWEST = 10_000  # bytes that a connection must bring in TIMEOUT seconds; else another one is tried
 ATTEMPTS = 6  # requests in a row that may bring no byte
@@ -60,15 +61,15 @@ class Wrong(PunaError):
 
 
 def download(
-    file: File, target: Path, door: Door, on_bytes: Callable[[int], None], record: Callable[[Fetched], None]
+    file: File, target: Place, door: Door, on_bytes: Callable[[int], None], record: Callable[[Fetched], None]
 ) -> Fetched:
     """Fetch a file to `target`. `record` is called when all is checked and synced, before the file has its name.
 
     on_bytes: told how many came, negative when bytes were forgotten. Raises PunaError when it cannot be had, Wrong when
     it is not what was published; Interrupted when fetching is to end.
     """
-    part = Partial(target, file.url)
-    if file.limit is not None and part.length > file.limit:
+    part = begun(file, target)
+    if isinstance(part, Partial) and file.limit is not None and part.length > file.limit:
         part.cut(file.limit)
     on_bytes(part.length)
     ranges = True
@@ -81,7 +82,8 @@ def download(
             except Wrong as error:
                 if not part.joined:
                     aside = part.set_aside()
-                    raise Wrong(f"{error.what}; it lies in {aside}", where=error.where, mend=error.mend) from None
+                    what = f"{error.what}; it {f'lies in {aside}' if aside else 'was not kept'}"
+                    raise Wrong(what, where=error.where, mend=error.mend) from None
                 say(f"{file.name}: {error.what}; joined from pieces, it is fetched once more from its beginning")
                 on_bytes(-part.length)
                 part.restart()
@@ -94,7 +96,7 @@ def download(
         part.close()
 
 
-def _filled(file: File, part: Partial, door: Door, on_bytes: Callable[[int], None], ranges: bool) -> bool:
+def _filled(file: File, part: Part, door: Door, on_bytes: Callable[[int], None], ranges: bool) -> bool:
     """Bring all bytes; whether this server's ranges can be relied on."""
     failures, farthest = 0, part.length
     while not _whole(file, part):
@@ -126,13 +128,13 @@ def _filled(file: File, part: Partial, door: Door, on_bytes: Callable[[int], Non
     return ranges
 
 
-def _whole(file: File, part: Partial) -> bool:
+def _whole(file: File, part: Part) -> bool:
     if file.limit is not None and part.length >= file.limit:
         return True
     return part.length == part.total
 
 
-def _stream(file: File, part: Partial, door: Door, on_bytes: Callable[[int], None], ranges: bool) -> None:
+def _stream(file: File, part: Part, door: Door, on_bytes: Callable[[int], None], ranges: bool) -> None:
     """One request, its bytes added to the part as they come."""
     if part.length and not (ranges and (part.validator or file.checksum)):
         on_bytes(-part.length)
@@ -163,7 +165,7 @@ def _stream(file: File, part: Partial, door: Door, on_bytes: Callable[[int], Non
         answer.close()
 
 
-def _begun(file: File, part: Partial, answer: Answer, on_bytes: Callable[[int], None]) -> Coding:
+def _begun(file: File, part: Part, answer: Answer, on_bytes: Callable[[int], None]) -> Coding:
     """Compare what the server says of its answer with what was asked; how its bytes are to be taken."""
     headers = answer.headers
     if answer.status == 416:
@@ -214,9 +216,10 @@ def _range(told: str) -> tuple[int, int | None]:
     return int(found[1]), None if found[3] == "*" else int(found[3])
 
 
-def _checked(file: File, part: Partial) -> Fetched:
+def _checked(file: File, part: Part) -> Fetched:
     """Compare sizes and checksums, cut what is wanted in part; Wrong when it is not what was published."""
     if file.limit is not None and (part.total is None or file.limit < part.total):
+        assert isinstance(part, Partial)  # what is to be cut is not sent as it comes
         with part.reader() as reader:
             try:
                 end = border(reader, file.name, part.length)
@@ -230,10 +233,9 @@ def _checked(file: File, part: Partial) -> Fetched:
     if file.size is not None and part.length != file.size:
         raise Wrong(f"has {part.length} bytes where {file.size} are published", where=file.url)
     algorithm, _, published = file.checksum.partition(":")
-    if not algorithm and (kind := next((end for end in MAGIC if file.name.endswith(end)), "")):
-        with part.reader() as reader:
-            if not reader.read(8).startswith(MAGIC[kind]):
-                raise Wrong(f"does not begin as a {kind} file does", where=file.url)
+    kind = "" if algorithm else next((end for end in MAGIC if file.name.endswith(end)), "")
+    if kind and not part.head().startswith(MAGIC[kind]):
+        raise Wrong(f"does not begin as a {kind} file does", where=file.url)
     found = part.digests({algorithm} if algorithm else set())
     if algorithm and found[algorithm] != published:
         what = f"its {algorithm} is {found[algorithm]} where {published} is published"

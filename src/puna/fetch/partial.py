@@ -13,15 +13,16 @@ import errno
 import fcntl
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import xxhash
 
-from puna import storage
+from puna import lock, remote, storage
 from puna.errors import InputError, PunaError, telling_denial
 from puna.formats import FETCHED
+from puna.storage import Place
 
 ASIDE, WRONG = ".fetch-", ".wrong-"
 MARK_EVERY = 8_000_000  # bytes between two marks: what a kill may cost
@@ -29,8 +30,19 @@ BLOCK = 1 << 20
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a source's folder, so that no two commands fetch into it; given back however the process ends."""
+def held(folder: Place) -> Iterator[None]:
+    """Hold a source's folder, so that no two commands fetch into it; given back however the process ends. One on an
+    object store is held as a run there is (lock.py), and what a dead holder had begun to upload is forgotten."""
+    if not isinstance(folder, Path):
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(lock.locked(folder))
+            except InputError as error:
+                mend = f"wait for it; when you know that it is dead, remove {folder}/run.lock"
+                raise InputError(error.what, where=error.where, mend=mend) from None
+            remote.forget_uploads(folder)
+            yield
+        return
     with telling_denial(folder):
         storage.make_folder(folder)
         file = (folder / f"{ASIDE}lock").open("ab")
@@ -111,6 +123,11 @@ class Partial:
         self._file.flush()
         return storage.open_read(self.path)
 
+    def head(self) -> bytes:
+        """The first eight bytes."""
+        with self.reader() as file:
+            return file.read(8)
+
     def sync(self) -> None:
         with telling_denial(self.path):
             storage.sync(self._file, self.path)
@@ -123,7 +140,7 @@ class Partial:
         storage.move(self.path, self.target)
         storage.remove(self._state)
 
-    def set_aside(self) -> Path:
+    def set_aside(self) -> Path | None:
         """Stand under a name that no reader takes for a dump, to be looked at."""
         self._file.close()
         aside = self.target.with_name(f"{WRONG}{self.target.name}")
@@ -164,8 +181,10 @@ class Partial:
         return length
 
 
-def forget(target: Path) -> None:
+def forget(target: Place) -> None:
     """Remove what a process left that ended between the last rename and its tidying."""
+    if not isinstance(target, Path):
+        return
     for left in (f"{ASIDE}{target.name}", f"{ASIDE}{target.name}.json"):
         path = target.with_name(left)
         if storage.is_file(path):

@@ -91,7 +91,7 @@ class Planned:
 class Plan:
     """What a command is going to do."""
 
-    to: Path
+    to: storage.Place
     sources: list[Planned]
     clock: Clock
     verify: bool = False
@@ -139,16 +139,14 @@ def plan(recipe: Recipe, names: Sequence[str], options: Options) -> Plan:
     no plan is written down; writes nothing. A place that does not answer holds up no other one: see `Plan.failed`."""
     asked = _chosen(recipe, names)
     assert recipe.fetch is not None
-    if storage.is_remote(recipe.fetch.to):
-        what = "puna fetch writes to folders of this machine"
-        raise InputError(what, where=recipe.fetch.to, mend="fetch to one, and copy it with the store's own tools")
     _refuse_unpaid(asked, options)
-    to = Path(recipe.fetch.to).expanduser()
+    to = recipe.fetch.to.rstrip("/") or "/"
+    folder = storage.place(to) if storage.is_remote(to) else Path(to).expanduser()
     gates: dict[str, Gate] = {}
     sources, failed = [], []
     for source, place in asked.items():
         door = Door(_client(recipe, place), _gate(gates, place, asked.values(), options.clock), options.clock)
-        account = Account(to, source)
+        account = Account(folder, source)
         values = place.model_dump(mode="json", exclude=NOT_THE_FILES)
         files = account.files
         if options.anew or account.asked != values:
@@ -162,7 +160,7 @@ def plan(recipe: Recipe, names: Sequence[str], options: Options) -> Plan:
                 continue
         missing = [file for file in files if not account.is_done(file, verify=options.verify)]
         sources.append(Planned(source, place, door, account, values, files, missing))
-    planned = Plan(to, sources, options.clock, options.verify, failed)
+    planned = Plan(folder, sources, options.clock, options.verify, failed)
     if not sources:
         planned.complain()
     return planned

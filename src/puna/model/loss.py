@@ -36,6 +36,8 @@ class Loss(NamedTuple):
     """Sum over the scored tokens of -ln p, a scalar in f64."""
     tokens: Tensor
     """Number of scored tokens, a scalar integer."""
+    each: Tensor
+    """-ln p of every token, (tokens,), in f32 or wider; 0 where it is not scored. Not differentiable."""
 
 
 def cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, chunk: int | None = None) -> Loss:
@@ -47,9 +49,10 @@ def cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, ch
     tokens = (targets_N >= 0).sum()
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
         size = chunk or chunk_of(len(hidden_ND), len(weight_VD), weight_VD.dtype)
-        nats = _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, size)  # type: ignore[no-untyped-call]
-        return Loss(nats, tokens)
-    return Loss(token_nats(hidden_ND, weight_VD, targets_N, chunk=chunk).sum(dtype=torch.float64), tokens)
+        nats, each = _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, size)  # type: ignore[no-untyped-call]
+        return Loss(nats, tokens, each)
+    each = token_nats(hidden_ND, weight_VD, targets_N, chunk=chunk)
+    return Loss(each.sum(dtype=torch.float64), tokens, each)
 
 
 def token_nats(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, chunk: int | None = None) -> Tensor:
@@ -73,7 +76,8 @@ def plain_cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor)
     logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     scored = targets_N >= 0
     nats_N = -logits_NV.log_softmax(-1).gather(1, targets_N.clamp(min=0)[:, None])[:, 0]
-    return Loss(torch.where(scored, nats_N, 0.0).sum(dtype=torch.float64), scored.sum())
+    each_N = torch.where(scored, nats_N, 0.0)
+    return Loss(each_N.sum(dtype=torch.float64), scored.sum(), each_N.detach())
 
 
 def chunk_of(tokens: int, vocabulary: int, dtype: torch.dtype) -> int:
@@ -132,11 +136,12 @@ def _buffer(logits_CV: Tensor) -> Tensor:
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         logits_CV = hidden_ND.new_empty(min(chunk, len(hidden_ND)), len(weight_VD))
         hidden_gradient_ND = torch.empty_like(hidden_ND)
         weight_gradient_VD: Tensor | None = None
         nats = torch.zeros((), dtype=torch.float64, device=hidden_ND.device)
+        each = []
         parts = zip(
             torch.split(hidden_ND, chunk),
             torch.split(targets_N, chunk),
@@ -145,16 +150,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         )
         for hidden_CD, targets_C, gradient_CD in parts:
             gradient_CV = _logits(hidden_CD, weight_VD, logits_CV)
-            nats += logits_gradient(gradient_CV, targets_C).sum(dtype=torch.float64)
+            nats_C = logits_gradient(gradient_CV, targets_C)
+            each.append(nats_C)
+            nats += nats_C.sum(dtype=torch.float64)
             torch.mm(gradient_CV, weight_VD, out=gradient_CD)
             weight_gradient_VD = _added(weight_gradient_VD, gradient_CV, hidden_CD)
         ctx.save_for_backward(hidden_gradient_ND, weight_gradient_VD)
         ctx.weight_dtype = weight_VD.dtype
-        return nats
+        each_N = torch.cat(each)
+        ctx.mark_non_differentiable(each_N)
+        return nats, each_N
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_gradient_ND, weight_gradient_VD = ctx.saved_tensors
         # A scalar without dimensions leaves a short type what it is, and is itself not shortened.
         return hidden_gradient_ND * scale, (weight_gradient_VD * scale).to(ctx.weight_dtype), None, None

@@ -9,13 +9,14 @@ file. Generating reads weights from here and so never imports training. Nothing 
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.torch
 import torch
 import xxhash
 from torch import Tensor
@@ -29,6 +30,7 @@ from puna.storage import Place
 
 STANDARD_DEVIATION = 0.02
 BLOCK = 1 << 20  # elements made at a time
+_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 @functools.cache
@@ -98,22 +100,39 @@ def _normal(key: int, first: int, count: int) -> np.ndarray[Any, np.dtype[np.flo
     return np.asarray(radius * np.cos(2.0 * np.pi * (low * 2.0**-32)))
 
 
-def write_model(folder: Place, config: ModelConfig, state: Mapping[str, Tensor], *, tokenizer: str = "") -> None:
+def write_model(folder: Place, config: ModelConfig, state: Mapping[str, Tensor], *, tokenizer: str = "") -> str:
     """Write `model.safetensors` and `config.json` into `folder`; `tokenizer` is the digest of its tokenizer's file.
 
+    Returns the digest of what was written as `model.safetensors`.
     Raises ValueError when `state` is not a whole state dict of a model of this config.
     """
     wrong = _difference(state, config)
     if wrong:
         raise ValueError(wrong)
-    write_tensors(folder / "model.safetensors", state)
+    digest = write_tensors(folder / "model.safetensors", state)
     storage.write_json(folder / "config.json", {**config.to_json(), "tokenizer": tokenizer})
+    return digest
 
 
-def write_tensors(location: storage.Location, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as one safetensors file; equal tensors are equal bytes."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    storage.write(location, safetensors.torch.save(plain, metadata={"format": "pt"}))
+def write_tensors(location: storage.Location, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors as one safetensors file, one after another, so that no copy of them all is made; equal tensors are
+    equal bytes. Returns the digest of what was written, as `storage.digest` gives it."""
+    names = sorted(tensors)
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        start, end = end, end + tensor.nbytes
+        entries[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    written = xxhash.xxh3_128()
+    with storage.create(location) as file:
+        parts: Iterator[Any] = (_bytes(tensors[name]) for name in names)
+        for data in itertools.chain((len(header).to_bytes(8, "little"), header), parts):
+            file.write(data)
+            written.update(data)
+    return f"xxh3:{written.hexdigest()}"
 
 
 def read_tensors(path: Place) -> dict[str, Tensor]:
@@ -181,6 +200,12 @@ def refuse_newer(folder: Place) -> None:
     for format in (CHECKPOINT, CONFIG, STATE):
         for pattern in format.files:
             format.refuse_newer_file(folder / pattern.rpartition("/")[2])
+
+
+def _bytes(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The tensor's own bytes, in order."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy()
 
 
 def latest_checkpoint(run_folder: Place) -> Place:

@@ -106,18 +106,19 @@ class Windows:
             found += [Part(part.document, place + part.first, place + part.last) for part in parts]
         return found
 
-    def readings(self, source: str, first: int, last: int) -> list[int]:
+    def readings(self, source: str, first: int, last: int, *, past: int = 0) -> list[int]:
         """The windows that training reads and that hold one of the tokens `first` to `last` (not with it) of a source,
-        counted over its shards laid end to end; in order."""
+        counted over its shards laid end to end; in order. past: windows behind the plan that are among them, since as
+        many were passed over."""
         number = self._names.index(source)
         size = self._sizes[number]
         # The last token of a window is the first of the next one, for it is a target only.
         indices = range(max(0, (first - 1) // self.context), min(size, -(-last // self.context)))
         found, epoch = [], 0
-        while self._turns.index(number, epoch * size) < len(self):
+        while self._turns.index(number, epoch * size) < len(self) + past:
             keys = self._keys(number, epoch)
             ordinals = (epoch * size + position_of(index, size, keys) for index in indices)
-            found += [i for i in (self._turns.index(number, ordinal) for ordinal in ordinals) if i < len(self)]
+            found += [i for i in (self._turns.index(number, ordinal) for ordinal in ordinals) if i < len(self) + past]
             epoch += 1
         return sorted(found)
 

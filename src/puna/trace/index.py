@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from puna import records, space, storage
 from puna.data.dedup import exchange
+from puna.data.dedup.grams import distinct
 from puna.data.dedup.winnow import GRAM, SHORTEST, WINDOW, keys_of, winnowed
 from puna.data.document import read_column
 from puna.errors import InputError
@@ -216,7 +217,7 @@ def _sort(folder: Place, grams: Sequence[Place], firsts: Sequence[int], part: in
     """One range of all shards, sorted and each entry once."""
     rows, files = exchange.read(grams, part, ENTRY)
     documents = (np.array(firsts)[files] + rows["document"]).astype(np.uint64)
-    both = np.unique(rows["gram"].astype(np.uint64) << np.uint64(32) | documents)
+    both = distinct(rows["gram"].astype(np.uint64) << np.uint64(32) | documents)
     made = np.empty(len(both), ENTRY)
     made["gram"], made["document"] = both >> np.uint64(32), both & np.uint64(0xFFFFFFFF)
     bucket = (made["gram"].astype(np.int64) * BUCKETS) >> 32

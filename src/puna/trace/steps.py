@@ -1,18 +1,17 @@
-"""From a document to the training steps that read it, and from a step to its documents, with where each was published.
+"""From a document to the training steps that read it, with where it was published.
 
-Nothing is kept for this: windows are a pure function of their number (tokens/windows.py), so that which steps read a
-token follows from where it stands. What costs is to look for names: ids and origins of all documents are read, which is
-some hundredth of their bytes.
+Nothing is kept for this but the ranges of windows that rewinds passed over (metrics.jsonl): windows are a pure function
+of their number (tokens/windows.py), so that which steps read a token follows from where it stands. What costs is to
+look for names: ids and origins of all documents are read, which is some hundredth of their bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from puna import storage
-from puna.care.results import metrics
 from puna.data.document import Document, read_documents
 from puna.data.exclude import Exclusions, entries
 from puna.errors import InputError
@@ -22,6 +21,8 @@ from puna.storage import Place
 from puna.tokens import manifest as manifests
 from puna.tokens.shards import Shard
 from puna.tokens.windows import Windows
+from puna.train import history
+from puna.train.position import Ranges, first_window, joined, step_that_reads
 
 FORMAT = 1  # of the JSON
 SHOWN = 12  # steps of a document that are written out on the screen
@@ -30,8 +31,7 @@ COLUMNS = ("id", "source", "group", "origin")
 
 @dataclass(frozen=True)
 class Traced:
-    """One document. held_out: no step may read it. steps: those that read it, from 1 as metrics.jsonl counts them; of
-    the documents of one step, that step."""
+    """One document. held_out: no step may read it. steps: those that read it, from 1 as metrics.jsonl counts them."""
 
     document: Document
     entry: str
@@ -84,7 +84,7 @@ def documents(run: str, names: Sequence[str]) -> Trace:
     chosen = Exclusions(entries(names))
     steps, planned, trained = Steps.of(folder)
     found: list[Traced] = []
-    for held_out, path, document in _all(folder):
+    for held_out, path, document in all_documents(folder):
         origin = document.origin
         entry = chosen.of(document.id, document.group, origin.url, origin.title, origin.key, origin.dump, origin.file)
         if entry is not None:
@@ -94,32 +94,16 @@ def documents(run: str, names: Sequence[str]) -> Trace:
     return Trace(run, planned, trained, tuple(found), tuple(name for name in chosen.entries if name not in answered))
 
 
-def step(run: str, number: int) -> Trace:
-    """The documents that step `number` (from 1) reads. Raises InputError when the run has no such step."""
-    folder = storage.place(run)
-    steps, planned, trained = Steps.of(folder)
-    if steps is None:
-        raise InputError("has no tokens yet", where=run, mend="puna tokens RECIPE makes them")
-    if not 1 <= number <= planned:
-        raise InputError(f"there is no step {number}: they go from 1 to {planned}", where=run, mend="take one of those")
-    wanted = steps.documents_of(number)
-    found = [
-        Traced(document, f"step {number}", False, (number,))
-        for held_out, _, document in _all(folder)
-        if not held_out and document.id in wanted
-    ]
-    return Trace(run, planned, trained, tuple(found), ())
-
-
 class OtherTokens(InputError):
     """The tokens were made from other documents than there are now."""
 
 
 class Steps:
-    """Which windows are read in which step."""
+    """Which windows are read in which step. rewound: those that rewinds passed over, which none reads."""
 
-    def __init__(self, windows: Windows, per_step: int) -> None:
-        self.windows, self.per_step = windows, per_step
+    def __init__(self, windows: Windows, per_step: int, rewound: Ranges = ()) -> None:
+        self.windows, self.per_step, self.rewound = windows, per_step, rewound
+        self._past = sum(end - first for first, end in rewound)
         self._last: tuple[tuple[str, str], int, Shard, dict[str, int]] | None = None
 
     @staticmethod
@@ -132,14 +116,18 @@ class Steps:
         windows = Windows(folder)
         _refuse_others(folder)
         mixture = windows.mixture
-        return Steps(windows, mixture.batch_windows), mixture.steps, _trained(folder)
+        told = history.lines(folder / history.METRICS_NAME)
+        rewound = joined((spike["rewound"][0], spike["rewound"][1]) for spike in history.rewinds(told))
+        return Steps(windows, mixture.batch_windows, rewound), mixture.steps, _trained(told)
 
     def that_read(self, source: str, shard: str, document: str) -> tuple[int, ...]:
         if source not in self.windows.mixture.sources:
             return ()
         before, opened, rows = self._shard(source, shard)
         first, last = (before + int(opened.offsets[rows[document] + more]) for more in (0, 1))
-        return tuple(sorted({i // self.per_step + 1 for i in self.windows.readings(source, first, last)}))
+        read = self.windows.readings(source, first, last, past=self._past)
+        steps = (step_that_reads(window, self.per_step, self.rewound) for window in read)
+        return tuple(sorted({step for step in steps if step is not None and step <= self.windows.mixture.steps}))
 
     def _shard(self, source: str, name: str) -> tuple[int, Shard, dict[str, int]]:
         """(tokens of the source before it, the shard, row of each document); the last one is kept."""
@@ -153,10 +141,10 @@ class Steps:
             self._last = ((source, name), before, opened, {id: row for row, id in enumerate(opened.ids)})
         return self._last[1:]
 
-    def documents_of(self, number: int) -> set[str]:
-        first = (number - 1) * self.per_step
-        last = min(first + self.per_step, len(self.windows))
-        return {part.document for i in range(first, last) for part in self.windows.documents(i)}
+    def windows_of(self, number: int) -> range:
+        """The windows that step `number` (from 1) reads."""
+        first = first_window(number, self.per_step, self.rewound)
+        return range(first, min(first + self.per_step, len(self.windows) + self._past))
 
 
 def _refuse_others(folder: Place) -> None:
@@ -171,9 +159,9 @@ def _refuse_others(folder: Place) -> None:
                 raise OtherTokens(what, where=str(folder), mend="puna tokens RECIPE makes them anew")
 
 
-def _trained(folder: Place) -> int:
+def _trained(lines: Sequence[Mapping[str, Any]]) -> int:
     """The last step of metrics.jsonl; 0 before there is one."""
-    steps = [line["step"] for line in metrics(folder) if isinstance(line.get("step"), int)]
+    steps = [line["step"] for line in lines if "loss" in line and isinstance(line.get("step"), int)]
     return steps[-1] if steps else 0
 
 
@@ -199,7 +187,7 @@ def _read(found: Traced, trained: int) -> str:
     return f"in step {listed}{more}: {done:,} of these are trained"
 
 
-def _all(folder: Place) -> Iterator[tuple[bool, Place, Document]]:
+def all_documents(folder: Place) -> Iterator[tuple[bool, Place, Document]]:
     """(held out, shard, document without its text) of every document of a run."""
     if not storage.is_folder(folder / "documents"):
         raise InputError("holds no documents yet", where=str(folder), mend="puna data RECIPE makes them")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,48 +23,17 @@ import numpy as np
 from torch import Tensor
 
 from puna import __version__, space, storage
-from puna.errors import InputError
+from puna.errors import InputError, PunaError
 from puna.formats import CHECKPOINT, STATE
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.progress import say
 from puna.storage import Place
 from puna.train.machine import Machine
-from puna.train.optimizer import Optimizer
+from puna.train.position import Position
 
 MARKER = "checkpoint.json"
 FILES = {"model.safetensors", "config.json", "optimizer.safetensors", "state.json"}
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a training is."""
-
-    step: int = 0
-    """Steps done, the skipped ones too."""
-    taken: int = 0
-    """Steps that changed the weights."""
-    tokens: int = 0
-    """Tokens read."""
-    cursor: int = 0
-    """The window that comes next."""
-    loss: float | None = None
-    """Of the last step that was taken, in nats per token."""
-    skipped: tuple[tuple[int, int], ...] = ()
-    """Ranges of windows, first and one behind the last, that were read but changed no weight."""
-    nonfinite_in_a_row: int = 0
-    """Skipped steps since the last one that was taken."""
-
-    def after(self, *, windows: int, tokens: int, loss: float | None) -> Position:
-        """The position one step on, which read that many windows and tokens. loss: None for a step not taken."""
-        here = replace(self, step=self.step + 1, tokens=self.tokens + tokens, cursor=self.cursor + windows)
-        if loss is not None:
-            return replace(here, taken=self.taken + 1, loss=loss, nonfinite_in_a_row=0)
-        earlier, first = self.skipped, self.cursor
-        if earlier and earlier[-1][1] == first:
-            earlier, first = earlier[:-1], earlier[-1][0]
-        skipped = (*earlier, (first, here.cursor))
-        return replace(here, skipped=skipped, nonfinite_in_a_row=self.nonfinite_in_a_row + 1)
 
 
 @dataclass(frozen=True)
@@ -78,11 +47,24 @@ class Checkpoint:
     """Training lines of metrics.jsonl up to here."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Which checkpoints stay."""
+
+    newest: int
+    """The last so many."""
+    every: int | None = None
+    """Those of every so many steps."""
+    border: int = 1
+    """The newest of every so many steps, to which a rewind goes back."""
+
+
 def save(
     folder: Place,
     *,
     position: Position,
-    optimizer: Optimizer,
+    masters: Mapping[str, Tensor],
+    moments: Mapping[str, Tensor],
     config: ModelConfig,
     tokenizer: str,
     machine: Machine,
@@ -91,22 +73,29 @@ def save(
 ) -> Checkpoint:
     """Write the checkpoint of `position` into `folder`, the run's `checkpoints`; what stood under its name is replaced.
 
-    tokenizer: digest of its file. lines: training lines of metrics.jsonl up to here. PunaError, before anything is
-    removed or written, when the disk cannot hold it.
+    masters and moments: the float32 weights, and what `Optimizer.state` gives. tokenizer: digest of its file. lines:
+    training lines of metrics.jsonl up to here. PunaError, before anything is removed or written, when the disk cannot
+    hold it, and before it counts, when a tensor file does not read back as it was written.
     """
     path = folder / f"step-{position.step:06d}"
-    need = space.checkpoint(sum(tensor.numel() for tensor in optimizer.masters.values()), len(optimizer.masters))
+    need = space.checkpoint(sum(tensor.numel() for tensor in masters.values()), len(masters))
     space.check(folder.parent, f"the checkpoint of step {position.step}", need)
     _remove(path)
     versions = {"puna": __version__, "numpy": np.__version__, "python": platform.python_version()}
     with storage.create_folder(path, last=MARKER) as inside:
-        weights.write_model(inside, config, optimizer.masters, tokenizer=tokenizer)
-        weights.write_tensors(inside / "optimizer.safetensors", optimizer.state())
-        state = {"format": STATE.version, **asdict(position), "fingerprint": fingerprint, "machine": asdict(machine)}
+        written = {
+            "model.safetensors": weights.write_model(inside, config, masters, tokenizer=tokenizer),
+            "optimizer.safetensors": weights.write_tensors(inside / "optimizer.safetensors", moments),
+        }
+        state = {"format": STATE.version, **position.as_json(), "fingerprint": fingerprint, "machine": asdict(machine)}
         storage.write_json(inside / "state.json", {**state, "lines": lines, "versions": versions})
         files = {
             file.name: {"size": storage.size(file), "digest": storage.digest(file)} for file in storage.listing(inside)
         }
+        for name, digest in written.items():
+            if files[name]["digest"] != digest:
+                what = "does not read back as it was written, so the checkpoint does not count"
+                raise PunaError(what, where=str(path / name), mend="see what the system's log says of that disk")
         marker = {"format": CHECKPOINT.version, "step": position.step, "fingerprint": fingerprint, "files": files}
         storage.write_json(inside / MARKER, marker)
     return Checkpoint(path, position, asdict(machine), lines)
@@ -133,7 +122,7 @@ def intact(folder: Place, fingerprint: str) -> Iterator[Checkpoint]:
             continue
         state = storage.read_json(path / "state.json")
         met = True
-        yield Checkpoint(path, _position(state), state["machine"], state["lines"])
+        yield Checkpoint(path, Position.from_json(state), state["machine"], state["lines"])
     if damaged is not None and not met:
         mend = f"delete the folder {folder} to train from the start"
         raise InputError("no checkpoint in it is intact", where=str(folder), mend=mend)
@@ -168,16 +157,25 @@ def read_moments(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return weights.read_tensors(checkpoint.path / "optimizer.safetensors")
 
 
-def prune(folder: Place, keep: int, fingerprint: str) -> None:
-    """Remove all but the newest `keep` checkpoints of that training, and on an object store what was left of an upload
-    or a removal that was cut short."""
+def prune(folder: Place, kept: Kept, fingerprint: str) -> None:
+    """Remove the checkpoints of that training that are not to be kept, and on an object store what was left of an
+    upload or a removal that was cut short."""
     own = [path for path in _folders(folder) if _fingerprint(path) == fingerprint]
-    for path in own[:-keep]:
-        _remove(path)
+    at_border = [path for path in own if _step(path) % kept.border == 0]
+    for path in set(own[: -kept.newest]) - set(at_border[-1:]):
+        if kept.every is None or _step(path) % kept.every:
+            _remove(path)
     if storage.is_remote(folder):
         whole = set(_folders(folder))
         for path in {file.parent for file in storage.listing(folder, "step-*/*")} - whole:
             storage.remove(path)
+
+
+def remove_behind(folder: Place, step: int, fingerprint: str) -> None:
+    """Remove the checkpoints of that training that lie behind `step`: it goes on differently from there."""
+    for path in _folders(folder):
+        if _step(path) > step and _fingerprint(path) == fingerprint:
+            _remove(path)
 
 
 def _remove(path: Place) -> None:
@@ -195,7 +193,11 @@ def _folders(folder: Place) -> list[Place]:
     """
     inside = MARKER if storage.is_remote(folder) else "*"
     found = {path.parent for path in storage.listing(folder, f"step-*/{inside}") if path.parent.name[5:].isdecimal()}
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    return sorted(found, key=_step)
+
+
+def _step(path: Place) -> int:
+    return int(path.name[5:])
 
 
 def _fingerprint(path: Place) -> str:
@@ -203,8 +205,3 @@ def _fingerprint(path: Place) -> str:
         return str(storage.read_json(path / MARKER)["fingerprint"])
     except (InputError, LookupError, TypeError):
         return ""
-
-
-def _position(state: Mapping[str, Any]) -> Position:
-    values = {name: state[name] for name in Position.__dataclass_fields__}
-    return Position(**{**values, "skipped": tuple((first, end) for first, end in values["skipped"])})

@@ -3,7 +3,7 @@
 Killed at any moment and started again, it goes on from the newest intact checkpoint and gives the weights and losses of
 an undisturbed training, bit for bit, on a machine that computes alike (machine.py). A checkpoint counts with the lines
 of metrics.jsonl and the machine that led to it, so that a result never stands without its history. What happens around
-a step is in callbacks.py.
+a step is in callbacks.py and the modules it names.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -33,13 +36,20 @@ from puna.recipe import Recipe
 from puna.storage import Place
 from puna.tokenizer.sentencepiece_bpe import EOS
 from puna.tokens.windows import Windows
-from puna.train import checkpoint
+from puna.train import checkpoint, trackers
 from puna.train import machine as machines
-from puna.train.callbacks import Callback, Checkpoints, Leave, Metrics, Patience, Shown, Step, Training, read_metrics
-from puna.train.checkpoint import Checkpoint, Position
+from puna.train.callbacks import Callback, Leave, Patience, Shown, Step, Training
+from puna.train.checkpoint import Checkpoint
+from puna.train.history import LOSSES_NAME, METRICS_NAME, read_metrics, summary
 from puna.train.machine import Machine
+from puna.train.metrics import Metrics, WindowLosses
 from puna.train.optimizer import Optimizer
+from puna.train.position import Position
+from puna.train.rewind import rewind
+from puna.train.saving import Checkpoints
 from puna.train.schedule import learning_rate
+from puna.train.spikes import NAMED, Spike, judged, parts, remembered
+from puna.train.watchdog import Watchdog
 
 
 def train(
@@ -56,15 +66,18 @@ def train(
     fingerprint: of all that the result depends on; checkpoints with another one are not used.
     threads: None takes every usable CPU. allow_other: go on from a checkpoint although torch, threads, type or kernels
     differ from those it was made with, so that the bits will not be those of an undisturbed training.
-    Returns `steps` and `tokens` (read), `loss` of the last step taken (nats per token), `seconds` of all steps, and
-    `checkpoint`, the last one, relative to `folder`.
+    Returns `steps` and `tokens` (read), `loss` of the last step taken (nats per token), `checkpoint`, the last one,
+    relative to `folder`, and what `metrics.summary` tells.
     Raises Interrupted after SIGINT, SIGTERM or SIGHUP, with the step under way saved; InputError when checkpoints
-    are damaged and no intact one is left, or were made by another machine; PunaError when losses stay non-finite.
+    are damaged and no intact one is left, or were made by another machine, or when a package of `log_to` is missing;
+    PunaError when losses stay non-finite or spikes come again and again. A training that hangs ends the process with
+    status 75 (watchdog.py).
     """
     windows = Windows(folder)
-    steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / "metrics.jsonl"
+    steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / METRICS_NAME
     found, without = resumable(folder, fingerprint)
     if found is None or found.position.step < steps:
+        trackers.refuse_missing(recipe.train.log_to)
         machine = machines.choose(
             recipe.train,
             threads,
@@ -79,6 +92,7 @@ def train(
         with machines.settled(machine):
             model, optimizer = _begin(recipe, windows.manifest.vocabulary, machine, found)
             training = Training(
+                folder=folder,
                 settings=recipe.train,
                 machine=machine,
                 model=model,
@@ -91,62 +105,102 @@ def train(
             if not _readable(folder / "machine.json"):
                 storage.remove(folder / "machine.json")
             machines.record(folder, machine, training.position.step, fingerprint)
-            metrics = Metrics(lines)
-            own = (metrics, Shown(), Checkpoints(checkpoints, metrics))
-            _run(training, windows, (*own, *callbacks, Patience(), Leave()))
+            metrics, losses = Metrics(lines), WindowLosses(folder / LOSSES_NAME)
+            saving = Checkpoints(checkpoints, metrics, losses)
+            logs = trackers.open_all(recipe, folder)
+            around = (Watchdog(), *logs, metrics, losses, Shown(), saving, *callbacks, Patience(), Leave())
+            training.callbacks = around
+            _run(training, windows, saving, recipe.seed)
         found = training.saved
     assert found is not None  # the last step is always saved
     return {
         "steps": found.position.step,
         "tokens": found.position.tokens,
         "loss": found.position.loss,
-        "seconds": round(sum(line["seconds"] for line in read_metrics(lines)), 3),
         "checkpoint": storage.below(found.path, folder),
+        **summary(lines),
     }
 
 
-def _run(training: Training, windows: Windows, callbacks: Sequence[Callback]) -> None:
+def _run(training: Training, windows: Windows, saving: Checkpoints, seed: int) -> None:
     """Step until the last one."""
     with _asked_to_stop(training), ExitStack() as begun:
-        for callback in callbacks:
+        for callback in training.callbacks:
             callback.start(training)
             begun.callback(callback.end, training)
         while not training.finished:
-            step = _step(training, windows, callbacks)
-            for callback in callbacks:
+            step = _step(training, windows)
+            if step.spike is not None and step.rewound:
+                saving.wait(training)
+                step = replace(step, spike=rewind(training, step.spike, seed))
+            training.alive()
+            for callback in training.callbacks:
                 callback.step(training, step)
 
 
-def _step(training: Training, windows: Windows, callbacks: Sequence[Callback]) -> Step:
+def _step(training: Training, windows: Windows) -> Step:
+    """Read the next windows and take a step, unless there is a reason not to. A spike that is to be rewound leaves the
+    training as it was."""
     began = time.perf_counter()
     settings, optimizer, position = training.settings, training.optimizer, training.position
-    count = windows.mixture.batch_windows
-    tokens_BL1 = torch.from_numpy(windows.batch(position.cursor, count))
-    loss = _collect_gradients(training, tokens_BL1, settings.micro_batch or count)
-    for callback in callbacks:
+    count, first = windows.mixture.batch_windows, position.next
+    tokens_BL1 = torch.from_numpy(windows.batch(first, count))
+    loss, nats_BL = _collect_gradients(training, tokens_BL1, settings.micro_batch or count)
+    for callback in training.callbacks:
         callback.gradients(training)
     norm = optimizer.gradient_norm()
     rate = learning_rate(position.step + 1, training.steps, settings)
-    taken = math.isfinite(loss) and math.isfinite(norm)
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    spike = _spike(training, windows, loss, nats_BL) if finite else None
+    taken = finite and (spike is None or spike.action == "observe")
     if taken:
         optimizer.step(rate, norm)
     optimizer.drop_gradients()
     tokens = tokens_BL1[:, 1:].numel()
-    training.position = position.after(windows=count, tokens=tokens, loss=loss if taken else None)
-    return Step(position.step + 1, loss, rate, norm, tokens, time.perf_counter() - began, taken)
+    if spike is None or spike.action != "rewind":
+        seen = remembered(loss, position.losses, settings)
+        training.position = position.after(windows=count, tokens=tokens, loss=loss if taken else None, seen=seen)
+    return Step(
+        number=position.step + 1,
+        loss=loss,
+        learning_rate=rate,
+        gradient_norm=norm,
+        tokens=tokens,
+        seconds=time.perf_counter() - began,
+        taken=taken,
+        first=first,
+        windows=nats_BL.mean(1, dtype=np.float64).astype(np.float32),
+        spike=spike,
+    )
 
 
-def _collect_gradients(training: Training, tokens_BL1: Tensor, micro_batch: int) -> float:
-    """Leave the gradient of the batch's mean nats per token on the masters; returns that mean."""
+def _spike(training: Training, windows: Windows, loss: float, nats_BL: npt.NDArray[np.float32]) -> Spike | None:
+    """What to say of the loss when it is a spike, with the documents that cost most."""
+    position, settings = training.position, training.settings
+    found = judged(loss, position.losses, settings)
+    if found is None:
+        return None
+    read = (position.next, position.next + len(nats_BL))
+    named = tuple(parts(windows, read[0], nats_BL)[:NAMED])
+    return Spike(position.step + 1, loss, *found, settings.spike, read, named)
+
+
+def _collect_gradients(
+    training: Training, tokens_BL1: Tensor, micro_batch: int
+) -> tuple[float, npt.NDArray[np.float32]]:
+    """Leave the gradient of the batch's mean nats per token on the masters; returns that mean, and the nats of each
+    token, (windows, context)."""
     count = tokens_BL1[:, 1:].numel()
-    nats = 0.0
+    nats, each = 0.0, []
     for part in torch.split(tokens_BL1, micro_batch):
         masked = training.settings.documents == "masked"
         loss = training.model.loss(part, segments(part[:, :-1], EOS) if masked else None)
         torch.autograd.backward(loss.nats / count)  # over the tokens of the whole batch, however it is cut
         training.optimizer.collect()
         nats += loss.nats.item()
-    return nats / count
+        each.append(loss.each.to(torch.float32).view(len(part), -1).numpy())
+        training.alive()
+    return nats / count, np.concatenate(each)
 
 
 def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
@@ -167,7 +221,7 @@ def resumable(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[
     MACHINE.refuse_newer_file(path)
     segments = storage.read_json(path) if _readable(path) else []
     begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments)
-    steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl")]
+    steps = [line["step"] for line in read_metrics(folder / METRICS_NAME)]
     without: list[Checkpoint] = []
     for found in checkpoint.intact(folder / "checkpoints", fingerprint):
         if begun and sum(step <= found.position.step for step in steps) == found.lines:

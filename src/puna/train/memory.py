@@ -71,8 +71,8 @@ def layer_bytes(config: ModelConfig, dtype: torch.dtype, mode: Mode) -> int:
     - selective: 5 D + 2 G + 2 F, and the logsumexps: x, and what five matmuls of the attention and the feed-forward's
       three gave; compiled, torch leaves out one D;
     - reference: x, both norms before and behind their weights, q, k and v a head each, the attention's output, the sum
-      behind it, and in the feed-forward w1, its silu, w3 and the product: 10 D + 4 F, and the logsumexps; in 16 bits
-      the norms keep f32 as well: 12 D + 4 F. Compiled, torch keeps less;
+      behind it, and in the feed-forward w1, its silu, w3 and the product: 10 D + 4 F, the logsumexps, and like them a
+      number a norm; in 16 bits the norms keep f32 as well: 12 D + 4 F. Compiled, torch keeps less;
     - full: D.
     """
     wide = torch.promote_types(dtype, torch.float32)
@@ -85,7 +85,8 @@ def layer_bytes(config: ModelConfig, dtype: torch.dtype, mode: Mode) -> int:
         "selective": 5 * dim + 2 * keys + 2 * config.hidden,
         "reference": (10 if wide == dtype else 12) * dim + 4 * config.hidden,
     }[mode]
-    return dtype.itemsize * elements + wide.itemsize * config.heads
+    inverses = 2 if mode == "reference" else 0
+    return dtype.itemsize * elements + wide.itemsize * (config.heads + inverses)
 
 
 def available(root: Path = Path("/")) -> int | None:

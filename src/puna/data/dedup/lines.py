@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from puna.data.dedup import exchange, normal
-from puna.data.dedup.grams import runs
+from puna.data.dedup.grams import distinct, runs
 from puna.data.web.c4_rules import SENTENCE
 from puna.errors import InputError
 from puna.storage import Place
@@ -142,8 +142,8 @@ def gather(own: Place, verdicts: Sequence[Place], shard: int, policy: Policy, lo
     documents (`emptied`: of which nothing stays), and the bytes by which the texts shrink."""
     units, sizes, known = (exchange.read([own], kind, VALUE)[0]["value"] for kind in (UNITS, SIZES, GONE))
     sent, _ = exchange.read(verdicts, shard, VALUE)
-    spans = np.unique(np.concatenate([known, sent["value"]])).astype(np.int64)
-    gone = np.unique(spans[:, None] + np.arange(policy.span)) if policy.span > 1 else spans
+    spans = distinct(np.concatenate([known, sent["value"]])).astype(np.int64)
+    gone = distinct((spans[:, None] + np.arange(policy.span)).ravel()) if policy.span > 1 else spans
     ends = np.cumsum(units.astype(np.int64))
     row = np.searchsorted(ends, gone, "right")
     rows = np.empty(len(gone), VERDICT)

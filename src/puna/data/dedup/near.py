@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from typing import Any, Literal
 
 import numpy as np
@@ -37,7 +38,7 @@ import numpy.typing as npt
 
 from puna.data.dedup import exchange
 from puna.data.dedup.exact import VERDICT
-from puna.data.dedup.grams import runs, word_hashes
+from puna.data.dedup.grams import MULTIPLIER, distinct, distinct_grams, mixed, runs
 from puna.storage import Place
 
 WORDS = 5  # of a gram
@@ -45,8 +46,9 @@ SAMPLED = 16  # one gram in so many is a key
 ENOUGH = 64  # keys from which on a pair must share a part of them
 EVERYONE, NEXT = 32, 16
 BANDS, MINIMA = 20, 6
+ORDERED = 4096  # grams that are put into all orders at once
 KEYS = 50_000  # of a range that are paired at once
-BLOCK = 1_000_000  # characters of a text whose words are Python objects at once; grams that are looked up at once
+BLOCK = 1_000_000  # grams that are looked up at once
 EXAMPLES = 5
 
 DOCUMENT = np.dtype([("id", "S16"), ("grams", "<u4"), ("keys", "<u4"), ("size", "<u8")])
@@ -75,16 +77,6 @@ class Rule:
         return measured > self.limit if self.measure == "containment" else measured >= self.limit
 
 
-def distinct_grams(text: str) -> Grams:
-    """The sorted distinct hashes of a text's runs of 5 words, of all words where there are fewer."""
-    starts, place = [0], BLOCK
-    while place < len(text) and (place := text.find(" ", place)) >= 0:
-        starts.append(place)
-        place += BLOCK
-    words = [word_hashes(text[start:end]) for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
-    return np.unique(runs(np.concatenate(words), WORDS))
-
-
 def write_keys(
     location: Place, known: Place, documents: Iterable[tuple[str, str]], rule: Rule, partitions: int
 ) -> tuple[int, int]:
@@ -92,8 +84,8 @@ def write_keys(
     documents and keys."""
     rows: list[tuple[bytes, int, int, int]] = []
     keys: list[Grams] = []
-    for identifier, text in documents:
-        grams = distinct_grams(text)
+    named, texts = tee(documents)
+    for (identifier, text), grams in zip(named, distinct_grams((text for _, text in texts), WORDS), strict=True):
         keys.append(_sampled(grams) if rule.measure == "containment" else _bands(grams))
         rows.append((bytes.fromhex(identifier), len(grams), len(keys[-1]), len(text.encode())))
     found = np.array(rows, DOCUMENT)
@@ -169,13 +161,13 @@ def candidates(
     count = np.add.reduceat(rows["keys"].astype(np.int64), heads) if len(heads) else np.empty(0, np.int64)
     chosen = rows[heads]
     if rule.measure == "containment":
-        numbers = np.unique(np.concatenate([chosen["one"], chosen["other"]]))
+        numbers = distinct(np.concatenate([chosen["one"], chosen["other"]]))
         documents = _documents(known, firsts, numbers)
         one, other = (documents[np.searchsorted(numbers, chosen[side])] for side in ("one", "other"))
         keys = np.where(one["grams"] <= other["grams"], one["keys"], other["keys"])
         chosen = chosen[count >= np.where(keys >= ENOUGH, rule.limit / 2 * keys, 1)]
     exchange.write(found, chosen, np.zeros(len(chosen), np.int64), 1)
-    numbers = np.unique(np.concatenate([chosen["one"], chosen["other"]])).astype(np.int64)
+    numbers = distinct(np.concatenate([chosen["one"], chosen["other"]])).astype(np.int64)
     shard = np.searchsorted(firsts, numbers, "right") - 1
     named = (numbers - np.array([*firsts, 0], np.int64)[shard]).astype("<u4").view(ROW)
     exchange.write(looked_at, named, shard, max(1, len(firsts)))
@@ -188,10 +180,9 @@ def write_grams(location: Place, looked_at: Sequence[Place], shard: int, texts: 
     chosen = set(exchange.read(looked_at, shard, ROW)[0]["row"].tolist())
     if not chosen:
         texts = ()
-    found = [(row, distinct_grams(text)) for row, text in enumerate(texts) if row in chosen]
-    table = np.concatenate([np.empty(0, np.uint64), *(grams for _, grams in found)]).view(GRAM)
-    rows, sizes = (np.array(each, np.int64) for each in ([row for row, _ in found], [len(g) for _, g in found]))
-    row = np.repeat(rows, sizes)
+    found = list(distinct_grams((text for row, text in enumerate(texts) if row in chosen), WORDS))
+    table = np.concatenate([np.empty(0, np.uint64), *found]).view(GRAM)
+    row = np.repeat(np.array(sorted(chosen), np.int64), np.array([len(grams) for grams in found], np.int64))
     exchange.write(location, table, row, max(1, documents))
     return len(found)
 
@@ -220,7 +211,7 @@ def find_groups(
     """
     pairs = np.concatenate([np.empty(0, MEASURED), *(exchange.read([path], 0, MEASURED)[0] for path in measured)])
     pairs = pairs[rule.holds(pairs["shared"])]
-    numbers = np.unique(np.concatenate([pairs["one"], pairs["other"]]))
+    numbers = distinct(np.concatenate([pairs["one"], pairs["other"]]))
     documents = _documents(known, firsts, numbers)
     one, other = (np.searchsorted(numbers, pairs[side]) for side in ("one", "other"))
     best = np.zeros(len(numbers))
@@ -256,23 +247,31 @@ def _sampled(grams: Grams) -> Grams:
 
 
 def _bands(grams: Grams) -> Grams:
-    """A key for each band of minima of the grams under BANDS * MINIMA orders; none for no grams."""
+    """A key for each band of minima of the grams under BANDS * MINIMA orders; none for no grams. Half of a gram is
+    enough for an order, at a quarter of the cost: candidates are measured by all of it."""
     if not len(grams):
         return grams
-    lowest = np.full(BANDS * MINIMA, 2**64 - 1, np.uint64)
-    for start in range(0, len(grams), 4096):
-        mixed = (grams[start : start + 4096, None] ^ ORDERS[0]) * ORDERS[1]
-        lowest = np.minimum(lowest, mixed.min(0))
-    return runs(lowest, MINIMA)[::MINIMA] + runs(np.arange(1, BANDS + 1, dtype=np.uint64), 1)
+    half, lowest = grams.astype(np.uint32), np.full(len(ORDERS[0]), 2**32 - 1, np.uint32)
+    held = np.empty((len(lowest), min(ORDERED, len(half))), np.uint32)
+    for start in range(0, len(half), ORDERED):
+        some = half[start : start + ORDERED]
+        order = held[:, : len(some)]
+        np.bitwise_xor(ORDERS[0], some, out=order)
+        order *= ORDERS[1]
+        np.minimum(lowest, order.min(1), out=lowest)
+    return mixed((lowest.reshape(BANDS, MINIMA) * PLACES).sum(1)) + BAND
 
 
-def _orders() -> npt.NDArray[np.uint64]:
-    numbers = runs(np.arange(1, 2 * BANDS * MINIMA + 1, dtype=np.uint64), 1).reshape(2, -1)
-    numbers[1] |= np.uint64(1)  # an even factor would lose the highest bits
+def _orders() -> npt.NDArray[np.uint32]:
+    """(2, BANDS * MINIMA, 1): what each order takes a gram's half with, and what it multiplies by."""
+    numbers = runs(np.arange(1, 2 * BANDS * MINIMA + 1, dtype=np.uint64), 1).astype(np.uint32).reshape(2, -1, 1)
+    numbers[1] |= np.uint32(1)  # an even factor would lose the highest bits
     return numbers
 
 
 ORDERS = _orders()
+PLACES = np.array([pow(MULTIPLIER, MINIMA - 1 - place, 1 << 64) for place in range(MINIMA)], np.uint64)
+BAND = mixed(np.arange(1, BANDS + 1, dtype=np.uint64))  # so that equal minima of two bands are no key of both
 
 
 def _common(some: Grams, all_of: Grams) -> int:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from puna import storage
 from puna.data.dedup import exchange
+from puna.data.dedup.grams import distinct
 from puna.data.quality import linear
 from puna.data.quality.hashed_words import Features, batches, runs
 from puna.data.quality.labels import LABEL, Pages, Shard
@@ -30,7 +31,7 @@ from puna.storage import Place
 EXAMPLE = np.dtype([("rank", "<u8"), ("host", "<u8"), ("words", "<u4"), ("part", "u1"), ("cited", "u1")])
 WORD = np.dtype([("bucket", "<u4")])
 AT_ONCE = 1_000_000  # characters of pages whose words a task holds and writes to one file
-RANGE = 12_000_000  # runs of words in a range of ranks, were all pages as long as they may be
+RANGE = 3_000_000  # runs of words in a range of ranks, were all pages as long as they may be
 LETTERS = 6  # characters a word, with the space behind it: 6.3 in English
 TRAINING, CALIBRATION, TEST = range(3)
 
@@ -171,7 +172,7 @@ def _counted(read: Iterator[Group], part: int) -> dict[str, int]:
     hosts, pages, cited = np.empty(0, np.uint64), 0, 0
     for group in read:
         chosen = group.part == part
-        hosts = np.unique(np.concatenate([hosts, group.host[chosen]]))
+        hosts = distinct(np.concatenate([hosts, group.host[chosen]]))
         pages += int(chosen.sum())
         cited += int(group.examples.cited[chosen].sum())
     return {"pages": pages, "cited": cited, "hosts": len(hosts)}

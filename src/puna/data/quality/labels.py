@@ -25,6 +25,7 @@ import zstandard
 
 from puna import storage
 from puna.data.dedup import exchange
+from puna.data.dedup.grams import distinct
 from puna.data.document import read_documents
 from puna.data.quality.addresses import host_hash, page_hash, same_page
 from puna.errors import InputError
@@ -65,7 +66,7 @@ def write_cited(parts: int, task: tuple[int, Place], scratch: Place) -> dict[str
     lines = _cited(source)
     while group := list(islice(lines, LINES)):
         pages = [same_page(address) for urls in group for address in urls]
-        hashes = np.unique(np.fromiter((page_hash(page) for page in pages if page), np.uint64))
+        hashes = distinct(np.fromiter((page_hash(page) for page in pages if page), np.uint64))
         target = scratch / f"cited-{index:05d}-{len(found):03d}.cited"
         exchange.write(target, hashes.view(CITED), exchange.ranges(hashes, parts), parts)
         found.append(target)
@@ -92,7 +93,7 @@ def match(
     cited: Sequence[Place], pages: Sequence[Place], most: tuple[int, int], part: int, scratch: Place
 ) -> dict[str, Any]:
     """Label one range of all pages. most: how many of the others, and of the cited ones, can be of use at all."""
-    known = np.unique(exchange.read(cited, part, CITED)[0]["page"])
+    known = distinct(exchange.read(cited, part, CITED)[0]["page"])
     rows, _ = exchange.read(pages, part, PAGE)
     rows = rows[np.lexsort((rows["rank"], rows["page"]))]
     first = np.ones(len(rows), bool)

@@ -3,6 +3,7 @@ itself on its Wikipedia documents as CCNet trains them (section 2.1), or brought
 
     LANGUAGE.model      SentencePiece, unigram, 65,536 pieces (CCNet)
     LANGUAGE.arpa       modified Kneser-Ney 5-gram over those pieces, a sentence a line of text
+    LANGUAGE.ngrams     the same as tables that Puna maps (ngram_table.py)
     LANGUAGE.binary     the same for KenLM, where its build_binary is on PATH
     LANGUAGE.json       what it was trained on, how well it does on text of its language that it did not see, and the
                         digest of its pieces: by these a model is told that is another's or of another language
@@ -28,9 +29,11 @@ import xxhash
 
 from puna import storage
 from puna.data.document import read_documents
-from puna.data.quality.arpa import write_arpa
+from puna.data.quality.arpa import read_arpa, word, write_arpa
+from puna.data.quality.ngram import Level, NgramModel
 from puna.data.quality.ngram import train as train_ngrams
-from puna.data.quality.perplexity import NumpyModel, open_model
+from puna.data.quality.ngram_table import write_table
+from puna.data.quality.perplexity import open_model
 from puna.data.quality.sentences import Pieces, normalised
 from puna.errors import InputError, PunaError
 from puna.progress import say, size
@@ -40,7 +43,7 @@ from puna.storage import Location, Place
 HELD = 50  # one article in so many measures the model
 COVERAGE = 0.9995  # share of characters that get pieces (CCNet); the others are <unk>
 LONGEST_SENTENCE = 2**30  # bytes; SentencePiece drops a longer training sentence
-ENDINGS = ("model", "arpa", "binary", "json")
+ENDINGS = ("model", "arpa", "ngrams", "json", "binary")
 STRANGE = 4.0  # times the perplexity that was measured: text of another language or kind; ours of another are 5 to 50
 TOKEN = 110  # bytes of memory that the numpy trainer takes for a token at most
 
@@ -72,7 +75,7 @@ def _fitting(lengths: Sequence[int], size: int) -> int:
 def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], recipe: LanguageModels) -> list[Place]:
     """Train a language's model on (rank, text) of documents, in any order; the files that were written.
 
-    InputError when the text is less than `lm.minimum`. Memory: 25 bytes for a byte of text, 10 with lmplz.
+    InputError when the text is less than `lm.minimum`. Memory: 25 bytes for a byte of text.
     """
     documents = sorted(documents)
     have = sum(len(text.encode()) for _, text in documents)
@@ -89,20 +92,22 @@ def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], re
     if len(cut.pieces) < recipe.pieces:
         say(f"  {language}: {size(have)} of text give {len(cut.pieces):,} pieces, not lm.pieces={recipe.pieces:,}")
     written = [folder / f"{language}.{ending}" for ending in ENDINGS]
-    to_model, to_arpa, to_binary, to_json = written
+    to_model, to_arpa, to_table, to_json, to_binary = written
     storage.write(to_model, model)
     lmplz = shutil.which("lmplz") if recipe.trainer != "numpy" else None
     if lmplz:
-        tokens = _by_lmplz(lmplz, texts, cut, recipe.order, to_arpa)
-        found = open_model(to_model, to_arpa)
+        ngrams, tokens = _by_lmplz(lmplz, texts, cut, recipe.order)
     elif recipe.trainer == "lmplz":
         raise PunaError("lmplz is not on PATH", where="lm.trainer", mend="install KenLM, or set lm.trainer=numpy")
     else:
         ids = [np.array(cut.cut(line), np.int32) for text in texts for line in normalised(text)]
         tokens = sum(len(line) + 1 for line in ids)
         ngrams = train_ngrams(ids, order=recipe.order, vocabulary=len(cut.pieces), bos=cut.bos, eos=cut.eos)
-        write_arpa(ngrams, to_arpa, cut.pieces)
-        found = NumpyModel(cut, ngrams)
+        del ids
+    write_arpa(ngrams, to_arpa, cut.pieces)
+    write_table(ngrams, to_table, cut.pieces)
+    del ngrams
+    found = open_model(to_model, to_table)
     scores = [score for score in found.perplexities(kept_back or texts[:HELD]) if not math.isnan(score)]
     told = {
         "language": language,
@@ -122,7 +127,7 @@ def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], re
     )
     builder = shutil.which("build_binary")
     if builder is None:
-        return [to_model, to_arpa, to_json]
+        return [to_model, to_arpa, to_table, to_json]
     _build_binary(builder, to_arpa, to_binary)
     return written
 
@@ -151,7 +156,9 @@ def found(prefix: Location, language: str) -> Trained:
     """The files of a model by their path before the endings. InputError when one is missing, when the JSON beside them
     names another language, or when the pieces are not those that the n-grams were trained over."""
     pieces = f"{prefix}.model"
-    ngrams = next((f"{prefix}.{end}" for end in ("binary", "arpa") if storage.exists(f"{prefix}.{end}")), None)
+    ngrams = next(
+        (f"{prefix}.{end}" for end in ("ngrams", "binary", "arpa") if storage.exists(f"{prefix}.{end}")), None
+    )
     if ngrams is None or not storage.exists(pieces):
         missing = f"{prefix}.arpa nor {prefix}.binary" if ngrams is None else pieces
         raise InputError(f"no {missing}", where=f"lm.models {language}", mend="name the path before .model and .arpa")
@@ -197,30 +204,61 @@ def _train_pieces(language: str, texts: Iterable[str], pieces: int) -> bytes:
     return out.getvalue()
 
 
-def _by_lmplz(lmplz: str, texts: Iterable[str], cut: Pieces, order: int, target: Place) -> int:
-    """Count n-grams by KenLM's program, which sorts on disk; the number of tokens."""
+def _by_lmplz(lmplz: str, texts: Iterable[str], cut: Pieces, order: int) -> tuple[NgramModel, int]:
+    """The model as KenLM's program counts it, and the number of tokens.
+
+    lmplz deletes the word <unk> from what it reads, and spreads unigrams over the words that it saw. So what has no
+    piece is spelled as another word on the way, and the vocabulary is made as large as that of all pieces: then every
+    number is ours but for its single precision. Memory: lmplz's own 200 MB; the model's 24 bytes an n-gram, and as much
+    again while its longest are read.
+    """
     tokens = 0
-    with tempfile.TemporaryDirectory() as scratch, storage.create(target) as file:
-        command = [lmplz, "-o", str(order), "-S", "200M", "-T", scratch, "--discount_fallback", "--skip_symbols"]
+    with tempfile.TemporaryDirectory() as scratch:
+        arpa = Path(scratch) / "arpa"
+        command = [lmplz, "-o", str(order), "-S", "200M", "-T", scratch, "--discount_fallback"]
+        command += ["--vocab_pad", str(len(cut.pieces) - 1), "--arpa", str(arpa)]
         with tempfile.TemporaryFile() as told:
-            work = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told)
+            work = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=told)
             assert work.stdin is not None
-            assert work.stdout is not None
-            for line in _lines(texts, cut):
-                tokens += line.count(" ") + 1
-                work.stdin.write(f"{line}\n".encode())
-            work.stdin.close()
-            shutil.copyfileobj(work.stdout, file)
+            try:
+                for line in _lines(texts, cut):
+                    tokens += len(line.split()) + 1
+                    work.stdin.write(f"{line}\n".encode())
+                work.stdin.close()
+            except BrokenPipeError:
+                pass  # it ended, and says why
             if work.wait():
                 told.seek(0)
                 said = told.read().decode(errors="replace").strip().splitlines()
-                raise PunaError(f"lmplz ended with status {work.returncode} ({said[-1:]})", where=str(target))
-    return tokens
+                raise PunaError(f"lmplz ended with status {work.returncode} ({said[-1:]})", where="lm.trainer")
+        return _of_pieces(read_arpa(arpa, [*_spelled(cut), "<unk>"])), tokens
+
+
+def _of_pieces(model: NgramModel) -> NgramModel:
+    """The model without the last word of its vocabulary, which stands in no longer n-gram: its probability is what
+    pieces have that were not seen."""
+    size = model.vocabulary - 1
+    first, *longer = model.levels
+    levels = [Level(first.keys[:size], first.log10[:size], first.backoff[:size])]
+    for level in longer:
+        context, last = np.divmod(level.keys, model.vocabulary)
+        levels.append(Level(context * size + last, level.log10, level.backoff))
+    return NgramModel(size, model.bos, model.eos, tuple(levels))
+
+
+def _spelled(cut: Pieces) -> list[str]:
+    """The pieces, and for <unk> a word that none of them is."""
+    name = "<unknown>"
+    while name in cut.spelled:
+        name += ">"
+    return [name if number == cut.unknown else piece for number, piece in enumerate(cut.pieces)]
 
 
 def _lines(texts: Iterable[str], cut: Pieces) -> Iterator[str]:
+    words = [word(piece) for piece in _spelled(cut)]
     for text in texts:
-        yield from map(cut.words, normalised(text))
+        for line in normalised(text):
+            yield " ".join([words[number] for number in cut.cut(line)])
 
 
 def _build_binary(builder: str, arpa: Place, target: Place) -> None:

@@ -2,13 +2,15 @@
 
 The lines of a document, normalised, are scored as one sentence <s> pieces </s>, and its perplexity is
 10^(-sum of log10 p / number of pieces), </s> among them. CCNet's pipeline scores one sentence as well, since its
-normalisation deletes the line breaks; here they are spaces. KenLM's module answers where it is installed
-(a hash table in C++); the binary searches of `NgramModel`, all tokens at once, are its readable twin and stand in for
-it. CCNet's percentiles part head, middle and tail; they are measured, since another model has other perplexities.
+normalisation deletes the line breaks; here they are spaces. A model that Puna trained answers from its own tables
+(`ngram_table.py`). Of another there is an ARPA file or KenLM's binary: KenLM's module answers where it is installed,
+and the binary searches of `NgramModel`, the readable twin of both, stand in for it. CCNet's percentiles part head,
+middle and tail; they are measured, since another model has other perplexities.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -19,13 +21,15 @@ import numpy.typing as npt
 from puna import storage
 from puna.data.quality import language
 from puna.data.quality.arpa import read_arpa
+from puna.data.quality.many_words import ManyWords
 from puna.data.quality.ngram import NgramModel, stream
+from puna.data.quality.ngram_table import UNIT, NgramTable
 from puna.data.quality.sentences import Pieces, read_pieces, sentence
 from puna.errors import InputError, PunaError
 from puna.recipe_sources import WebPages
 from puna.storage import Location, Place
 
-BATCH = 64  # documents whose tokens the numpy twin looks up at once
+BATCH, CHARACTERS = 64, 1 << 19  # documents whose tokens are looked up at once, and their characters, but for the last
 KNOWN = 0.9  # share of a tokenizer's pieces that an n-gram model over them lists; less is another tokenizer's
 BUCKETS = ("head", "middle", "tail")
 Scores = npt.NDArray[np.float32]
@@ -36,6 +40,22 @@ class Model(Protocol):
 
     def perplexities(self, texts: Iterable[str]) -> Iterator[float]:
         """The perplexity of each text; NaN for one without a piece."""
+
+
+class TableModel:
+    """A model in tables of its own. Memory: the pages of its file that are read, and 100 bytes for a character of BATCH
+    texts, of CHARACTERS and one text at most."""
+
+    def __init__(self, pieces: Pieces, table: NgramTable) -> None:
+        self.words, self.table = ManyWords(pieces), table
+
+    def perplexities(self, texts: Iterable[str]) -> Iterator[float]:
+        for batch in _batches(enumerate(texts)):
+            tokens, lengths = self.words.tokens([text for _, text in batch])
+            sums = np.append(0, np.cumsum(self.table.scores(tokens)))
+            totals = np.diff(sums[np.append(0, np.cumsum(lengths))])
+            for total, length in zip(totals.tolist(), lengths.tolist(), strict=True):
+                yield _perplexity(total / UNIT, length - 2)
 
 
 class NumpyModel:
@@ -50,10 +70,9 @@ class NumpyModel:
             model = self.model
             cut = [self.pieces.cut(sentence(text)) for text in batch]
             tokens = stream(cut, vocabulary=model.vocabulary, bos=model.bos, eos=model.eos)
-            sums = np.cumsum(np.append(0.0, model.log10_probabilities(tokens)))
-            ends = np.cumsum([0, *(len(ids) + 2 for ids in cut)])
-            for ids, total in zip(cut, np.diff(sums[ends]).tolist(), strict=True):
-                yield _perplexity(total, len(ids))
+            scores = iter(model.log10_probabilities(tokens).tolist())
+            for ids in cut:
+                yield _perplexity(math.fsum(islice(scores, len(ids) + 2)), len(ids))
 
 
 class KenlmModel:
@@ -70,12 +89,15 @@ class KenlmModel:
 
 
 def open_model(pieces: Location, ngrams: Location, *, kenlm: bool | None = None) -> Model:
-    """The model in a SentencePiece file and an ARPA file or KenLM binary.
+    """The model in a SentencePiece file and a table of n-grams, an ARPA file or KenLM's binary.
 
-    kenlm: whether KenLM's module answers; None: where it is installed. InputError when a file is no such model or the
-    n-grams are not over those pieces; PunaError for a binary without the module.
+    kenlm: whether KenLM's module answers for the latter two; None: where it is installed. InputError when a file is no
+    such model or the n-grams are not over those pieces; PunaError for a binary without the module.
     """
     cut = read_pieces(pieces)
+    if str(ngrams).endswith(".ngrams"):
+        with storage.local_copy(ngrams) as path:
+            return TableModel(cut, NgramTable(path, cut.pieces, ngrams))
     if kenlm is None:
         kenlm = _kenlm() is not None
     if not kenlm:
@@ -108,10 +130,12 @@ def measured(texts: Iterable[str], languages: npt.NDArray[Any], models: dict[str
     bytes, (documents,)."""
     found = np.full(len(languages), np.nan, np.float32)
     with np.errstate(over="ignore"):
-        for index, text in enumerate(texts):
-            model = models.get(languages[index].decode())
-            if model is not None:
-                found[index] = next(iter(model.perplexities([text])))
+        for numbered in _batches(enumerate(texts)):
+            for code in sorted({languages[index] for index, _ in numbered}):
+                model = models.get(code.decode())
+                own = [(index, text) for index, text in numbered if languages[index] == code]
+                if model is not None:
+                    found[[index for index, _ in own]] = list(model.perplexities([text for _, text in own]))
     return found
 
 
@@ -179,12 +203,26 @@ def _bits(
                 yield code, chosen.astype(np.float32).view(np.uint32)
 
 
+def _batches(texts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """The numbered texts in order, BATCH at a time, fewer once they have CHARACTERS together."""
+    batch: list[tuple[int, str]] = []
+    held = 0
+    for number, text in texts:
+        batch.append((number, text))
+        held += len(text)
+        if len(batch) == BATCH or held >= CHARACTERS:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
 def _perplexity(log10: float, pieces: int) -> float:
     return float(10.0 ** min(-log10 / (pieces + 1), 38.0)) if pieces else float("nan")
 
 
 def scorer() -> str:
-    """What answers here: their scores differ in their last bits."""
+    """What answers here for an ARPA file; their scores differ in their last bits, and those of tables nowhere."""
     return "numpy" if _kenlm() is None else "kenlm"
 
 

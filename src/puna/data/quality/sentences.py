@@ -50,7 +50,16 @@ class _Table(dict[int, str]):
         return became
 
 
-_TABLE = _Table()
+class _Spaced(_Table):
+    """The same, and every white space a space."""
+
+    def __missing__(self, code: int) -> str:
+        became = super().__missing__(code)
+        self[code] = became = " " if became.isspace() else became
+        return became
+
+
+_TABLE, _SPACED = _Table(), _Spaced()
 
 
 def normalised(text: str) -> list[str]:
@@ -59,6 +68,14 @@ def normalised(text: str) -> list[str]:
     if not text.isascii():
         text = unicodedata.normalize("NFD", text)
     return [line for line in map(str.strip, text.translate(_TABLE).split("\n")) if line]
+
+
+def spaced(text: str) -> str:
+    """A text normalised, its white space as spaces: it has the words of `sentence`, and spaces as they come."""
+    text = text.lower()
+    if not text.isascii():
+        text = unicodedata.normalize("NFD", text)
+    return text.translate(_SPACED)
 
 
 def sentence(text: str) -> str:
@@ -95,6 +112,11 @@ class Pieces:
             ids: list[int] = self._model.encode(line)
             return ids
         return list(chain.from_iterable(map(self._ids.__getitem__, line.split())))
+
+    def cut_words(self, words: list[str]) -> list[list[int]]:
+        """The ids of each word's pieces, all words in one call. Nothing is remembered."""
+        ids: list[list[int]] = self._model.encode(words, num_threads=1)
+        return ids
 
     def words(self, line: str) -> str:
         """The same pieces as the words of an ARPA file, a space before each."""

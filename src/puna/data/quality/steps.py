@@ -56,8 +56,8 @@ def brought(recipe: Recipe) -> dict[str, list[str]]:
 
 
 def lm(recipe: Recipe, judge: Judge | None, context: Context) -> dict[str, Any]:
-    """The step `lm`: {work}/LANGUAGE.model, .arpa, .json and, with KenLM's build_binary, .binary, trained on the
-    Wikipedia documents that `judge` keeps and does not hold out (None: the run has no Wikipedia).
+    """The step `lm`: {work}/LANGUAGE.model, .arpa, .ngrams, .json and, with KenLM's build_binary, .binary,
+    trained on the Wikipedia documents that `judge` keeps and does not hold out (None: the run has no Wikipedia).
 
     Memory: a shard in each worker; `models.train` names its own. InputError where a language has too little text.
     """
@@ -83,9 +83,10 @@ def lm(recipe: Recipe, judge: Judge | None, context: Context) -> dict[str, Any]:
 
 
 def lm_space(recipe: Recipe, context: Context) -> Need:
-    """A byte of text makes about one n-gram of all orders; its ARPA line is some 40 bytes, the binary as much again."""
+    """A byte of text makes about one n-gram of all orders; its ARPA line is some 40 bytes, the binary as much again,
+    its rows of a table 24 to 48."""
     text = recipe.lm.sample * len(trained(recipe))
-    return space.small(text + 100 * text)
+    return space.small(text + 150 * text)
 
 
 def prefixes(recipe: Recipe, context: Context) -> dict[str, str]:
@@ -108,7 +109,8 @@ def measure(recipe: Recipe, name: str, texts: Texts | None, context: Context) ->
     work = partial(_measure, own, told, texts or plain_texts)
     tasks = list(enumerate(shards_of(context, name)))
     results = context.map(work, tasks, label=f"  {name}: measuring perplexity", name=numbered)
-    if perplexity.scorer() != "kenlm":
+    mapped = all(str(models.found(each[0], code).ngrams).endswith(".ngrams") for code, each in own.items())
+    if not mapped and perplexity.scorer() != "kenlm":
         say(f"  {name}: KenLM's module is not installed, so its slow twin measures (pip install 'puna[web]')")
     return {"documents": sum(result["documents"] for result in results)}
 

@@ -168,6 +168,9 @@ def _installed(name: str) -> bool:
 
 def _files(source: str, declared: str) -> Iterator[Input]:
     if storage.is_remote(declared):
+        if "*" not in declared and storage.is_folder(declared):
+            yield from _remote_folder(source, declared.rstrip("/"))
+            return
         for location in _remote(source, declared):
             path = PurePosixPath(location.partition("://")[2])
             yield Input(path.name, location, _dump(path.name, path), storage.size(location))
@@ -210,6 +213,19 @@ def _expanded(declared: str) -> Path:
     if declared.startswith("~"):
         return Path.home() / declared[1:].lstrip("/") if declared[1:2] in ("", "/") else path
     return path
+
+
+def _remote_folder(source: str, declared: str) -> Iterator[Input]:
+    """As of a folder of this machine, from one listing of all below it."""
+    found = False
+    for name, size in sorted(storage.tree(declared).items()):
+        location = f"{declared}/{name}"
+        if not any(part.startswith(".") for part in name.split("/")) and DUMPS[source].search(location):
+            found = True
+            yield Input(name, location, _dump(name, PurePosixPath(location.partition("://")[2])), size)
+    if not found:
+        what = f"holds no file that {source} is read from"
+        raise InputError(what, where=declared, mend=f"docs/sources/{source}.md says how they are named")
 
 
 def _remote(source: str, declared: str) -> list[str]:

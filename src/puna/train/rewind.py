@@ -1,0 +1,63 @@
+"""Going back before a spike: the state behind an earlier step, and a range of windows that is not read any more.
+
+Back to which step depends on the recipe alone: the last multiple of `checkpoint_every` before the spike. Where its
+checkpoint is gone or damaged, an older one does (or the seed, where there is none), since the steps from there to it
+give the same bits again and the range lies ahead of them. So neither kills nor checkpoints that were made on a signal
+change what a rewind gives, and nothing is written for it: a process that is killed after a rewind goes on from a
+checkpoint before it, comes upon the same spike, and goes back again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from puna.errors import InputError, PunaError
+from puna.model import weights
+from puna.train import checkpoint
+from puna.train.callbacks import Training
+from puna.train.position import Position, first_window, joined
+from puna.train.spikes import Spike
+
+
+def rewind(training: Training, spike: Spike, seed: int) -> Spike:
+    """Take model, optimizer and position back before a spike; returns it with what was done.
+
+    No checkpoint may be under way. PunaError when the training went back `max_rewinds` times before.
+    """
+    settings, now = training.settings, training.position
+    if now.rewinds >= settings.max_rewinds:
+        what = (
+            f"loss {spike.loss:.3f} at step {spike.step} is a spike, and training went back {now.rewinds} times before"
+        )
+        mend = "puna trace RUN --step N names the documents; try a lower train.learning_rate, or a higher max_rewinds"
+        raise PunaError(what, where="training", mend=mend)
+    back_to = (spike.step - 1) // settings.checkpoint_every * settings.checkpoint_every
+    start = back_to + 1 if settings.spike_margin is None else max(back_to + 1, spike.step - settings.spike_margin)
+    windows = spike.read[1] - spike.read[0]
+    passed = (first_window(start, windows, now.rewound), spike.read[1])
+    folder = training.folder / "checkpoints"
+    checkpoint.remove_behind(folder, back_to, training.fingerprint)
+    try:
+        found = checkpoint.newest(folder, training.fingerprint)
+    except InputError:  # damaged ones only, which was said
+        found = None
+    if found is None:
+        _restart(training, seed)
+        position = Position()
+    else:
+        position = found.position
+        training.optimizer.restore(checkpoint.read_masters(found), checkpoint.read_moments(found), position.taken)
+    rewound = joined([*now.rewound, *position.rewound, passed])
+    training.position = replace(position, rewound=rewound, rewinds=now.rewinds + 1)
+    training.saved = None
+    return replace(spike, back_to=back_to, rewound=passed)
+
+
+def _restart(training: Training, seed: int) -> None:
+    """The first weights, and moments of no step."""
+    config, optimizer = training.model.config, training.optimizer
+    masters = {name: torch.from_numpy(weights.initial(config, name, seed)) for name in optimizer.masters}
+    moments = {name: torch.zeros_like(moment) for name, moment in optimizer.state().items()}
+    optimizer.restore(masters, moments, 0)
