@@ -128,7 +128,10 @@ def _logits(hidden_CD: Tensor, weight_VD: Tensor, buffer_CV: Tensor) -> Tensor:
 def _buffer(logits_CV: Tensor) -> Tensor:
     """For as many rows of logits as are widened together; made once, since fresh pages cost as much as the softmax."""
     rows = max(1, min(len(logits_CV), CACHED // (4 * logits_CV.shape[1])))
-    return logits_CV.new_empty(rows, logits_CV.shape[1], dtype=torch.promote_types(logits_CV.dtype, torch.float32))
+    wide = torch.promote_types(logits_CV.dtype, torch.float32)
+    if wide == logits_CV.dtype:
+        return logits_CV[:rows]  # nothing is widened, and its length and type are all that is asked for
+    return logits_CV.new_empty(rows, logits_CV.shape[1], dtype=wide)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -51,14 +51,15 @@ def step_bytes(config: ModelConfig, tokens: int, dtype: torch.dtype, mode: Mode)
     - tokens * layers * `layer_bytes` of the mode: what is kept for the backward pass;
     - tokens * `layer_bytes` of `reference`: one layer while its backward pass runs;
     - tokens * D (4 s + 16): around the last norm, and the gradients of its input and output;
-    - chunk * V s, at most LOGITS bytes, and CACHED bytes: logits of a chunk and their gradient (model/loss.py);
+    - chunk * V s, at most LOGITS bytes, and in 16 bits CACHED bytes: logits of a chunk, and then their gradient
+      (model/loss.py);
     - V D (s + 8): the output weight's gradient while chunks are summed.
     """
     width, vocabulary = dtype.itemsize, config.vocabulary
     parameters = sum(torch.Size(shape).numel() for shape in shapes(config).values())
     kept = config.layers * layer_bytes(config, dtype, mode) + layer_bytes(config, dtype, "reference")
     around = config.dim * (4 * width + 16)
-    logits = chunk_of(tokens, vocabulary, dtype) * vocabulary * width + CACHED
+    logits = chunk_of(tokens, vocabulary, dtype) * vocabulary * width + (CACHED if width < 4 else 0)
     return 20 * parameters + tokens * (kept + around) + logits + vocabulary * config.dim * (width + 8)
 
 
