@@ -64,6 +64,7 @@ steps = 5
 learning_rate = 1e-2
 warmup = "1 steps"
 checkpoint_every = "2 steps"
+save = "between"
 keep = 1
 compile = "off"
 

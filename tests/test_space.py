@@ -25,6 +25,7 @@ from puna.data.dedup import exact
 from puna.data.document import Document, Origin, document_id, write_documents
 from puna.errors import PunaError
 from puna.lines import Appender
+from puna.recipe import batch_windows
 from puna.records import read_records
 from puna.space import Need
 from puna.steps import Context, Step, run_steps
@@ -153,9 +154,10 @@ def test_checkpoints_are_foreseen_exactly(tmp_path: Path, dim: int, layers: int)
     vocabulary = Spelling().vocabulary
     one = space.checkpoint(made.recipe(*sized).model.parameters(vocabulary), 9 * layers + 3).bytes
     assert 0 <= one - _size(folder / "checkpoints") < 60_000
+    windows = batch_windows(made.recipe(*sized))
     for steps, copies in ((1, 1), (9, 3), (12, 3), (10**6, 3)):  # two are kept, and one more while it is written
         need = space.training(made.recipe(*sized), vocabulary, steps, tokens=5)
-        lines = space.FLOOR + 2 * space.METRICS_LINE * (steps + 1)
+        lines = space.FLOOR + 2 * space.METRICS_LINE * (steps + 1) + 2 * space.WINDOW * steps * windows
         assert need == Need(lines + copies * one, one, lines + one + 5)
 
 

@@ -52,6 +52,7 @@ steps = 24
 learning_rate = 1e-2
 warmup = "4 steps"
 checkpoint_every = "7 steps"
+save = "between"
 compile = "off"
 
 [samples]

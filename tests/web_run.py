@@ -34,6 +34,7 @@ context = 32
 batch = "256 tokens"
 steps = 4
 learning_rate = 1e-2
+save = "between"
 """
 RECIPE = """
 name = "web-path"

@@ -255,7 +255,7 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
     """The values of `train` that the weights depend on: how often it saves and logs is not among them, but where a
     spike goes back to the last checkpoint.
 
-    `layer` "auto" stands as "reference", and `documents` "packed" not at all: what earlier versions did without them.
+    `documents` "packed" does not stand there, which is what earlier versions did without it.
     """
     left_out = {
         "keep",
@@ -273,10 +273,7 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
         left_out |= {"spike", "spike_window", "spike_score"}
     if train["spike"] != "rewind":
         left_out |= {"spike_margin", "max_rewinds", "checkpoint_every"}
-    own = {key: value for key, value in train.items() if key not in left_out}
-    if own["layer"] == "auto":
-        own["layer"] = "reference"
-    return own
+    return {key: value for key, value in train.items() if key not in left_out}
 
 
 def _refuse_impossible(recipe: Recipe, options: Options) -> None:

@@ -77,8 +77,6 @@ class Metrics(Callback):
         self._file.sync()
 
     def end(self, training: Training) -> None:
-        if training.saves:  # the last checkpoint, which no line tells of yet
-            self.write({"step": training.position.step, **self._times(training)})
         self._file.sync()
         self._file.close()
 
