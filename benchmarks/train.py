@@ -6,7 +6,8 @@
     train_15m_vocabulary_4k   the same with a vocabulary of 4,096
     train_15m_f32             the first in float32
     train_110m                dim 768, 12 layers, 12 heads, context 1,024, batch 8, vocabulary 32,000, in bfloat16
-    step_memory_110m          bytes at the peak of a step of it: modes of the layer, both losses, plain autograd
+    step_memory_110m          bytes at the peak of a step of it: autograd with all logits, and each mode of the layer
+                              with the chunked loss
 
 Tokens a second of processor time, over all threads; the bare matmuls of the same model, forward and backward, run in
 the same loop, and so do the peers: transformers and litgpt where they are installed, torch's selective checkpointing
@@ -100,7 +101,7 @@ def speed(
 
 
 def step_memory(asked: argparse.Namespace) -> dict[str, Any]:
-    """Steps of plain autograd, and of each mode with the chunked loss; torch's own allocations, so without noise."""
+    """Autograd with all logits, plain and compiled, and each mode with the chunked loss, from torch's allocations."""
     import torch
 
     from puna.model.config import ModelConfig
@@ -116,22 +117,20 @@ def step_memory(asked: argparse.Namespace) -> dict[str, Any]:
     tokens_BL1 = torch.randint(config.vocabulary, (windows, config.context + 1))
     train = _train(str(dtype).removeprefix("torch."))
     machine = machines.choose(train, max(asked.threads), config, windows=windows)
-    rows = {"plain autograd, all logits": ("reference", True), "torch-selective, all logits": ("selective", True)}
-    rows |= {f"puna {mode}": (mode, False) for mode in MODES}
-    bytes_of, seconds = {}, {}
+    rows = {"plain autograd": ("reference", True, False), "compiled autograd": ("reference", True, machine.compiles)}
+    rows |= {f"puna {mode}": (mode, False, machine.compiles) for mode in MODES}
+    bytes_of: dict[str, int] = {}
+    print(f"{windows} windows of {config.context} tokens, {dtype}; one step each, so seconds are rough")
+    print(f"{'':20}  peak of a step  of plain autograd's  CPU seconds")
     with machines.settled(machine):
-        for name, (mode, plain) in rows.items():
-            ours = Ours(config, train, dtype, mode, compiles=machine.compiles, plain_loss=plain)  # type: ignore[arg-type]
+        for name, (mode, plain, compiles) in rows.items():
+            ours = Ours(config, train, dtype, mode, compiles=compiles, plain_loss=plain)  # type: ignore[arg-type]
             step = partial(ours, tokens_BL1, 1e-4)
-            bytes_of[name] = peak(step)
-            seconds[name] = clocked(step).processor
+            held = bytes_of[name] = peak(step)
+            share, seconds = held / bytes_of["plain autograd"], clocked(step).processor
+            print(f"{name:20}  {held / 1e6:11,.0f} MB  {share:19.2f}  {seconds:11.1f}", flush=True)
             del ours, step
-    base = bytes_of["plain autograd, all logits"]
-    compiled = "compiled" if machine.compiles else "not compiled"
-    print(f"{windows} windows of {config.context} tokens, {dtype}, {compiled}; one step each, so seconds are rough")
-    print(f"{'':28}  peak of a step  of plain autograd's  CPU seconds")
-    for name, held in bytes_of.items():
-        print(f"{name:28}  {held / 1e6:11,.0f} MB  {held / base:19.2f}  {seconds[name]:11.1f}", flush=True)
+    base = bytes_of["plain autograd"]
     keys = config.kv_heads * config.head_dim
     kept = kept_bytes(config.dim, config.heads, keys, config.hidden, dtype)
     print(f"the layer by hand keeps {kept:,} bytes of a token and layer by its formula, x among them")
