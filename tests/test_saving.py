@@ -77,7 +77,7 @@ def test_steps_go_on_while_a_checkpoint_is_written_from_the_state_of_its_step(
     assert made.result(folder) == made.result(undisturbed)
     assert held.threads[:2] == ["checkpoint", "checkpoint"]
     assert held.threads[2] != "checkpoint"  # the last one is waited for anyhow
-    assert (done["saves"], done["steps"]) == (2, 12)
+    assert (done["saves"], done["steps"]) == (2, 12)  # no line of a step tells of the last one
     assert 0 < done["goodput"] < 1
     again = Path(shutil.copytree(folder, folder.parent / "again"))
     for name in ("step-000008", "step-000012"):
@@ -173,7 +173,7 @@ def test_all_that_is_kept_is_foreseen_before_the_first_step() -> None:
 
     one = space.checkpoint(made.recipe().model.parameters(300), 9 * 2 + 3).bytes
     assert need("train.keep=3") - need("train.keep=2") == one
-    assert need("train.keep_every=100") - need() == 11 * one  # and the one that a rewind may go back to
+    assert need("train.keep_every=100") - need() == 10 * one
 
 
 @pytest.mark.promise("twins")
@@ -197,7 +197,7 @@ def test_wall_time_of_steps_done_again_is_not_lost(folder: Path) -> None:
     (fifth,) = (line for line in made.metrics(folder) if line["step"] == 5)
     assert fifth["wall_seconds"] > gone
     lines = made.told(folder)
-    assert sum(line["saves"] for line in lines) == 2  # no line stands behind the last one
+    assert sum(line.get("saves", 0) for line in lines) == 2
     assert all(line["useful_seconds"] <= line["wall_seconds"] for line in made.metrics(folder))
 
 

@@ -177,10 +177,9 @@ def training(recipe: Recipe, vocabulary: int, steps: int, tokens: int) -> Need:
         -(-steps // every) for every in (train.checkpoint_every, train.keep_every, train.evaluate_every) if every
     )
     for_good = steps // train.keep_every if train.keep_every else 0
-    for_good += bool(train.keep_every or train.evaluate_every)  # the newest are then not all of `checkpoint_every`
     lines = FLOOR + 2 * METRICS_LINE * (steps // train.log_every + 1)
     lines += 2 * WINDOW * steps * recipes.batch_windows(recipe)
-    return Need(lines + one * min(train.keep + 1 + for_good, ever), one, lines + one + tokens)
+    return Need(lines + one * min(train.keep + 2 + for_good, ever), one, lines + one + tokens)
 
 
 def whole(recipe: Recipe, raw: Mapping[str, Mapping[str, int]], station: str | None) -> dict[str, int]:
