@@ -299,7 +299,7 @@ def test_parts_score_every_token_once(tokens: Path) -> None:
 def test_killed_at_random_around_a_spike_no_bit_changes(
     folder: Path, ended: dict[str, Path], action: str, proved: Callable[[str], None]
 ) -> None:
-    kills = killed_at_random(folder, 10, *SETTINGS, f"train.spike={action}", "train.save=beside")
+    kills = killed_at_random(folder, 7, *SETTINGS, f"train.spike={action}", "train.save=beside")
     assert made.result(folder, STEPS) == made.result(ended[action], STEPS)
     assert spikes(folder) == spikes(ended[action])
     proved(f"{kills} kills at random in a training whose spike is answered by {action}")
