@@ -258,7 +258,20 @@ def test_a_training_of_one_step_or_without_a_finite_loss_is_told(make: Make) -> 
     assert Page(make({"metrics.jsonl": jsonl(training_lines(1))})).drawings == 6
     lines = [line | {"loss": None, "skipped": True} for line in training_lines(70)]
     page = Page(make({"metrics.jsonl": jsonl(lines) + '{"step": 71, "lo'}))
-    assert "Steps not taken, since loss or gradient was not finite: 70." in page.text
+    assert "Steps not taken, since loss or gradient was not finite or the loss a spike: 70." in page.text
+
+
+def test_spikes_and_held_out_loss_on_the_way_are_told(make: Make) -> None:
+    worst = {"id": "0" * 31 + "9", "source": "wikipedia", "window": 5, "tokens": 32, "loss": 8.25}
+    spike = {"step": 9, "loss": 4.5, "median": 2.25, "action": "rewind", "back_to": 8, "documents": [worst]}
+    odd = [{"step": 10, "spike": spike}, {"step": 9, "spike": "odd"}, {"step": 9, "heldout": [1]}]
+    measure = {"step": 20, "heldout": {"wikipedia": {"bits_per_byte": 1.5}, "all": {"bits_per_byte": 1.625}}}
+    text = Page(make({"metrics.jsonl": jsonl([*training_lines(30), *odd, measure])})).text
+    assert "4.500" in text
+    assert "9, at 8.250" in text
+    assert "went back to step 8" in text
+    assert "1.625" in text
+    assert "No loss was a spike." in Page(make({"metrics.jsonl": jsonl(training_lines(30))})).text
 
 
 @settings(deadline=None, max_examples=50)

@@ -205,6 +205,6 @@ def test_wall_time_of_steps_done_again_is_not_lost(folder: Path) -> None:
 def test_killed_at_random_while_checkpoints_are_written_beside_steps_no_bit_changes(
     folder: Path, undisturbed: Path, proved: Callable[[str], None]
 ) -> None:
-    kills = killed_at_random(folder, 12, BESIDE)
+    kills = killed_at_random(folder, 8, BESIDE)
     assert made.result(folder) == made.result(undisturbed)
     proved(f"{kills} kills at random while checkpoints are written beside the steps")

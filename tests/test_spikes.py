@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import made_training as made
 from made_tokens import document
+from puna import recipe as recipes
 from puna import storage, trace
 from puna.errors import Interrupted, PunaError
 from puna.tokens.windows import Windows
@@ -93,8 +94,11 @@ def test_trace_names_it_too_with_what_it_cost_and_where_it_is_from(ended: dict[s
         assert json.loads(json.dumps(found.as_json()))["documents"][0]["loss"]["by"] == "the step"
 
 
-def test_trace_computes_what_was_not_recorded_with_the_checkpoint_before(folder: Path) -> None:
-    run(folder, "observe", "train.keep=9")
+@pytest.mark.parametrize("documents", ["packed", "masked"])
+def test_trace_computes_what_was_not_recorded_with_the_checkpoint_before(folder: Path, documents: str) -> None:
+    seen = f"train.documents={documents}"
+    (folder / "recipe.toml").write_text(recipes.as_toml(made.recipe(*SETTINGS, seen)))
+    run(folder, "observe", "train.keep=9", seen)
     found = trace.step(str(folder), 26)
     windows = Windows(folder)
     assert found.windows == (100, 104)
@@ -295,7 +299,7 @@ def test_parts_score_every_token_once(tokens: Path) -> None:
 def test_killed_at_random_around_a_spike_no_bit_changes(
     folder: Path, ended: dict[str, Path], action: str, proved: Callable[[str], None]
 ) -> None:
-    kills = killed_at_random(folder, 10, *SETTINGS, f"train.spike={action}", "train.save=beside")
+    kills = killed_at_random(folder, 7, *SETTINGS, f"train.spike={action}", "train.save=beside")
     assert made.result(folder, STEPS) == made.result(ended[action], STEPS)
     assert spikes(folder) == spikes(ended[action])
     proved(f"{kills} kills at random in a training whose spike is answered by {action}")

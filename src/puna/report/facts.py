@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,7 @@ class Curve:
     learning_rate: np.ndarray
     seconds: np.ndarray  # since the line before
     rate: np.ndarray  # tokens per second
-    skipped: int  # steps that were not taken, since loss or gradient was not finite
+    skipped: int  # steps that were not taken, since loss or gradient was not finite, or the loss a spike
 
     def __len__(self) -> int:
         return len(self.step)
@@ -63,6 +64,7 @@ class Facts:
     baselines: Any = None
     samples: Any = None
     curve: Curve | None = None
+    told: list[dict[str, Any]] = field(default_factory=list)  # lines of metrics.jsonl that are no plain step
     unreadable: tuple[str, ...] = ()
     hidden: Exclusions | None = None  # documents that no example may show; None: the list cannot be read
 
@@ -140,6 +142,7 @@ def read(folder: Place) -> Facts:
         baselines=json_of("evaluations", "baselines.json"),
         samples=json_of("evaluations", "samples.json"),
         curve=_curve(folder / "metrics.jsonl"),
+        told=_told(folder / "metrics.jsonl"),
         unreadable=tuple(unreadable),
         hidden=_hidden(asked),
     )
@@ -204,20 +207,25 @@ def _in_order(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return placed
 
 
+def _lines(path: Place) -> Iterator[Any]:
+    """The values in the lines of metrics.jsonl."""
+    with suppress(OSError, PunaError), storage.open_read(path) as file:
+        for text in file:
+            with suppress(ValueError):  # the half line of a killed process
+                yield json.loads(text)
+
+
+def _told(path: Place) -> list[dict[str, Any]]:
+    """Lines that tell of spikes or held-out loss."""
+    return [line for line in _lines(path) if at(line, "spike") is not None or at(line, "heldout") is not None]
+
+
 def _curve(path: Place) -> Curve | None:
     lines: dict[int, dict[str, Any]] = {}
-    try:
-        with storage.open_read(path) as file:
-            for text in file:
-                try:
-                    line = json.loads(text)
-                except ValueError:
-                    continue  # the half line of a killed process
-                step = number(line, "step")
-                if step is not None and (number(line, "tokens") or 0) > 0 and "loss" in line:
-                    lines[int(step)] = line
-    except (OSError, PunaError):
-        return None
+    for line in _lines(path):
+        step = number(line, "step")
+        if step is not None and (number(line, "tokens") or 0) > 0 and "loss" in line:
+            lines[int(step)] = line
     if not lines:
         return None
     ordered = [lines[step] for step in sorted(lines)]

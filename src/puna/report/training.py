@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from puna.report import figures
-from puna.report.facts import Facts, number
+from puna.report.facts import Facts, at, number
 from puna.report.markup import (
     Html,
     absent,
@@ -23,10 +23,11 @@ from puna.report.markup import (
 )
 
 _FILE = "metrics.jsonl"
+MOST = 20  # spikes, and measures of held-out loss, that are shown
 
 
 def curves(facts: Facts) -> Html:
-    """Loss and learning rate over the tokens trained on."""
+    """Loss and learning rate over the tokens trained on, spikes, and held-out loss on the way."""
     curve = facts.curve
     if curve is None:
         return absent("the training", _FILE)
@@ -37,7 +38,9 @@ def curves(facts: Facts) -> Html:
     lines = "steps" if len(curve) == curve.step[-1] - curve.step[0] + 1 else "logged steps"
     mean = f" (mean of the last {count(span // 2 + 1)} {lines})" if span > 1 else ""
     skipped = (
-        f"Steps not taken, since loss or gradient was not finite: {count(curve.skipped)}. " if curve.skipped else ""
+        f"Steps not taken, since loss or gradient was not finite or the loss a spike: {count(curve.skipped)}. "
+        if curve.skipped
+        else ""
     )
     said = paragraph(
         f"{_shape(facts)}{steps} over {tokens}. The loss went from {first} to {last} nats per token{mean}. {skipped}"
@@ -46,7 +49,44 @@ def curves(facts: Facts) -> Html:
     caption = [f"Faint: {lines}. Strong: the mean over {count(span)} neighbouring ones. "]
     if hidden:
         caption.append(f"Above the picture: {count(hidden)} of the first {lines}, with a higher loss.")
-    return join(said, element("figure", figures.loss(curve), element("figcaption", *caption)))
+    figure = element("figure", figures.loss(curve), element("figcaption", *caption))
+    return join(said, figure, _spikes(facts), _measures(facts))
+
+
+def _spikes(facts: Facts) -> Html:
+    """Loss spikes, with the document that cost most."""
+    found = [at(line, "spike") for line in facts.told if at(line, "spike") is not None]
+    if not found:
+        return paragraph("No loss was a spike.")
+    rows: list[list[object]] = []
+    for spike in found[:MOST]:
+        named = at(spike, "documents")
+        worst = named[0] if isinstance(named, list) and named else None
+        back = number(spike, "back_to")
+        done = {"observe": "nothing", "skip": "not stepped on", "rewind": f"went back to step {count(back)}"}
+        figures_of = (fixed(number(spike, key), 3) for key in ("loss", "median"))
+        cost = f"{at(worst, 'id')}, at {fixed(number(worst, 'loss'), 3)}" if worst else ""
+        rows.append([count(number(spike, "step")), *figures_of, cost, done.get(str(at(spike, "action")), "")])
+    more = paragraph(f"And {count(len(found) - MOST)} more.") if len(found) > MOST else Html("")
+    said = note("Loss in nats per token. puna trace RUN --step N tells what a document is and where it was published.")
+    return join(
+        table(["spike at step", "loss", "median before", "highest in document", "what was done"], rows), said, more
+    )
+
+
+def _measures(facts: Facts) -> Html:
+    """Held-out loss by source as training went on."""
+    found = [line for line in facts.told if at(line, "heldout") is not None]
+    if not found:
+        return Html("")
+    shown = [found[place * (len(found) - 1) // (MOST - 1)] for place in range(MOST)] if len(found) > MOST else found
+    sources = [source for source, _ in facts.by_source(at(found[-1], "heldout"))]
+    rows: list[list[object]] = [
+        [count(number(line, "step")), *(fixed(number(line, "heldout", name, "bits_per_byte"), 3) for name in sources)]
+        for line in shown
+    ]
+    told = "Of the first held-out documents of each source, up to train.evaluate_tokens; in float32."
+    return join(table(["held-out bits per byte at step", *sources], rows), note(told))
 
 
 def _shape(facts: Facts) -> str:
@@ -71,9 +111,21 @@ def throughput(facts: Facts) -> Html:
     said = paragraph(
         f"{count(middle, 'tokens')} per second in the median step, nine steps of ten between ",
         f"{count(low)} and {count(high)}. ",
-        f"Training took {seconds(float(np.nansum(facts.curve.seconds)))} for its steps alone.",
+        f"Training took {seconds(float(np.nansum(facts.curve.seconds)))} for its steps alone. ",
+        *_goodput(facts),
     )
     return join(said, element("figure", figures.throughput(facts.curve)))
+
+
+def _goodput(facts: Facts) -> list[str]:
+    """What share of the time steps took that count, and what checkpoints took of it."""
+    done = facts.counts("train")
+    share, saves = number(done, "goodput"), number(done, "saves")
+    if share is None:
+        return []
+    stall = (number(done, "stall_seconds") or 0.0) / saves if saves else None
+    waited = f"; they waited {fixed(stall, 2)} s for each of {count(saves)} checkpoints" if stall is not None else ""
+    return [f"Steps that count took {percent(share)} of its wall time{waited}."]
 
 
 def times(facts: Facts) -> Html:

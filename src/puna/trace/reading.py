@@ -22,7 +22,9 @@ import numpy.typing as npt
 from puna import storage
 from puna.errors import InputError, PunaError
 from puna.progress import progress, say
+from puna.run import read_recipe
 from puna.storage import Place
+from puna.tokenizer.sentencepiece_bpe import EOS
 from puna.tokens.windows import Windows
 from puna.trace.steps import FORMAT, Steps, Traced, all_documents, told
 from puna.train import history
@@ -132,7 +134,7 @@ def step(run: str, number: int, recorded: bool = False) -> StepTrace:
             f"step {number}",
             False,
             (number,),
-            **_cost([exact.get((part["id"], part["window"]), part) for part in each], known[0] if known else ""),
+            **_cost([exact.get((part["id"], part["window"]), part) for part in each], known.name if known else ""),
             windows=tuple(part["window"] for part in each),
             passed_over=passed_over,
         )
@@ -168,11 +170,18 @@ def _named(spike: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {**part, "read": spike["read"]}
 
 
-Known = tuple[str, Any]
+@dataclass(frozen=True)
+class Known:
+    """A checkpoint's model, in float32."""
+
+    name: str
+    model: Any
+    masked: bool
+    """Whether each document of a window sees itself alone."""
 
 
 def _model(folder: Place, number: int) -> Known | None:
-    """(name, model) of the newest checkpoint before the step, or of the oldest; None when there is none."""
+    """The newest checkpoint before the step, or the oldest; None when there is none."""
     names = storage.names(folder / "checkpoints") if storage.is_folder(folder / "checkpoints") else []
     at = {int(name[5:]): name for name in names if re.fullmatch(r"step-\d+", name)}
     before = [step for step in sorted(at, reverse=True) if step < number]
@@ -182,7 +191,8 @@ def _model(folder: Place, number: int) -> Known | None:
 
     for step in (*before, *(step for step in sorted(at) if step >= number)):
         try:
-            return at[step], load_checkpoint(folder / "checkpoints" / at[step])
+            model = load_checkpoint(folder / "checkpoints" / at[step])
+            return Known(at[step], model, read_recipe(folder).train.documents == "masked")
         except PunaError as error:
             say(f"{error.where}: {error.what}; another checkpoint is taken")
     return None
@@ -191,21 +201,24 @@ def _model(folder: Place, number: int) -> Known | None:
 def _parts(windows: Windows, read: range, known: Known | None) -> list[dict[str, Any]]:
     """The parts of documents in windows, as `spikes.parts`; without a model, without losses."""
     if known is not None:
-        return parts(windows, read.start, _nats(windows, read, known[1]))
+        return parts(windows, read.start, _nats(windows, read, known))
     return [{"id": part.document, "window": window} for window in read for part in windows.documents(window)]
 
 
-def _nats(windows: Windows, read: range, model: Any) -> npt.NDArray[np.float32]:
-    """Nats of each token but the first of windows, (windows, context), under a model in float32."""
+def _nats(windows: Windows, read: range, known: Known) -> npt.NDArray[np.float32]:
+    """Nats of each token but the first of windows, (windows, context)."""
     import torch
 
+    from puna.model.documents import segments
     from puna.model.loss import token_nats
 
+    model = known.model
     found = []
     with torch.no_grad(), progress("losses", len(read), "windows") as bar:
         for first in range(read.start, read.stop, TOGETHER):
             tokens_BL1 = torch.from_numpy(windows.batch(first, min(TOGETHER, read.stop - first)))
-            hidden_BLD = model(tokens_BL1[:, :-1])
+            own = segments(tokens_BL1[:, :-1], EOS) if known.masked else None
+            hidden_BLD = model(tokens_BL1[:, :-1], own)
             nats_N = token_nats(hidden_BLD.flatten(0, 1), model.output_weight, tokens_BL1[:, 1:].flatten())
             found.append(nats_N.view(len(tokens_BL1), -1).to(torch.float32).numpy())
             bar.advance(len(tokens_BL1))

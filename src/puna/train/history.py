@@ -80,7 +80,7 @@ def is_range(value: Any) -> bool:
 
 def summary(path: Place) -> dict[str, Any]:
     """Of a whole metrics.jsonl: `seconds` of all steps, `goodput` (the share of wall time in steps that counted),
-    `stall_seconds` and `saves` (checkpoints), and `spikes`."""
+    `stall_seconds` and `saves` (checkpoints but the last, behind which no line stands), and `spikes`."""
     told = [line for line in lines(path) if "step" in line]
     wall = _sum(told, "wall_seconds")
     return {

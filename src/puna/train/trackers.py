@@ -124,9 +124,13 @@ class MLflow(Tracker):
     def open(self, training: Training) -> None:
         import mlflow
 
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "puna")
         if not os.environ.get("MLFLOW_TRACKING_URI"):
-            mlflow.set_tracking_uri(f"sqlite:///{(self.folder / 'mlflow.db').absolute()}")
-        mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "puna"))
+            here = self.folder.absolute()
+            mlflow.set_tracking_uri(f"sqlite:///{here / 'mlflow.db'}")
+            if mlflow.get_experiment_by_name(experiment) is None:  # else its files go where the command was given
+                mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
+        mlflow.set_experiment(experiment)
         tag = f"tags.puna_fingerprint = '{training.fingerprint}'"
         found = mlflow.search_runs(filter_string=tag, output_format="list", max_results=1)
         if found:
