@@ -56,8 +56,9 @@ class Table:
     """Peers that were not measured, with the reason."""
 
     def mfu(self, row: Row) -> float:
-        """Model FLOP utilisation against the measured matmuls; see `flop.FORMULA`."""
-        return flop.token_flop(self.config, self.config.context) * row.rate.median / self.flops[row.threads].median
+        """Model FLOP utilisation: FLOP of a token (`flop.FORMULA`) by tokens a second, over the FLOP a second of the
+        bare matmuls of the same round."""
+        return flop.token_flop(self.config, self.config.context) / flop.matmul_flop(self.config) * row.share.median
 
     def as_json(self) -> dict[str, Any]:
         rows = [{**_plain(vars(row)), "mfu": round(self.mfu(row), 4)} for row in self.rows]
@@ -81,10 +82,10 @@ class Table:
             bare = found.median / flop.matmul_flop(self.config)
             lines.append(f"{MATMULS:26}  {bare:13,.0f}  {'':8}  {1:10.2f}  {found.median / 1e9:12.0f} GFLOP/s")
             first = next(row for row in self.rows if row.threads == threads)
-            each = flop.token_flop(self.config, self.config.context)
+            each, matmul = flop.token_flop(self.config, self.config.context), flop.matmul_flop(self.config)
             lines.append(
-                f"MFU of {first.name}: {self.mfu(first):.2f} = {each / 1e6:,.1f} MFLOP a token"
-                f" x {first.rate.median:,.0f} / {found.median / 1e9:.0f} GFLOP/s"
+                f"MFU of {first.name}: {self.mfu(first):.2f} = {each / 1e6:,.1f} MFLOP a token, of which"
+                f" {matmul / 1e6:,.1f} in matmuls with weights, at {first.share.median:.2f} of the speed of these alone"
             )
             lines.append("")
         lines.append(f"FLOP of a token: {flop.FORMULA}. Seconds are those of the processor, of all threads.")
