@@ -18,8 +18,9 @@ The same on both sides: pages, the first copy of a line stays, lid.176.ftz and i
 n-grams, the percentile of perplexity up to which a page stays, of English pages by each side's own measure. Not the
 same: fastText cannot read our classifier, so it trains its own (web_path_peer.py) on the same pages; it reads whole
 pages, ours their first 5,000 characters. KenlmModel deletes line breaks, so a page is one sentence to it, whose words
-at the ends of lines are joined; ours scores line by line. Kept sets are compared by ids; `differ` is the share of pages
-that one side alone keeps, of those that either does.
+at the ends of lines are joined; to ours line breaks are spaces. Our n-grams are mapped; its module reads their ARPA
+file, which is 1 s of the processor a worker, unless KenLM's build_binary was on PATH. Kept sets are compared by ids;
+`differ` is the share of pages that one side alone keeps, of those that either does.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ def prepare(folder: Path, size: int, peer: str) -> tuple[int, int]:
         (RECIPE + UNTRAINED).format(folder=folder.as_posix(), percentile=PERCENTILE, score=SCORE)
     )
     if peer:
-        found = models.found(str(folder / "en"), "en")
-        known = {"language_model": str(language.model_file(None)), "ngrams": str(found.ngrams)}
+        ngrams = next(file for end in ("binary", "arpa") if (file := folder / f"en.{end}").exists())
+        known = {"language_model": str(language.model_file(None)), "ngrams": str(ngrams)}
         (folder / "peer.json").write_text(json.dumps(known | {"percentile": PERCENTILE, "score": SCORE}))
         (folder / "english.json").write_text(json.dumps(english))
         lines = [f"__label__{'keep' if k else 'drop'} {t}" for t, k in zip(texts, keep, strict=True)]

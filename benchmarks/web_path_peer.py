@@ -54,13 +54,11 @@ def run(folder: str, target: str, workers: str) -> None:
     from datatrove.pipeline.filters import FastTextClassifierFilter, LambdaFilter, LanguageFilter
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.writers import ParquetWriter
-    from datatrove.utils.lid import FT176LID
     from datatrove.utils.word_tokenizers import WordTokenizer
     from loguru import logger
 
     logger.remove()
     known = json.loads((Path(folder) / "peer.json").read_text())
-    FT176LID.MODEL_URL = known["language_model"]
 
     class NoWords(WordTokenizer):
         """Asked for by the classes, and never used where lines are compared and pages of any length stay."""
@@ -79,6 +77,7 @@ def run(folder: str, target: str, workers: str) -> None:
     several = int(workers)
     language = LanguageFilter(languages=["en"], language_threshold=0.5)
     language.model.languages = ["en"]
+    language.model.MODEL_URL = known["language_model"]  # of the instance, which goes to other processes as it is
     # A task of the last stage reads its models anew, so there are no more of them than workers; the first has as many,
     # by which the filter finds its lines again.
     stages: list[tuple[int, list[Any]]] = [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from puna import recipe
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "puna"
@@ -157,6 +160,23 @@ def test_data_workers_never_import_torch() -> None:
     code = f"import sys, importlib\nfor name in {modules}: importlib.import_module(name)\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_data_worker_starts_light(tmp_path: Path) -> None:
+    # A worker is given a recipe that was validated: it builds nothing that validates, and reads no string under a key.
+    (tmp_path / "recipe").write_bytes(pickle.dumps(recipe.load("laptop")))
+    code = """
+import pickle, sys
+import puna.data.pipeline
+from puna.recipe import Recipe
+got = pickle.loads(open(sys.argv[1], "rb").read())
+assert isinstance(got, Recipe) and got.lm.order == 5
+heavy = {"sentencepiece", "fasttext", "kenlm", "lxml", "matplotlib", "torch", "ray", "fsspec", "upath"}
+print(sorted(heavy & set(sys.modules)), Recipe.__pydantic_complete__, Recipe.model_fields["seed"].description)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "recipe")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] False None"
 
 
 # Of a path on an object store these take a failed request for absence; storage.py asks so that it does not.

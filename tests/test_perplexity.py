@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from marked_pairs import pairs_of
 from puna import storage
 from puna.data.document import Document, Origin, write_documents
-from puna.data.quality import language, models, perplexity
+from puna.data.quality import language, models, ngram_table, perplexity
 from puna.data.quality.arpa import read_arpa
 from puna.data.quality.many_words import ManyWords
 from puna.data.quality.sentences import PUNCTUATION, normalised, read_pieces, sentence
@@ -141,7 +141,8 @@ def test_scores_depend_on_no_border_of_batches_or_shards(made: Path, monkeypatch
         (lambda data: data[:-1], "cut off"),
         (lambda data: data + b"\0", "longer"),
         (lambda data: b"x" + data[1:], "no table"),
-        (lambda data: data[:8] + b"\2" + data[9:], "update puna"),
+        (lambda data: data[:8] + b"\1" + data[9:], "no longer read.*the .arpa beside it"),
+        (lambda data: data[:8] + b"\3" + data[9:], "update puna"),
         (lambda data: data[:16] + b"\1" + data[17:], "another tokenizer"),
         (lambda data: data[:48] + b"\xff" * 8 + data[56:], "cut off"),
         (lambda data: data[:56] + b"\xff" * 8 + data[64:], "cut off"),
@@ -154,6 +155,29 @@ def test_a_table_that_is_not_whole_is_refused(
     with pytest.raises(InputError, match=message) as refusal:
         perplexity.open_model(made / "xx.model", tmp_path / "a.ngrams")
     assert "a.ngrams" in str(refusal.value)
+
+
+@given(
+    keys=st.sets(st.integers(0, 999) | st.integers(0, 2**40 - 1), max_size=400),
+    asked=st.lists(st.integers(0, 1_200) | st.integers(0, 2**40 - 1), max_size=50),
+    home=st.integers(0, 2**16 - 100),
+    crowd=st.integers(0, 600),
+)
+@settings(deadline=None, max_examples=60)
+def test_every_key_has_its_own_row_and_no_other_key_is_found(
+    keys: set[int], asked: list[int], home: int, crowd: int
+) -> None:
+    inverse = pow(int(ngram_table.MIX), -1, 2**40)
+    crowded = {((home << 24) + number * 2**24 // 10) * inverse % 2**40 for number in range(crowd)}  # ten a home
+    known = sorted(keys | crowded)
+    table, rows = ngram_table._laid(np.array(known, np.int64), 2**40)
+    wanted = np.array([*asked, *known], np.int64)
+    hit, found = ngram_table._find(table, wanted)
+    assert crowd < 300 or table.homes > 2**16
+    row_of = dict(zip(known, rows.tolist(), strict=True))
+    assert len(set(row_of.values())) == len(known)
+    assert {int(wanted[n]): row for n, row in zip(hit, found.tolist(), strict=True)} == row_of
+    assert sorted(hit) == [number for number, key in enumerate(wanted.tolist()) if key in row_of]
 
 
 @pytest.mark.promise("twins")

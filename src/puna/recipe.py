@@ -267,16 +267,16 @@ class Recipe(Section):
     """Every random choice of the run follows from it."""
     sources: Sources
     fetch: Maybe[Fetch] = None
-    data: Data = Data()
-    lm: LanguageModels = LanguageModels()
-    heldout: Heldout = Heldout()
-    reference: Reference = Reference()
-    decontaminate: Decontaminate = Decontaminate()
-    tokenizer: Tokenizer = Tokenizer()
+    data: Data = Field(default_factory=Data)
+    lm: LanguageModels = Field(default_factory=LanguageModels)
+    heldout: Heldout = Field(default_factory=Heldout)
+    reference: Reference = Field(default_factory=Reference)
+    decontaminate: Decontaminate = Field(default_factory=Decontaminate)
+    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
     model: Model
     train: Train
-    evaluate: Evaluate = Evaluate()
-    samples: Samples = Samples()
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    samples: Samples = Field(default_factory=Samples)
 
     _origins: recipe_layers.Origins = PrivateAttr(default_factory=dict)
 

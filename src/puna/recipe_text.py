@@ -6,11 +6,14 @@ type and the string under it.
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
 import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -81,7 +84,7 @@ def json_text(recipe: BaseModel, origins: Origins) -> str:
 def table(model: type[BaseModel], *, shared: str) -> str:
     """Every key of the recipe as a Markdown table; keys that all of `shared`'s tables have are listed once."""
     rows = ["| key | takes | default | what it does |", "|---|---|---|---|"]
-    seen = set()
+    seen, told = set(), dict(_told(model))
     for key, field in schema(model):
         where = (shared, shared.upper().removesuffix("S"), key[-1])
         is_common = key[0] == shared and _is_common(model, shared, key[-1])
@@ -94,7 +97,7 @@ def table(model: type[BaseModel], *, shared: str) -> str:
         shown = (
             "required" if field.is_required() else "unset" if default is None else f"`{toml_value(default, kind.unit)}`"
         )
-        cells = (f"`{name}`", kind.text, shown, " ".join((field.description or "").split()))
+        cells = (f"`{name}`", kind.text, shown, " ".join(told[key].split()))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
@@ -179,6 +182,20 @@ def _everything(model: type[BaseModel], above: Key = ()) -> Iterator[tuple[Key, 
         inner = _section(field.annotation)
         if inner:
             yield from _everything(inner, (*above, name))
+
+
+def _told(model: type[BaseModel], above: Key = ()) -> Iterator[tuple[Key, str]]:
+    """The string under each key. Read when it is asked for: pydantic would read all sources in every process."""
+    under = {}
+    for owner in model.__mro__[::-1]:
+        if issubclass(owner, BaseModel) and owner not in BaseModel.__mro__:
+            for line, below in pairwise(ast.parse(inspect.getsource(owner)).body[0].body):  # type: ignore[attr-defined]
+                if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr):
+                    under[ast.unparse(line.target)] = str(ast.literal_eval(below.value))
+    for name, field in model.model_fields.items():
+        yield (*above, name), under.get(name, "")
+        if inner := _section(field.annotation):
+            yield from _told(inner, (*above, name))
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

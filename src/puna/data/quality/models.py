@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import sentencepiece
 import xxhash
 
 from puna import storage
@@ -185,6 +184,8 @@ def strange(name: str, language: str, median: float, told: dict[str, Any]) -> st
 
 def _train_pieces(language: str, texts: Iterable[str], pieces: int) -> bytes:
     """A unigram model of the normalised lines, of fewer pieces where the text is too small for so many."""
+    import sentencepiece
+
     lines = [line for text in texts for line in normalised(text)]
     out = io.BytesIO()
     try:

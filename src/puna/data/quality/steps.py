@@ -84,7 +84,7 @@ def lm(recipe: Recipe, judge: Judge | None, context: Context) -> dict[str, Any]:
 
 def lm_space(recipe: Recipe, context: Context) -> Need:
     """A byte of text makes about one n-gram of all orders; its ARPA line is some 40 bytes, the binary as much again,
-    its rows of a table 24 to 48."""
+    its row of a table 16."""
     text = recipe.lm.sample * len(trained(recipe))
     return space.small(text + 150 * text)
 
