@@ -22,6 +22,7 @@ from puna.data.pipeline import bad_share
 from puna.data.sources import Aside, Dropped, SetAside, locate, read, split
 from puna.data.sources.wikipedia import edition_of, language_of
 from puna.data.wiki import dump as wikidump
+from puna.data.wiki import scan
 from puna.data.wiki.text import BrokenMarkupError, clean
 from puna.data.wiki.tidy import RESIDUE
 from puna.data.wiki.words import sections
@@ -328,6 +329,9 @@ CASES = {
     "{{quote|Said so.|Someone}}": "Said so.",
     "-{m}- -{sr-ec:а; sr-el:a}- __NOTOC__": "m а",
     "broken {{template never closed\n| a = b\nmore [[link and <ref>rest": "broken\nmore link and",
+    "{{val|30000|ul=C}}, {{val|1|u=F}}, {{val|5|u=degC}}, {{convert|5|C}}": "30000 C, 1 F, 5 °C, 5 °C",
+    "{{val|9.8|u=m|up=s2}}, {{val|5|ul=km|upl=h}}, {{val|5|up=s}}, {{val|5}}": "9.8 m/s², 5 km/h, 5/s, 5",
+    "{{as of|2010|²}}, {{date|2010|²|3}}, {{birth date|2010|5|²}}": "As of ² 2010, 2010 ² 3, 2010 5 ²",
     "{{flag|Peru}}, {{frac|1|2}}, {{chem|H|2|O}}, {{val|6.2|e=18|u=m}}, {{formatnum:1234}}": (
         "Peru, 1/2, H₂O, 6.2×10¹⁸ m, 1234"
     ),
@@ -337,6 +341,13 @@ CASES = {
 @pytest.mark.parametrize("wikitext", CASES)
 def test_wikitext_reads_as_a_reader_sees_it(wikitext: str) -> None:
     assert clean(wikitext, sections=sections(["References", "See also"])) == CASES[wikitext]
+
+
+@pytest.mark.parametrize("template", ["convert|@|km", "as of|2010|@", "date|@|1|2", "val|@", "frac|1|@"])
+def test_numbers_that_python_refuses_to_read_end_no_run(template: str) -> None:
+    digits = "9" * 5000
+    for text in (clean, scan.clean):
+        assert digits in str(text("{{" + template.replace("@", digits) + "}}"))
 
 
 def test_tables_are_kept_as_rows_when_asked_for() -> None:
