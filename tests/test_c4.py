@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from made_web import aside, kept, page, record, records, rules, write, zipped
 from puna import storage
-from puna.data.document import Document
-from puna.data.sources import Dropped, SetAside
+from puna.data import extract
+from puna.data.document import Document, read_documents
+from puna.data.sources import Dropped, SetAside, locate, split
 from puna.data.web.c4_rules import Rules, bad_words, sentences
 from puna.data.web.jsonl import Line, lines
 from puna.errors import InputError
@@ -197,3 +198,20 @@ def test_the_rules_make_text_of_real_raw_pages(samples: Path) -> None:
     found = c4(samples / "commoncrawl" / "upstream" / "dolma--sample-0000.warc.gz")
     assert len(kept(found)) >= 10
     assert not aside(found)
+
+
+def test_half_characters_in_json_end_no_run(tmp_path: Path) -> None:
+    """JSON may hold lone surrogates, which no UTF-8 can say: in a text, an address, and in what is set aside."""
+    half = r'{"text": "\ud800 %s", "url": "https://a.org/\udfff"}' % GOOD
+    data = "\n".join([half, r'{"text": "\ud83d\ude00 and more."}', r'{"text": 1, "x": "\ud800"}'])
+    file = write(tmp_path, "a\udcff.jsonl", data.encode())  # a name that is not UTF-8
+    recipe = C4.model_validate({"inputs": [str(file)], "share": 1})
+    inputs = locate("c4", recipe)
+    (task,) = split("c4", inputs, recipe, 1 << 20)
+    scratch = tmp_path / "run" / "work" / "extract.c4"
+    counts = extract.extract(inputs, recipe, 1 << 20, task, scratch)
+    documents = list(read_documents(scratch / "00000-000.parquet"))
+    assert [document.text for document in documents] == [f"\ufffd {GOOD}", "\U0001f600 and more."]
+    assert counts["kept"]["bytes"] == sum(len(document.text.encode()) for document in documents)
+    assert counts["set_aside"]["examples"][0]["file"] == "a\ufffd.jsonl"
+    storage.write_json(tmp_path / "counts.json", counts)

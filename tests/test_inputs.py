@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from puna import recipe as recipes
 from puna import storage
+from puna.data.pipeline import look, steps
 from puna.data.sources import Input, Part, Task, as_json, from_json, locate
 from puna.data.sources.inputs import normal, split_package
 from puna.errors import InputError
 from puna.recipe import GitHub, Wikipedia
+from puna.steps import Context
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
@@ -60,6 +63,17 @@ def test_the_order_of_the_recipe_and_the_place_of_the_folder_do_not_matter(
     back = wikipedia("dewiki.xml.bz2", "enwiki.xml")
     assert back == forth
     assert [entry.declared for entry in back] == ["dewiki.xml.bz2", "enwiki.xml"]
+
+
+def test_a_name_that_is_not_utf_8_is_read_and_recorded(tmp_path: Path) -> None:
+    (tmp_path / "en\udcffwiki.xml").write_text("dump")
+    recipe = Wikipedia.model_validate({"inputs": [str(tmp_path)], "share": 1})
+    found = look(locate("wikipedia", recipe))
+    context = Context(tmp_path / "run", "inputs.wikipedia", "0", {}, 1)
+    step = next(step for step in steps(recipes.load("laptop"), {"wikipedia": found}) if step.name == context.name)
+    assert step.space is not None and step.space(context)
+    assert step.work(context)[0]["declared"] == "en\udcffwiki.xml"
+    assert storage.read_json(tmp_path / "run" / "inputs" / "wikipedia.json")["inputs"][0]["size"] == 4
 
 
 def test_object_stores_are_listed_like_folders() -> None:

@@ -16,6 +16,7 @@ For each source S (what crosses sources stands under the name without one):
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -207,7 +208,7 @@ def _inputs(name: str, inputs: Located, context: Context) -> list[dict[str, Any]
 
 def _inputs_space(inputs: Located, context: Context) -> Need:
     names = [path for entry in inputs.entries for path in (entry.declared, *(member for member, _ in entry.members))]
-    return space.small(1_000 * len(inputs.entries) + sum(40 + len(name.encode()) for name in names))
+    return space.small(1_000 * len(inputs.entries) + sum(40 + len(os.fsencode(name)) for name in names))
 
 
 def _split(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict[str, Any]:
