@@ -202,7 +202,7 @@ def test_the_rules_make_text_of_real_raw_pages(samples: Path) -> None:
 
 def test_half_characters_in_json_end_no_run(tmp_path: Path) -> None:
     """JSON may hold lone surrogates, which no UTF-8 can say: in a text, an address, and in what is set aside."""
-    half = r'{"text": "\ud800 %s", "url": "https://a.org/\udfff"}' % GOOD
+    half = r'{"text": "\ud800 GOOD", "url": "https://a.org/\udfff"}'.replace("GOOD", GOOD)
     data = "\n".join([half, r'{"text": "\ud83d\ude00 and more."}', r'{"text": 1, "x": "\ud800"}'])
     file = write(tmp_path, "a\udcff.jsonl", data.encode())  # a name that is not UTF-8
     recipe = C4.model_validate({"inputs": [str(file)], "share": 1})

@@ -71,7 +71,8 @@ def test_a_name_that_is_not_utf_8_is_read_and_recorded(tmp_path: Path) -> None:
     found = look(locate("wikipedia", recipe))
     context = Context(tmp_path / "run", "inputs.wikipedia", "0", {}, 1)
     step = next(step for step in steps(recipes.load("laptop"), {"wikipedia": found}) if step.name == context.name)
-    assert step.space is not None and step.space(context)
+    assert step.space is not None
+    assert step.space(context)
     assert step.work(context)[0]["declared"] == "en\udcffwiki.xml"
     assert storage.read_json(tmp_path / "run" / "inputs" / "wikipedia.json")["inputs"][0]["size"] == 4
 

@@ -96,14 +96,9 @@ def write(location: Location, data: bytes) -> None:
 
 
 def write_json(location: Location, value: Any) -> None:
-    """Write `value` as JSON with sorted keys, so that equal values are equal bytes. A file's name that is not UTF-8 holds
-    what UTF-8 cannot say (lone surrogates): then all of it is ASCII, with escapes."""
-    plain = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
-    try:
-        data = plain.encode()
-    except UnicodeEncodeError:
-        data = json.dumps(value, indent=1, sort_keys=True).encode()
-    write(location, data + b"\n")
+    """Write `value` as JSON with sorted keys, so that equal values are equal bytes."""
+    plain = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write(location, plain.encode(errors="backslashreplace"))  # a lone surrogate (names not in UTF-8) as JSON's \uXXXX
 
 
 def read(location: Location) -> bytes:
