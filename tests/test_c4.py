@@ -215,3 +215,14 @@ def test_half_characters_in_json_end_no_run(tmp_path: Path) -> None:
     assert counts["kept"]["bytes"] == sum(len(document.text.encode()) for document in documents)
     assert counts["set_aside"]["examples"][0]["file"] == "a\ufffd.jsonl"
     storage.write_json(tmp_path / "counts.json", counts)
+
+
+def test_a_file_that_is_one_broken_line_is_lost_with_its_bytes(tmp_path: Path) -> None:
+    """Counted as one record among many it would pass for next to nothing."""
+    array = f"[{row(GOOD)}, {row(GOOD * 9)}]\n".encode()
+    rows = (row(GOOD) + "\n").encode() * 20
+    for limit in ("8 MB", "300"):
+        found = c4(write(tmp_path, "array.json", array), write(tmp_path, "rows.jsonl", rows), max_line=limit)
+        assert [one.size for one in aside(found)] == [len(array)]
+        assert len(kept(found)) == 20
+    assert [one.size for one in aside(c4(write(tmp_path, "array.json.gz", gzip.compress(array, mtime=0))))] == [0]
