@@ -67,7 +67,7 @@ def test_what_a_folder_holds_and_is_not_read_is_said(dumps: Path, capsys: pytest
     assert over(dumps, dumps / "README") == [others[0], others[2]]
     assert over(dumps / "*.xml", dumps / "enwiki.xml") == []
     recipe = recipes.load("laptop", ["sources.github=none", f"sources.wikipedia.inputs=[{str(dumps)!r}]"])
-    _step("inputs.wikipedia", recipe).work(Context(dumps.parent / "run", "inputs.wikipedia", "0", {}, 1))
+    _step("inputs.wikipedia", recipe).work(Context(dumps.parent / "run", "inputs.wikipedia", "0", 1, {}))
     assert (
         f"3 more files or links in what inputs names are not read (docs/sources/wikipedia.md says how dumps are "
         f"named), such as {others[0]}" in capsys.readouterr().err
@@ -93,7 +93,7 @@ def test_the_order_of_the_recipe_and_the_place_of_the_folder_do_not_matter(
 def test_a_name_that_is_not_utf_8_is_read_and_recorded(tmp_path: Path) -> None:
     (tmp_path / "en\udcffwiki.xml").write_text("dump")
     recipe = recipes.load("laptop", ["sources.github=none", f"sources.wikipedia.inputs=[{str(tmp_path)!r}]"])
-    context = Context(tmp_path / "run", "inputs.wikipedia", "0", {}, 1)
+    context = Context(tmp_path / "run", "inputs.wikipedia", "0", 1, {})
     step = _step(context.name, recipe)
     assert step.space is not None
     assert step.space(context)
