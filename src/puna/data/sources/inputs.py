@@ -216,7 +216,8 @@ def _local(source: str, declared: str) -> tuple[Path, list[str], list[str]]:
     if not path.is_dir():
         root = next((parent for parent in path.parents if parent.is_dir()), Path())
         pattern = path.relative_to(root).as_posix()
-    names, others = [], []
+    names: list[str] = []
+    others: list[str] = []
     for file in root.glob(pattern):
         name = file.relative_to(root).as_posix()
         if any(part.startswith(".") for part in name.split("/")):
