@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from made_web import aside, kept, page, record, records, rules, write, zipped
 from puna import storage
-from puna.data.document import Document
-from puna.data.sources import Dropped, SetAside
+from puna.data import extract
+from puna.data.document import Document, read_documents
+from puna.data.sources import Dropped, SetAside, locate, split
 from puna.data.web.c4_rules import Rules, bad_words, sentences
 from puna.data.web.jsonl import Line, lines
 from puna.errors import InputError
@@ -197,3 +198,31 @@ def test_the_rules_make_text_of_real_raw_pages(samples: Path) -> None:
     found = c4(samples / "commoncrawl" / "upstream" / "dolma--sample-0000.warc.gz")
     assert len(kept(found)) >= 10
     assert not aside(found)
+
+
+def test_half_characters_in_json_end_no_run(tmp_path: Path) -> None:
+    """JSON may hold lone surrogates, which no UTF-8 can say: in a text, an address, and in what is set aside."""
+    half = r'{"text": "\ud800 GOOD", "url": "https://a.org/\udfff"}'.replace("GOOD", GOOD)
+    data = "\n".join([half, r'{"text": "\ud83d\ude00 and more."}', r'{"text": 1, "x": "\ud800"}'])
+    file = write(tmp_path, "a\udcff.jsonl", data.encode())  # a name that is not UTF-8
+    recipe = C4.model_validate({"inputs": [str(file)], "share": 1})
+    inputs = locate("c4", recipe)
+    (task,) = split("c4", inputs, recipe, 1 << 20)
+    scratch = tmp_path / "run" / "work" / "extract.c4"
+    counts = extract.extract(inputs, recipe, 1 << 20, task, scratch)
+    documents = list(read_documents(scratch / "00000-000.parquet"))
+    assert [document.text for document in documents] == [f"\ufffd {GOOD}", "\U0001f600 and more."]
+    assert counts["kept"]["bytes"] == sum(len(document.text.encode()) for document in documents)
+    assert counts["set_aside"]["examples"][0]["file"] == "a\ufffd.jsonl"
+    storage.write_json(tmp_path / "counts.json", counts)
+
+
+def test_a_file_that_is_one_broken_line_is_lost_with_its_bytes(tmp_path: Path) -> None:
+    """Counted as one record among many it would pass for next to nothing."""
+    array = f"[{row(GOOD)}, {row(GOOD * 9)}]\n".encode()
+    rows = (row(GOOD) + "\n").encode() * 20
+    for limit in ("8 MB", "300"):
+        found = c4(write(tmp_path, "array.json", array), write(tmp_path, "rows.jsonl", rows), max_line=limit)
+        assert [one.size for one in aside(found)] == [len(array)]
+        assert len(kept(found)) == 20
+    assert [one.size for one in aside(c4(write(tmp_path, "array.json.gz", gzip.compress(array, mtime=0))))] == [0]

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from puna import recipe as recipes
 from puna import storage
+from puna.data.pipeline import look, steps
 from puna.data.sources import Input, Part, Task, as_json, from_json, locate
-from puna.data.sources.inputs import normal, split_package
+from puna.data.sources.inputs import normal, passed_over, split_package
 from puna.errors import InputError
 from puna.recipe import GitHub, Wikipedia
+from puna.steps import Context, Step
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
@@ -51,6 +54,31 @@ def test_files_folders_and_globs_are_named_from_their_root(dumps: Path) -> None:
     assert one.digest == storage.digest(one.location)
 
 
+def test_what_a_folder_holds_and_is_not_read_is_said(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dump under another ending, or behind a link, would else be missed without a word."""
+    (dumps / "2022" / "linked").symlink_to(dumps / "2022", target_is_directory=True)
+
+    def over(*inputs: Path) -> list[str]:
+        named = [str(one) for one in inputs]
+        return passed_over("wikipedia", Wikipedia.model_validate({"inputs": named, "share": 1}))
+
+    others = [str(dumps / name) for name in ("2022/linked", "README", "enwiki-multistream-index.txt.bz2")]
+    assert over(dumps) == others
+    assert over(dumps, dumps / "README") == [others[0], others[2]]
+    assert over(dumps / "*.xml", dumps / "enwiki.xml") == []
+    recipe = recipes.load("laptop", ["sources.github=none", f"sources.wikipedia.inputs=[{str(dumps)!r}]"])
+    _step("inputs.wikipedia", recipe).work(Context(dumps.parent / "run", "inputs.wikipedia", "0", 1, {}))
+    assert (
+        f"3 more files or links in what inputs names are not read (docs/sources/wikipedia.md says how dumps are "
+        f"named), such as {others[0]}" in capsys.readouterr().err
+    )
+
+
+def _step(name: str, recipe: recipes.Recipe) -> Step:
+    found = {"wikipedia": look(locate("wikipedia", recipe.sources["wikipedia"]))}
+    return next(step for step in steps(recipe, found) if step.name == name)
+
+
 @pytest.mark.promise("order")
 def test_the_order_of_the_recipe_and_the_place_of_the_folder_do_not_matter(
     dumps: Path, monkeypatch: pytest.MonkeyPatch
@@ -60,6 +88,17 @@ def test_the_order_of_the_recipe_and_the_place_of_the_folder_do_not_matter(
     back = wikipedia("dewiki.xml.bz2", "enwiki.xml")
     assert back == forth
     assert [entry.declared for entry in back] == ["dewiki.xml.bz2", "enwiki.xml"]
+
+
+def test_a_name_that_is_not_utf_8_is_read_and_recorded(tmp_path: Path) -> None:
+    (tmp_path / "en\udcffwiki.xml").write_text("dump")
+    recipe = recipes.load("laptop", ["sources.github=none", f"sources.wikipedia.inputs=[{str(tmp_path)!r}]"])
+    context = Context(tmp_path / "run", "inputs.wikipedia", "0", 1, {})
+    step = _step(context.name, recipe)
+    assert step.space is not None
+    assert step.space(context)
+    assert step.work(context)[0]["declared"] == "en\udcffwiki.xml"
+    assert storage.read_json(tmp_path / "run" / "inputs" / "wikipedia.json")["inputs"][0]["size"] == 4
 
 
 def test_object_stores_are_listed_like_folders() -> None:
@@ -75,6 +114,7 @@ def test_what_is_missing_or_twice_there_is_said_in_one_line(dumps: Path) -> None
     cases = {
         str(dumps / "nothing.xml"): "nothing.xml: no such input; check the name",
         str(dumps / "*.gz"): "no such input",
+        str(dumps / "READ*"): "holds no file that wikipedia is read from; docs/sources/wikipedia.md says how",
         "memory://nowhere/*.bz2": "no such input",
         "memory://nowhere/a.bz2": "no such input",
         "package:no-such-thing/a": "package:no-such-thing: is not installed; pip install no-such-thing",

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from puna import recipe as recipes
+from puna.data import verdicts
 from puna.data.quality import language
 from puna.errors import InputError
 from puna.recipe_sources import CommonCrawl
+from puna.steps import Context
 
 ENGLISH = "The river runs through the old town, and people walk along it in the evening."
 GERMAN = "Der Fluss fließt durch die alte Stadt, und abends gehen die Leute an ihm entlang."
@@ -47,3 +50,12 @@ def test_a_score_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     (tmp_path / "00000.language").write_bytes(b"x" * 17)
     with pytest.raises(InputError, match="cut short"):
         language.read(tmp_path / "00000.language")
+
+
+def test_a_language_that_no_page_is_in_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ "german" for de would else leave out every German page without a word."""
+    asked = ["sources.c4.share=1", 'sources.c4.languages=["en", "german"]']
+    record = {"counts": {"languages": {"": 1, "de": 7, "en": 2}}}
+    context = Context(tmp_path, "documents.c4", "0", 1, {"language.c4": record})
+    verdicts._complain(recipes.load("laptop", asked), "c4", context)
+    assert "c4: no page is in german of its languages" in capsys.readouterr().err

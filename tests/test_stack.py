@@ -22,6 +22,12 @@ def text(html: str) -> str:
     return markup.text(escaped(html))
 
 
+def test_a_number_that_python_refuses_to_read_is_no_character() -> None:
+    digits = "0" * 5000
+    source = f"<p>a &#{digits}65; b &#{'9' * 5000}; c &#x{'9' * 5000}; d</p>"
+    assert text(source) == markup_tree.text(source) == "a A b \ufffd c \ufffd d"
+
+
 CASES = {
     "<p>One <a href='x'>link</a>,\n<em>two</em>  words.</p>\n\n<p>Three<br>four<br />five.</p>": (
         "One link, two words.\n\nThree\nfour\nfive."

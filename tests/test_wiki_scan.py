@@ -29,6 +29,20 @@ def test_the_fast_reader_gives_the_same_or_hands_the_page_over(wikitext: str) ->
     assert scan.clean(wikitext, sections=known) in (None, CASES[wikitext])
 
 
+@pytest.mark.parametrize("template", ["convert|@|km", "as of|2010|@", "date|@|1|2", "val|@", "frac|1|@"])
+def test_numbers_that_python_refuses_to_read_end_no_run(template: str) -> None:
+    digits = "9" * 5000
+    for text in (clean, scan.clean):
+        assert digits in str(text("{{" + template.replace("@", digits) + "}}"))
+
+
+@pytest.mark.parametrize("around", ["<math>@</math>", "<pre>@</pre>", "<nowiki>@</nowiki>", "[[a|@]]", "[[@|b]]", "@"])
+def test_characters_of_numbers_that_python_refuses_to_read_end_no_run(around: str) -> None:
+    wikitext = around.replace("@", "&#" + "9" * 5000 + ";")
+    assert clean(wikitext) == scan.clean(wikitext)
+    assert references(f"<ref>http://a.org/{wikitext}</ref>") is not None
+
+
 def test_few_of_the_cases_are_handed_over() -> None:
     handed = [wikitext for wikitext in CASES if scan.clean(wikitext) is None]
     assert handed == ["broken {{template never closed\n| a = b\nmore [[link and <ref>rest"]

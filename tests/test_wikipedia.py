@@ -328,6 +328,9 @@ CASES = {
     "{{quote|Said so.|Someone}}": "Said so.",
     "-{m}- -{sr-ec:а; sr-el:a}- __NOTOC__": "m а",
     "broken {{template never closed\n| a = b\nmore [[link and <ref>rest": "broken\nmore link and",
+    "{{val|30000|ul=C}}, {{val|1|u=F}}, {{val|5|u=degC}}, {{convert|5|C}}": "30000 C, 1 F, 5 °C, 5 °C",
+    "{{val|9.8|u=m|up=s2}}, {{val|5|ul=km|upl=h}}, {{val|5|up=s}}, {{val|5}}": "9.8 m/s², 5 km/h, 5/s, 5",
+    "{{as of|2010|²}}, {{date|2010|²|3}}, {{birth date|2010|5|²}}": "As of ² 2010, 2010 ² 3, 2010 5 ²",
     "{{flag|Peru}}, {{frac|1|2}}, {{chem|H|2|O}}, {{val|6.2|e=18|u=m}}, {{formatnum:1234}}": (
         "Peru, 1/2, H₂O, 6.2×10¹⁸ m, 1234"
     ),

@@ -97,7 +97,8 @@ def write(location: Location, data: bytes) -> None:
 
 def write_json(location: Location, value: Any) -> None:
     """Write `value` as JSON with sorted keys, so that equal values are equal bytes."""
-    write(location, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    plain = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write(location, plain.encode(errors="backslashreplace"))  # a lone surrogate (names not in UTF-8) as JSON's \uXXXX
 
 
 def read(location: Location) -> bytes:

@@ -145,7 +145,7 @@ class _Counts:
             self.records += 1
             if isinstance(record, Document):
                 self.documents += 1
-                self.bytes += utf8_size(record.text)
+                self.bytes += _written_size(record.text)
                 origin = record.origin
                 names = {"id": record.id, "group": record.group, "dump": origin.dump}
                 self.examples.see(origin.file, origin.key, record.text, url=origin.url, title=origin.title, **names)
@@ -159,7 +159,8 @@ class _Counts:
                 self.aside += 1
                 self.lost += record.size
                 if len(self.unread) < EXAMPLES:
-                    self.unread.append({"file": record.file, "key": record.key, "reason": record.reason})
+                    told = {"file": record.file, "key": record.key, "reason": record.reason}
+                    self.unread.append({name: valid(value) for name, value in told.items()})
 
     def as_json(self) -> dict[str, Any]:
         dropped = {name: rule | {"examples": rule["examples"].found} for name, rule in self.dropped.items()}
@@ -170,6 +171,14 @@ class _Counts:
             "dropped": dropped,
             "set_aside": {"count": self.aside, "bytes": self.lost, "examples": self.unread},
         }
+
+
+def _written_size(text: str) -> int:
+    """Bytes of a text as DocumentWriter writes it: JSON may hold half a character (a lone surrogate)."""
+    try:
+        return utf8_size(text)
+    except UnicodeEncodeError:
+        return utf8_size(valid(text))
 
 
 class _Sample:

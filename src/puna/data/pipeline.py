@@ -16,6 +16,7 @@ For each source S (what crosses sources stands under the name without one):
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,10 @@ from puna.data.document import read_column
 from puna.data.notice import notice, notice_space
 from puna.data.outputs import files, kept, numbered, shards_of
 from puna.data.sources import Input, as_json, from_json, split
+from puna.data.sources.inputs import passed_over
 from puna.errors import InputError
 from puna.formats import INPUTS
+from puna.progress import say
 from puna.recipe import Recipe, Source
 from puna.space import Need
 from puna.steps import Context, Step
@@ -87,7 +90,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located], look: Look = asked.LOOK
         graph += [
             Step(
                 f"inputs.{name}",
-                partial(_inputs, name, entries),
+                partial(_inputs, recipe, name, entries),
                 (f"inputs/{name}.json",),
                 values={"inputs": entries.seen},
                 space=partial(_inputs_space, entries),
@@ -198,16 +201,19 @@ def _choice(recipe: Recipe, inputs: Mapping[str, Located]) -> dict[str, Any]:
     return {"share": recipe.heldout.share, "seed": recipe.seed, "groups": groups}
 
 
-def _inputs(name: str, inputs: Located, context: Context) -> list[dict[str, Any]]:
+def _inputs(recipe: Recipe, name: str, inputs: Located, context: Context) -> list[dict[str, Any]]:
     known = [_declared(entry) | {"digest": entry.digest} for entry in inputs.there()]
     value = {"format": INPUTS.version, "source": name, "inputs": known}
     storage.write_json(context.folder / "inputs" / f"{name}.json", value)
+    if others := passed_over(name, recipe.sources[name]):
+        what = f"{len(others):,} more files or links in what inputs names are not read"
+        say(f"  {name}: {what} (docs/sources/{name}.md says how dumps are named), such as {others[0]}")
     return known
 
 
 def _inputs_space(inputs: Located, context: Context) -> Need:
     names = [path for entry in inputs.entries for path in (entry.declared, *(member for member, _ in entry.members))]
-    return space.small(1_000 * len(inputs.entries) + sum(40 + len(name.encode()) for name in names))
+    return space.small(1_000 * len(inputs.entries) + sum(40 + len(os.fsencode(name)) for name in names))
 
 
 def _split(recipe: Recipe, name: str, inputs: Located, context: Context) -> dict[str, Any]:

@@ -59,7 +59,12 @@ def _refuse_nothing(name: str, counts: Mapping[str, Any]) -> None:
 
 
 def _complain(recipe: Recipe, name: str, context: Context) -> None:
-    """Say it of a threshold that drops nothing, or everything."""
+    """Say it of a threshold that drops nothing, or everything, and of a language that no page is in."""
+    if f"language.{name}" in context.records:
+        told = context.counts(f"language.{name}")["languages"]
+        if unmet := [code for code in getattr(recipe.sources[name], "languages", []) if code not in told]:
+            codes = ", ".join(unmet)
+            say(f"  WARNING: {name}: no page is in {codes} of its languages; codes are the model's, such as en and de")
     if f"references.{name}" in context.records:
         minimum = getattr(recipe.sources[name], "min_reference_score", None) or 0.0
         if said := references.complaint(name, context.counts(f"references.{name}"), minimum):

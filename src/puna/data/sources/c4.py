@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -66,14 +67,17 @@ def _pages(entry: Input, part: Part, recipe: C4, rules: Rules) -> Iterator[Recor
 def _rows(entry: Input, part: Part, recipe: C4, rules: Rules) -> Iterator[Record]:
     if entry.size == 0:
         yield SetAside("the file is empty", entry.declared, "")
+    packed = is_compressed(entry.location)
     for line in lines(entry.location, part.start, part.end, recipe.max_line):
         if isinstance(line, Break):
             yield SetAside(line.reason, entry.declared, "", line.size)
         elif not line.data and line.size > recipe.max_line:
             reason = f"a line is longer than {recipe.max_line} bytes"
-            yield SetAside(reason, entry.declared, _place(line))
+            yield SetAside(reason, entry.declared, _place(line), 0 if packed else line.size)
         elif line.data.strip():
-            yield _row(line, entry, recipe, rules)
+            record = _row(line, entry, recipe, rules)
+            # A file of one line, as a JSON array is, is much to lose for one record.
+            yield replace(record, size=line.size) if isinstance(record, SetAside) and not packed else record
 
 
 def _row(line: Line, entry: Input, recipe: C4, rules: Rules) -> Record:

@@ -50,6 +50,19 @@ def locate(source: str, recipe: Source) -> list[Input]:
     return inputs
 
 
+def passed_over(source: str, recipe: Source) -> list[str]:
+    """What the folders and globs of a source hold on this machine and `locate` does not read, sorted: files whose names
+    end as none of its dumps do, and links to folders, which are not followed. Hidden files and code, of which no folder
+    is read by endings alone, are left out."""
+    found: set[Path] = set()
+    named = [each for each in recipe.inputs if not each.startswith(PACKAGE) and not storage.is_remote(each)]
+    for declared in named if source != "github" else []:
+        root, _, others = _local(source, declared)
+        found |= {root / name for name in others}
+    read = {_expanded(declared) for declared in named}
+    return sorted(path.as_posix() for path in found - read)
+
+
 def package(name: str) -> metadata.Distribution:
     """The installed distribution of that name; InputError with what to type when there is none."""
     try:
@@ -175,8 +188,8 @@ def _files(source: str, declared: str) -> Iterator[Input]:
             path = PurePosixPath(location.partition("://")[2])
             yield Input(path.name, location, _dump(path.name, path), storage.size(location))
         return
-    root, names = _local(source, declared)
-    if not names and _expanded(declared).is_dir():
+    root, names, others = _local(source, declared)
+    if not names and (others or _expanded(declared).is_dir()):
         what = f"holds no file that {source} is read from"
         raise InputError(what, where=declared, mend=f"docs/sources/{source}.md says how they are named")
     if not names:
@@ -194,18 +207,27 @@ def _dump(name: str, file: PurePath) -> str:
     return f"{file.parent.name}/{name}" if name == "Posts.xml" else name
 
 
-def _local(source: str, declared: str) -> tuple[Path, list[str]]:
-    """The folder that inputs are named from, and their names."""
+def _local(source: str, declared: str) -> tuple[Path, list[str], list[str]]:
+    """The folder that inputs are named from, their names, and those of what else the folder or glob holds."""
     path = _expanded(declared)
     if path.is_file():
-        return path.parent, [path.name]
+        return path.parent, [path.name], []
     root, pattern = path, "**/*"
     if not path.is_dir():
         root = next((parent for parent in path.parents if parent.is_dir()), Path())
         pattern = path.relative_to(root).as_posix()
-    found = (file.relative_to(root).as_posix() for file in root.glob(pattern) if file.is_file())
-    shown = (name for name in found if not any(part.startswith(".") for part in name.split("/")))
-    return root, sorted(name for name in shown if DUMPS[source].search((root.absolute() / name).as_posix()))
+    names: list[str] = []
+    others: list[str] = []
+    for file in root.glob(pattern):
+        name = file.relative_to(root).as_posix()
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        if file.is_file():
+            dump = DUMPS[source].search((root.absolute() / name).as_posix())
+            (names if dump else others).append(name)
+        elif file.is_symlink():
+            others.append(name)
+    return root, sorted(names), others
 
 
 def _expanded(declared: str) -> Path:

@@ -5,7 +5,7 @@ Text comes in pieces, escaped as in a dump's XML, and is resolved when its line 
 
 from __future__ import annotations
 
-import html
+from puna.data.entities import unescape
 
 MAX_DEPTH = 20  # lists, items and quotes within each other; what is deeper stands at that depth
 INVISIBLE = "\u200b\ufeff\u00ad"
@@ -126,5 +126,5 @@ def resolved(piece: str) -> str:
                 # Most of what code refers to; a call for each is what `unescape` would need.
                 piece = piece.replace("&lt;", "<").replace("&gt;", ">")
                 if "&" in piece:
-                    piece = html.unescape(piece)
+                    piece = unescape(piece)
     return piece

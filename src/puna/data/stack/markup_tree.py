@@ -6,12 +6,12 @@ lines of what it holds and puts its mark before them. Only well-formed HTML is t
 
 from __future__ import annotations
 
-import html
 import re
 from typing import Any
 
 from lxml import html as lxml_html
 
+from puna.data.entities import unescape
 from puna.data.stack import markup
 from puna.data.stack.layout import visible
 from puna.data.stack.rows import unescaped
@@ -26,7 +26,7 @@ def text(body: str) -> str:
     """What `markup.text` gives for the same body."""
     source = unescaped(body)
     if "<" not in source:
-        return visible(html.unescape(source))
+        return visible(unescape(source))
     root = lxml_html.fragment_fromstring(source, create_parent="div")
     return "\n".join(line or "" for line in _trimmed(_lines(root, in_list=False)))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import re
 from html.entities import entitydefs
 
+from puna.data.entities import unescape
 from puna.data.wiki import tidy
 from puna.data.wiki.marks import TERM, UnsureError
 from puna.data.wiki.words import BLOCKS, CONTROLS
@@ -79,7 +79,7 @@ def terms(text: str) -> str:
 def entity(found: re.Match[str]) -> str:
     sixteen, ten, name = found.groups()
     if name:
-        return CONTROLS.sub("", html.unescape(found[0])) if name in entitydefs else found[0]
+        return CONTROLS.sub("", unescape(found[0])) if name in entitydefs else found[0]
     digits = sixteen or ten
     number = int(digits, 16 if sixteen else 10) if len(digits) < 9 else 0
     if not 1 <= number <= 0x10FFFF:

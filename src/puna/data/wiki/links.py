@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import re
 
+from puna.data.entities import unescape
 from puna.data.wiki import tidy
 from puna.data.wiki.lines import IN_NO_LINE, LEFT
 from puna.data.wiki.marks import DEEPEST, VOID, UnsureError
@@ -87,12 +87,12 @@ def _link(found: re.Match[str]) -> str:
             shown = shown.replace("|", "\x08").replace("=", "\x0e")
         if "\n" in shown or (("<" in shown or ">" in shown) and _breaks(shown)):
             raise UnsureError
-        if "&" in shown and not html.unescape(shown).strip():
+        if "&" in shown and not unescape(shown).strip():
             raise UnsureError
         if shown.strip() and (VOID not in shown or shown.replace(VOID, "").strip()):
             return shown
     title = title.strip()
-    if "&" in title and (written := html.unescape(title)) != written.strip():
+    if "&" in title and (written := unescape(title)) != written.strip():
         raise UnsureError
     title = title.lstrip(":")
     return title.replace("=", "\x0e") if "=" in title else title

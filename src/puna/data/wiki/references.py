@@ -6,10 +6,11 @@ external links, or in comments. Only http and https count.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+
+from puna.data.entities import unescape
 
 LONGEST = 2000  # characters of an address; longer ones are data
 ADDRESS = re.compile(r"https?://[^\s\[\]<>\"|{}]+", re.IGNORECASE)
@@ -42,7 +43,7 @@ def normal(address: str) -> str:
     port and fragment gone; punctuation behind it, and a closing parenthesis that opens nowhere, left out; no path is
     the path /.
     """
-    address = html.unescape(address) if "&" in address else address
+    address = unescape(address) if "&" in address else address
     address = address.partition("''")[0]
     while "archive.org/" in address and (archived := ARCHIVED.match(address)):
         address = address[archived.end() :]

@@ -82,6 +82,8 @@ UNITS = {
     "ST": "short tons", "MT": "t", "acre": "acres", "/sqmi": "per sq mi", "PD/sqmi": "per sq mi", "/km2": "per km²",
     "PD/km2": "per km²",
 }  # fmt: skip
+OF_VALUES = {"C": "C", "F": "F", "degC": "°C", "degF": "°F"}  # to val, C is the coulomb and F the farad
+LONGEST_NUMBER = 100  # digits; Python refuses to read 4,300, and no quantity has as many as this
 SMALLER = {"in", "oz", "ft", "yd", "lb", "lbs", "st", "ch", "rd", "cwt", "d", "s", "c"}  # second unit: 5 ft 11 in
 BETWEEN = {
     "-": "–", "–": "–", "to": " to ", "and": " and ", "&": " and ", "or": " or ", "x": " × ", "by": " by ", "*": " × ",
@@ -110,7 +112,11 @@ def _convert(given: Arguments) -> str:
 
 
 def _grouped(number: str) -> str:
-    return re.sub(r"(?<![\d.,])\d{5,}(?![\d,])", lambda digits: f"{int(digits[0]):,}", number)
+    return re.sub(r"(?<![\d.,])\d{5,}(?![\d,])", _in_thousands, number)
+
+
+def _in_thousands(digits: re.Match[str]) -> str:
+    return f"{int(digits[0]):,}" if len(digits[0]) <= LONGEST_NUMBER else digits[0]
 
 
 def _unit(code: str) -> str:
@@ -126,7 +132,7 @@ MONTHS = [
 def _date(given: Arguments) -> str:
     """Year, month and day as the language's readers write them; a date already in words as it is."""
     values = [value.strip() for value in given.positional if value.strip()]
-    if len(values) > 1 and not all(value.isdigit() for value in values[:3]):
+    if len(values) > 1 and not all(value.isdecimal() for value in values[:3]):
         return " ".join(values[:3])
     if len(values) < 2:
         return " ".join(values)
@@ -145,7 +151,7 @@ def _date(given: Arguments) -> str:
 def _as_of(given: Arguments) -> str:
     if "alt" in given.named:
         return given.named["alt"]
-    month = int(given[1]) if given[1].isdigit() and 1 <= int(given[1]) <= 12 else 0
+    month = int(given[1]) if re.fullmatch(r"0?[1-9]|1[0-2]", given[1]) else 0
     date = " ".join(part for part in (given[2], MONTHS[month - 1] if month else given[1], given[0]) if part)
     since = "since" if "since" in given.named else "as of"
     return f"{since if given.named.get('lc') else since.capitalize()} {date}"
@@ -155,8 +161,13 @@ def _value(given: Arguments) -> str:
     number = given[0] + (f"±{given[1]}" if given[1] else "")
     power = given.named.get("e") or given.named.get("10^")
     number += f"×10{superscript(power)}" if power else ""
-    unit = given.named.get("u") or given.named.get("ul") or given.named.get("up") or ""
-    return f"{number} {_unit(unit)}".strip()
+    unit = _unit_of_value(given.named.get("u") or given.named.get("ul") or "")
+    per = _unit_of_value(given.named.get("up") or given.named.get("upl") or "")
+    return f"{number} {unit}".strip() + (f"/{per}" if per else "")
+
+
+def _unit_of_value(code: str) -> str:
+    return OF_VALUES.get(code) or _unit(code)
 
 
 def _fraction(given: Arguments) -> str:

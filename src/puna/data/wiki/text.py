@@ -9,7 +9,6 @@ a sentence is mended in `tidy`.
 
 from __future__ import annotations
 
-import html
 import re
 
 import mwparserfromhell
@@ -28,6 +27,7 @@ from mwparserfromhell.nodes import (
 from mwparserfromhell.parser import ParserError
 from mwparserfromhell.wikicode import Wikicode
 
+from puna.data.entities import unescape
 from puna.data.wiki import tidy
 from puna.data.wiki.templates import REMARKS, Arguments, normal, rule, subscript, superscript
 from puna.data.wiki.words import (
@@ -153,7 +153,7 @@ class _Reader:
         if name in CODE:
             return tidy.code(str(tag.contents), self.verbatim)
         if name == "nowiki":
-            return tidy.keep(html.unescape(str(tag.contents)), self.verbatim)
+            return tidy.keep(unescape(str(tag.contents)), self.verbatim)
         inside = self.text(tag.contents)
         if name == "sup":
             return superscript(inside.strip())

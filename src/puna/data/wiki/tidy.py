@@ -6,10 +6,11 @@ template was dropped, headings, list items, and text to be left alone (code, for
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+from puna.data.entities import unescape
 
 GAP = "\x00"  # a template stood here
 KEPT = "\x01"  # around the number of a text to be left alone
@@ -79,14 +80,14 @@ def keep(text: str, kept: list[str]) -> str:
 
 def formula(inside: str, kept: list[str]) -> str:
     """What stands for a formula, by what its tag holds; nothing for an empty one."""
-    text = " ".join(html.unescape(inside).split())
+    text = " ".join(unescape(inside).split())
     return keep(f"${text}$", kept) if text else ""
 
 
 def code(inside: str, kept: list[str]) -> str:
     """What stands for a block of code, by what its tag holds; nothing for an empty one."""
     text = NOWIKI.sub("", inside).strip("\n")
-    return f"\n{keep(html.unescape(text), kept)}\n" if text.strip() else ""
+    return f"\n{keep(unescape(text), kept)}\n" if text.strip() else ""
 
 
 def _one_space(text: str) -> str:

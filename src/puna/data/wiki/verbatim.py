@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import re
 
+from puna.data.entities import unescape
 from puna.data.wiki import tidy
 from puna.data.wiki.marks import VOID, UnsureError
 from puna.data.wiki.words import CODE, FORMULAS, GONE, HIDDEN, names
@@ -61,7 +61,7 @@ def _verbatim(name: str, attributes: str, inside: str, kept: list[str]) -> str:
         return tidy.formula(inside, kept) or VOID
     if name in CODE:
         return tidy.code(inside, kept) or VOID
-    return tidy.keep(html.unescape(inside), kept)
+    return tidy.keep(unescape(inside), kept)
 
 
 def _broken(inside: str) -> bool:
