@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -67,6 +69,65 @@ def test_an_exception_of_a_task_reaches_the_caller() -> None:
 def test_a_killed_worker_is_one_line_with_the_mend() -> None:
     with pytest.raises(PunaError, match="a worker process was killed; most often memory ran out"):
         list(map_tasks(_die, [0, 1], workers=2, label="dying"))
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], set[int]]]:
+    """Process numbers of workers that wait, after a map of three tasks."""
+
+    def pids() -> set[int]:
+        list(map_tasks(_square, [1, 2, 3], workers=2, label="squares"))
+        return set() if engine._Workers.kept is None else set(engine._Workers.kept.executor._processes)
+
+    engine.end_workers()
+    monkeypatch.setattr(engine, "BRIEF", float("inf"))
+    yield pids
+    engine.end_workers()
+
+
+def test_workers_wait_for_the_next_map_while_they_would_be_started_alike(
+    kept: Callable[[], set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = kept()
+    assert first
+    assert first <= kept()
+    monkeypatch.setenv("PUNA_SOMETHING", "else")
+    other = kept()
+    assert other
+    assert not other & first
+    assert not any(psutil.pid_exists(pid) for pid in first)
+    engine.end_workers()
+    assert not any(psutil.pid_exists(pid) for pid in other)
+
+
+def test_workers_end_after_a_long_map_a_failed_one_and_one_that_was_left(
+    kept: Callable[[], set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kept()
+    with pytest.raises(PunaError):
+        list(map_tasks(_raise, [0, 1], workers=2, label="raising"))
+    assert engine._Workers.kept is None
+    assert kept()
+    next(map_tasks(_square, [1, 2, 3], workers=2, label="left"))
+    assert engine._Workers.kept is None
+    monkeypatch.setattr(engine, "BRIEF", 0.0)
+    assert not kept()
+
+
+def test_a_worker_that_died_while_it_waited_costs_nothing(kept: Callable[[], set[int]]) -> None:
+    first = kept()
+    assert engine._Workers.kept is not None
+    for process in [*engine._Workers.kept.executor._processes.values()]:
+        process.kill()
+        process.join()
+    assert not kept() & first
+
+
+def test_workers_do_not_outlive_a_thread_that_started_them(kept: Callable[[], set[int]]) -> None:
+    thread = threading.Thread(target=kept)
+    thread.start()
+    thread.join()
+    assert engine._Workers.kept is None
 
 
 INTERRUPTED = """

@@ -32,6 +32,7 @@ R = TypeVar("R")
 STOPPING = 10.0  # seconds in which a terminated worker is waited for
 PROCESSES, RAY, RAY_CLIENT = "processes", "ray", "ray://"  # what --engine names, the last one with HOST:PORT
 AHEAD = 4  # tasks handed out per worker before their turn, so that memory does not grow with their number
+BRIEF = 10.0  # seconds: after a longer map the workers end, and what they hold of memory is given back
 
 
 class Engine(Protocol):
@@ -79,7 +80,7 @@ def map_tasks(
         elif workers <= 1 or len(tasks) <= 1:
             results = ((task, function(task)) for task in tasks)
         else:
-            results = _on_pool(function, tasks, min(workers, len(tasks)), label)
+            results = _on_pool(function, tasks, workers, label)
         for task, result in results:
             bar.advance(size(task))
             yield task, result
@@ -113,28 +114,82 @@ def opened(
 
 
 def _on_pool(function: Callable[[T], R], tasks: Sequence[T], workers: int, label: str) -> Iterator[tuple[T, R]]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(),))
+    pool = _Workers.waiting(workers)
     waiting: list[tuple[T, Future[R]]] = []
     upcoming = iter(tasks)
+    began, whole = time.monotonic(), False
     try:
         while True:
             while len(waiting) < AHEAD * workers and (task := next(upcoming, None)) is not None:
                 with _interrupts_later():
-                    waiting.append((task, pool.submit(function, task)))  # starts a worker when one is wanting
+                    waiting.append((task, pool.executor.submit(function, task)))  # starts a worker when one is wanting
             if not waiting:
                 break
             task, future = waiting.pop(0)
             yield task, future.result()
+        whole = True
     except BrokenProcessPool:
         mend = "most often memory ran out: run the same command with fewer --workers"
         raise PunaError("a worker process was killed", where=label, mend=mend) from None
     finally:
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
+        if whole and time.monotonic() - began < BRIEF:
+            pool.wait()
+        else:
+            pool.end()
+
+
+def end_workers() -> None:
+    """End the workers that wait for another map, before work that wants their memory."""
+    if _Workers.kept is not None:
+        kept, _Workers.kept = _Workers.kept, None
+        kept.end()
+
+
+class _Workers:
+    """A pool whose processes wait for the next map: starting one costs half a second, more than many a map takes."""
+
+    kept: _Workers | None = None
+
+    def __init__(self, number: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.executor = ProcessPoolExecutor(
+            number, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(),)
+        )
+        self._made = self._surroundings(number)
+
+    @classmethod
+    def waiting(cls, number: int) -> _Workers:
+        """`number` workers: those that wait, when they were started as they would be now, else new ones."""
+        kept, cls.kept = cls.kept, None
+        if kept is not None:
+            processes = list((kept.executor._processes or {}).values())
+            alive = not kept.executor._broken and all(process.is_alive() for process in processes)
+            if alive and kept._made == cls._surroundings(number):
+                return kept
+            kept.end()
+        return cls(number)
+
+    def wait(self) -> None:
+        """Be there for the next map. Elsewhere than in the main thread workers would end with the thread that started
+        them, whose death is the signal that their parent died."""
+        if _Workers.kept is None and threading.current_thread() is threading.main_thread():
+            _Workers.kept = self
+        else:
+            self.end()
+
+    def end(self) -> None:
+        if self._made[0] != os.getpid():  # forked since: they are the parent's
+            return
+        processes = list((self.executor._processes or {}).values())
+        self.executor.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
             process.join(STOPPING)
+
+    @staticmethod
+    def _surroundings(number: int) -> tuple[object, ...]:
+        """What a worker takes over when it starts."""
+        return os.getpid(), number, dict(os.environ), list(sys.path)
 
 
 @contextmanager

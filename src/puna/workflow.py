@@ -17,7 +17,7 @@ from puna.data import pipeline
 from puna.data.brought import Look
 from puna.data.pipeline import Located
 from puna.data.sources import locate
-from puna.engine import PROCESSES, opened, refuse_unknown, usable_cpus
+from puna.engine import PROCESSES, end_workers, opened, refuse_unknown, usable_cpus
 from puna.errors import InputError, PunaError
 from puna.last_screen import last_screen
 from puna.progress import say, size
@@ -209,6 +209,7 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
     from puna.evaluate.while_training import HeldoutLoss
     from puna.train.loop import train
 
+    end_workers()
     done = train(
         context.folder,
         recipe,
