@@ -109,6 +109,7 @@ def steps(recipe: Recipe, inputs: Mapping[str, Located], look: Look = asked.LOOK
                 ("{work}/*.parquet", "{work}/*.jsonl.zst"),
                 (f"inputs.{name}", f"split.{name}"),
                 cleaning | {"shard_size": recipe.data.shard_size},
+                version=2,
                 space=partial(_extract_space, recipe, name, entries),
             ),
             Step(
