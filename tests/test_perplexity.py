@@ -18,6 +18,7 @@ from marked_pairs import pairs_of
 from puna import storage
 from puna.data.document import Document, Origin, write_documents
 from puna.data.quality import language, models, perplexity
+from puna.data.quality import steps as quality
 from puna.data.quality.arpa import read_arpa
 from puna.data.quality.many_words import ManyWords
 from puna.data.quality.sentences import PUNCTUATION, normalised, read_pieces, sentence
@@ -203,6 +204,30 @@ def test_ngrams_of_another_tokenizer_are_refused(made: Path, tmp_path: Path) -> 
         models.found(made / "zz", "zz")
     with pytest.raises(InputError, match="not the tokenizer"):
         models.found(made / "zz", "xx")
+
+
+def test_an_arpa_file_that_was_replaced_beside_its_table_is_refused(made: Path, tmp_path: Path) -> None:
+    for ending in ("model", "arpa", "ngrams", "json"):
+        storage.write(tmp_path / f"xx.{ending}", (made / f"xx.{ending}").read_bytes())
+    prefix = str(tmp_path / "xx")
+    one, other = (made / "xx.arpa").read_bytes(), (made / "xx.arpa").read_bytes().replace(b"\t", b"5\t", 1)
+    assert quality._digests(prefix, "xx")
+    for arpa in (other, other[:-1]):  # of another size, and of the same one
+        storage.write(tmp_path / "xx.arpa", arpa)
+        told = {"language": "xx", "ngrams_digest": storage.digest_bytes(arpa)}
+        storage.write_json(tmp_path / "xx.json", told)
+        assert (len(arpa) == len(one)) == (arpa != other)
+        with pytest.raises(InputError, match=r"xx\.arpa.*xx\.ngrams.*take the \.ngrams away"):
+            quality._digests(prefix, "xx")
+    storage.remove(tmp_path / "xx.ngrams")
+    assert quality._digests(prefix, "xx")
+    storage.write(tmp_path / "xx.arpa", one)
+    with pytest.raises(InputError, match=r"xx\.json tells of"):
+        quality._digests(prefix, "xx")
+    older = (made / "xx.ngrams").read_bytes()
+    storage.write(tmp_path / "xx.ngrams", older[:240] + bytes(16) + older[256:])
+    storage.remove(tmp_path / "xx.json")
+    assert quality._digests(prefix, "xx")
 
 
 def test_text_of_another_language_is_a_loud_warning(made: Path) -> None:

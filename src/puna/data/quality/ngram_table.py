@@ -11,8 +11,9 @@ back-off, each as a whole number of 2^-24. Sums of whole numbers are exact, so a
 documents it is measured with. They differ from KenLM's, whose sums are of single precision, in the sixth digit.
 
 File, little-endian: 8 bytes "puna5gr\\n"; int64 each: format, vocabulary, bos, eos, digest of the pieces, order; for
-each order from the second on log2 of its rows and the most steps behind the hash that an n-gram lies; filled up with
-zeros to 256 bytes; (vocabulary, 2) int32 of the unigrams, filled up to 16; the tables, (rows, 2) int64.
+each order from the second on log2 of its rows and the most steps behind the hash that an n-gram lies; zeros up to byte
+240; int64 each: bytes and digest of the ARPA file that says the same, 0 in older files; (vocabulary, 2) int32 of the
+unigrams, filled up to 16; the tables, (rows, 2) int64.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from puna.data.quality.ngram import Level, NgramModel
 from puna.errors import InputError
 
 MAGIC, FORMAT, HEAD = b"puna5gr\n", 1, 256
+BESIDE = HEAD - 16  # where the head tells of the ARPA file
 UNIT = 1 << 24  # parts of a log10; 128 of them fit into 32 bits, and -100 is the least there is
 SPARE = 1.5  # rows for an n-gram, at least; twice as many at most, as their number is a power of two
 FREE = -1  # the key of a row without an n-gram
@@ -109,9 +111,19 @@ class NgramTable:
         return scores
 
 
-def write_table(model: NgramModel, location: storage.Location, pieces: Sequence[str]) -> None:
-    """Write the model as a file that `NgramTable` maps. Memory: beside the model the rows of its two largest orders,
-    16 bytes for each of 1.5 to 3 times their n-grams."""
+def says_the_same(location: storage.Location, arpa: storage.Location) -> bool:
+    """Whether a table was written beside this ARPA file, as it is now; True for a table of before such was noted. Reads
+    the ARPA file once, where it has the size of the one that was there."""
+    with storage.open_read(location) as file:
+        size, digest = np.frombuffer(file.read(HEAD)[BESIDE:].ljust(16, b"\0"), "<i8").tolist()
+    return not size or (size == storage.size(arpa) and digest == _digest_of(arpa))
+
+
+def write_table(
+    model: NgramModel, location: storage.Location, pieces: Sequence[str], arpa: storage.Location | None = None
+) -> None:
+    """Write the model as a file that `NgramTable` maps. arpa: the file of the same model that lies beside it. Memory:
+    beside the model the rows of its two largest orders, 16 bytes for each of 1.5 to 3 times their n-grams."""
     if model.order > LONGEST_ORDER:
         raise ValueError(f"a table has no room for order {model.order}")
     made: list[Table] = []
@@ -132,6 +144,9 @@ def write_table(model: NgramModel, location: storage.Location, pieces: Sequence[
         numbers = [FORMAT, model.vocabulary, model.bos, model.eos, _digest(pieces), model.order, *steps]
         file.seek(0)
         file.write(MAGIC + np.array(numbers, "<i8").tobytes())
+        if arpa is not None:
+            file.seek(BESIDE)
+            file.write(np.array([storage.size(arpa), _digest_of(arpa)], "<i8").tobytes())
         file.seek(0, io.SEEK_END)
 
 
@@ -199,3 +214,7 @@ def _filled(size: int) -> int:
 
 def _digest(pieces: Sequence[str]) -> int:
     return xxhash.xxh3_64_intdigest("\n".join(map(word, pieces)).encode()) >> 1
+
+
+def _digest_of(location: storage.Location) -> int:
+    return int(storage.digest(location).rpartition(":")[2], 16) >> 65
