@@ -288,6 +288,11 @@ def test_an_arpa_file_of_other_tools_is_read_as_they_read_it(tmp_path: Path) -> 
         ("a </s>", "a a 0 0", "line 13: has 5 fields"),
         ("a </s>", "a", "line 13: has 2 fields"),
         ("a </s>", "<s> a", "stands twice"),
+        ("-0.2\ta", "nan\ta", "line 13: .*not a probability"),
+        ("-0.2\ta", "0.2\ta", "line 13: .*not a probability"),
+        ("-0.2\ta", "inf\ta", "line 13: .*not a probability"),
+        ("a\t-0.25", "a\tnan", "line 8: .*not a probability"),
+        ("a\t-0.25", "a\t-inf", "line 8: .*not a probability"),
     ],
 )
 def test_an_arpa_file_that_is_not_whole_is_refused_by_line(old: str, new: str, message: str, tmp_path: Path) -> None:
