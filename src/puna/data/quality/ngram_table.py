@@ -40,6 +40,7 @@ FREE = -1  # the key of a row without an n-gram
 MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 CHUNK = 1 << 16  # n-grams that are laid into their rows at once
 LONGEST_ORDER = 12  # that the head has room for
+MOST_BITS = 48  # log2 of a table's rows
 Rows = npt.NDArray[np.int64]
 
 
@@ -72,8 +73,9 @@ class NgramTable:
             what = "is over the pieces of another tokenizer"
             raise InputError(what, where=str(where), mend="give the SentencePiece model that it was trained with")
         told = list(zip(head[6::2], head[7::2], strict=False))[: max(0, self.order - 1)]
-        ends = np.cumsum([HEAD, _filled(8 * self.vocabulary), *(16 << min(max(bits, 0), 48) for bits, _ in told)])
-        if not 1 <= self.order <= LONGEST_ORDER or int(ends[-1]) != size:
+        whole = 1 <= self.order <= LONGEST_ORDER and all(1 <= bits <= MOST_BITS and steps >= 0 for bits, steps in told)
+        ends = np.cumsum([HEAD, _filled(8 * self.vocabulary), *(16 << bits for bits, _ in told if whole)])
+        if not whole or int(ends[-1]) != size:
             raise InputError("is cut off or longer than it says", where=str(where), mend=mend)
         unigrams = data[HEAD : HEAD + 8 * self.vocabulary].view("<i4").reshape(-1, 2)
         self.log10 = unigrams[:, 0].astype(np.int64)
