@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tracemalloc
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cached_property
@@ -150,6 +151,15 @@ def test_a_vocabulary_of_any_size_at_any_order_packs_into_64_bits() -> None:
     expected = [0.0, *Twin(training, 7, wide).log10_probabilities(training[0])]
     got = model.log10_probabilities(stream(training[:1], vocabulary=wide, bos=BOS, eos=EOS))
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+def test_training_takes_no_more_memory_for_a_token_than_is_said() -> None:
+    documents = list(np.random.default_rng(0).integers(3, 65536, (400, 400)))
+    tracemalloc.start()
+    train(documents, order=5, vocabulary=65536, bos=BOS, eos=EOS)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 160 * 402 * len(documents) + 65536 * 50
 
 
 def test_discounts_fall_back_where_counts_cannot_tell_them() -> None:

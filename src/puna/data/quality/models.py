@@ -45,7 +45,6 @@ COVERAGE = 0.9995  # share of characters that get pieces (CCNet); the others are
 LONGEST_SENTENCE = 2**30  # bytes; SentencePiece drops a longer training sentence
 ENDINGS = ("model", "arpa", "ngrams", "json", "binary")
 STRANGE = 4.0  # times the perplexity that was measured: text of another language or kind; ours of another are 5 to 50
-TOKEN = 110  # bytes of memory that the numpy trainer takes for a token at most
 
 
 class Trained(NamedTuple):
