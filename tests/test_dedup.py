@@ -46,6 +46,16 @@ def test_of_equal_texts_the_smallest_id_stays_whatever_the_shards(
     assert _kept(folder, [documents[:cut], documents[cut:]], partitions) == expected
 
 
+@pytest.mark.parametrize("half", ["high", "low"])
+def test_texts_that_share_half_of_their_hash_are_no_repeats(tmp_path: Path, half: str) -> None:
+    rows = np.zeros(3, exact.ROW)
+    rows["id"], rows["row"], rows["size"] = [b"%032x" % number for number in range(3)], range(3), 1
+    rows[{"high": "low", "low": "high"}[half]] = [1, 2, 2]
+    exchange.write(tmp_path / "0.hashes", rows, np.zeros(3, np.int64), 1)
+    assert exact.find_repeats([tmp_path / "0.hashes"], 0, tmp_path / "0.verdicts") == (1, 1)
+    assert exact.dropped_rows([tmp_path / "0.verdicts"], 0).tolist() == [2]
+
+
 @pytest.mark.promise("formats")
 def test_a_damaged_exchange_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "0.hashes"

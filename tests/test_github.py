@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_code import FAMILIES, kept, records, rules, tarred
+from puna.data.code import tables
 from puna.data.code.header import spdx_line, without_header
 from puna.data.code.licence import named_in, of_expression, of_project
 from puna.data.document import Document, document_id
@@ -318,3 +319,10 @@ def test_a_file_names_its_own_licence_in_its_head_only() -> None:
     assert spdx_line("<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n") == "MIT OR Apache-2.0"
     assert spdx_line("x = 'SPDX-License-Identifier: MIT'\n") == ""
     assert spdx_line("x = 1\n" * 1000 + "# SPDX-License-Identifier: MIT\n") == ""
+
+
+def test_a_table_of_licences_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    table = tmp_path / "licenses-000.csv"
+    for licence in ("mit", "gpl-3.0"):
+        table.write_text(f"repo_name,license\na/b,{licence}\n")
+        assert tables.licences((str(table),)).of("a/b") == licence

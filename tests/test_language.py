@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import made_classifier
 from puna import recipe as recipes
 from puna.data import verdicts
 from puna.data.quality import language
@@ -44,6 +45,24 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.ftz").write_bytes(b"no model")
     with pytest.raises(InputError, match=r"bad\.ftz.*fastText"):
         language.told(["a"], tmp_path / "bad.ftz")
+
+
+def test_a_model_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    for ngrams in (1, 2):  # read by Puna itself, and by fastText
+        if ngrams > 1:
+            pytest.importorskip("fasttext")
+        for labels in (("aa", "bb"), ("cc", "dd")):
+            (tmp_path / "a.ftz").write_bytes(made_classifier.model(ngrams=ngrams, labels=labels))
+            (told,) = language.codes(language.told(["the river"], tmp_path / "a.ftz"))
+            assert told in labels
+
+
+@pytest.mark.parametrize("label", [b"a" + "中文简体".encode(), b"a" * 13, b"\xff\xfe", b"a\xc3"])
+def test_a_label_that_a_row_cannot_hold_is_refused(label: bytes, tmp_path: Path) -> None:
+    data = made_classifier.model(labels=("en", "de", "fr"))
+    (tmp_path / "a.ftz").write_bytes(data.replace(b"__label__de", b"__label__" + label))
+    with pytest.raises(InputError, match=r"a\.ftz.*label"):
+        language.told(["the river"], tmp_path / "a.ftz")
 
 
 def test_a_score_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+import tracemalloc
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from made_shards import Text, dealt, document, identity, run
 from puna.data.book import gutenberg
-from puna.data.dedup import exact, near, near_step
+from puna.data.dedup import exact, exchange, near, near_step
 from puna.data.dedup.grams import WORD, runs
 from puna.data.dedup.near import Rule
 from puna.recipe import load
@@ -122,6 +123,30 @@ def test_many_copies_make_one_group_without_all_pairs_of_them(tmp_path: Path) ->
     assert len(gone) == 59
     assert gone == slow(documents, CONTAINED)
     assert counts["candidates"] < 60 * 59 / 2
+
+
+def test_more_than_the_limit_is_contained_and_as_much_is_similar() -> None:
+    """The paper's "more than 90%", and MinHash's threshold as its field means it."""
+    assert [Rule("containment", 0.9).holds(part) for part in (0.9, 0.9001)] == [False, True]
+    assert [Rule("similarity", 0.8).holds(part) for part in (0.7999, 0.8)] == [False, True]
+
+
+@pytest.mark.parametrize("copies", [near.EVERYONE, 3 * near.EVERYONE])
+def test_memory_of_pairs_is_bounded_where_all_keys_are_those_of_many(
+    copies: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near, "KEYS", 1000)
+    keys = np.empty(20_000 // copies * copies, near.KEY)
+    keys["key"] = np.arange(len(keys)) // copies
+    keys["id"] = [b"%015d" % number for number in range(len(keys))]
+    keys["row"] = np.arange(len(keys)) * 7919 % len(keys)
+    exchange.write(tmp_path / "keys", keys, np.zeros(len(keys), np.int64), 1)
+    tracemalloc.start()
+    pairs = near.write_pairs([tmp_path / "keys"], 0, [0], tmp_path / "pairs", 4)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pairs > 15 * len(keys) / 1.2
+    assert most < 700 * len(keys) + 2_000_000
 
 
 def test_texts_without_words_and_short_ones_are_compared_too(tmp_path: Path) -> None:

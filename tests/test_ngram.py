@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tracemalloc
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cached_property
@@ -152,6 +153,15 @@ def test_a_vocabulary_of_any_size_at_any_order_packs_into_64_bits() -> None:
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
+def test_training_takes_no_more_memory_for_a_token_than_is_said() -> None:
+    documents = list(np.random.default_rng(0).integers(3, 65536, (400, 400)))
+    tracemalloc.start()
+    train(documents, order=5, vocabulary=65536, bos=BOS, eos=EOS)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 160 * 402 * len(documents) + 65536 * 50
+
+
 def test_discounts_fall_back_where_counts_cannot_tell_them() -> None:
     fallback = [0.0, *FALLBACK]
     assert discounts(np.array([1, 1, 2])).tolist() == fallback  # no count of 3
@@ -288,6 +298,11 @@ def test_an_arpa_file_of_other_tools_is_read_as_they_read_it(tmp_path: Path) -> 
         ("a </s>", "a a 0 0", "line 13: has 5 fields"),
         ("a </s>", "a", "line 13: has 2 fields"),
         ("a </s>", "<s> a", "stands twice"),
+        ("-0.2\ta", "nan\ta", "line 13: .*not a probability"),
+        ("-0.2\ta", "0.2\ta", "line 13: .*not a probability"),
+        ("-0.2\ta", "inf\ta", "line 13: .*not a probability"),
+        ("a\t-0.25", "a\tnan", "line 8: .*not a probability"),
+        ("a\t-0.25", "a\t-inf", "line 8: .*not a probability"),
     ],
 )
 def test_an_arpa_file_that_is_not_whole_is_refused_by_line(old: str, new: str, message: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import shutil
+import struct
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from marked_pairs import pairs_of
 from puna import storage
 from puna.data.document import Document, Origin, write_documents
 from puna.data.quality import language, models, ngram_table, perplexity
+from puna.data.quality import steps as quality
 from puna.data.quality.arpa import read_arpa
 from puna.data.quality.many_words import ManyWords
 from puna.data.quality.sentences import PUNCTUATION, normalised, read_pieces, sentence
@@ -57,6 +59,27 @@ def _by_hand(line: str) -> str:
 def test_lines_are_normalised_as_by_hand(text: str) -> None:
     assert normalised(text) == [line for line in map(_by_hand, text.split("\n")) if line]
     assert sentence("a\nb") == "a b"
+
+
+def test_marks_become_those_of_ccnet() -> None:
+    """Written out from its text_normalizer.py, for the table that the test above takes as given."""
+    marks, became = "，。、∶：？！（）；～’´━〈〉【】％►–「」《》«»„“”", ",.,::?!();~''-<>[]%--" + '"' * 9
+    assert normalised("a" + marks + "b") == ["a" + became + "b"]
+    assert normalised("a—b…c．d") == ["a - b...c. d"]
+
+
+@pytest.mark.parametrize("end", ["ngrams", "arpa", "kenlm"])
+def test_perplexity_is_that_of_the_pieces_and_of_the_end(made: Path, end: str) -> None:
+    if end == "kenlm":
+        pytest.importorskip("kenlm")
+    pieces = read_pieces(made / "xx.model")
+    ngrams = read_arpa(made / "xx.arpa", pieces.pieces)
+    model = perplexity.open_model(made / "xx.model", made / f"xx.{end.replace('kenlm', 'arpa')}", kenlm=end == "kenlm")
+    for text in ("ban", "ban bas\nbarta", "z"):
+        tokens = [pieces.bos, *pieces.cut(sentence(text)), pieces.eos]
+        log10 = float(ngrams.log10_probabilities(tokens).sum())
+        (found,) = model.perplexities([text])
+        assert found == pytest.approx(10 ** (-log10 / (len(tokens) - 1)), rel=1e-5)
 
 
 @pytest.mark.promise("twins")
@@ -132,6 +155,12 @@ def test_scores_depend_on_no_border_of_batches_or_shards(made: Path, monkeypatch
         np.testing.assert_array_equal(found, np.array(expected, np.float32))
 
 
+def _headed(data: bytes, bits: int, steps: int) -> bytes:
+    """A bigram table whose head tells so, and which has as many bytes as one row asks for."""
+    (vocabulary,) = struct.unpack_from("<q", data, 16)
+    return data[:48] + struct.pack("<qqq", 2, bits, steps) + data[72 : 256 + -(-vocabulary // 2) * 16] + bytes(16)
+
+
 @pytest.mark.promise("formats")
 @pytest.mark.parametrize(
     ("damage", "message"),
@@ -146,6 +175,9 @@ def test_scores_depend_on_no_border_of_batches_or_shards(made: Path, monkeypatch
         (lambda data: data[:16] + b"\1" + data[17:], "another tokenizer"),
         (lambda data: data[:48] + b"\xff" * 8 + data[56:], "cut off"),
         (lambda data: data[:56] + b"\xff" * 8 + data[64:], "cut off"),
+        (lambda data: _headed(data, -1, 0), "cut off"),
+        (lambda data: _headed(data, 0, 0), "cut off"),
+        (lambda data: _headed(data, 1, -1)[:-16], "cut off"),
     ],
 )
 def test_a_table_that_is_not_whole_is_refused(
@@ -229,6 +261,30 @@ def test_ngrams_of_another_tokenizer_are_refused(made: Path, tmp_path: Path) -> 
         models.found(made / "zz", "xx")
 
 
+def test_an_arpa_file_that_was_replaced_beside_its_table_is_refused(made: Path, tmp_path: Path) -> None:
+    for ending in ("model", "arpa", "ngrams", "json"):
+        storage.write(tmp_path / f"xx.{ending}", (made / f"xx.{ending}").read_bytes())
+    prefix = str(tmp_path / "xx")
+    one, other = (made / "xx.arpa").read_bytes(), (made / "xx.arpa").read_bytes().replace(b"\t", b"5\t", 1)
+    assert quality._digests(prefix, "xx")
+    for arpa in (other, other[:-1]):  # of another size, and of the same one
+        storage.write(tmp_path / "xx.arpa", arpa)
+        told = {"language": "xx", "ngrams_digest": storage.digest_bytes(arpa)}
+        storage.write_json(tmp_path / "xx.json", told)
+        assert (len(arpa) == len(one)) == (arpa != other)
+        with pytest.raises(InputError, match=r"xx\.arpa.*xx\.ngrams.*take the \.ngrams away"):
+            quality._digests(prefix, "xx")
+    storage.remove(tmp_path / "xx.ngrams")
+    assert quality._digests(prefix, "xx")
+    storage.write(tmp_path / "xx.arpa", one)
+    with pytest.raises(InputError, match=r"xx\.json tells of"):
+        quality._digests(prefix, "xx")
+    older = (made / "xx.ngrams").read_bytes()
+    storage.write(tmp_path / "xx.ngrams", older[:240] + bytes(16) + older[256:])
+    storage.remove(tmp_path / "xx.json")
+    assert quality._digests(prefix, "xx")
+
+
 def test_text_of_another_language_is_a_loud_warning(made: Path) -> None:
     found = models.found(made / "xx", "xx")
     model = perplexity.open_model(found.pieces, found.ngrams)
@@ -262,6 +318,15 @@ def test_percentiles_are_exact_over_any_shards(
         expected = [own_scores[max(1, -(-len(own_scores) * p // 100)) - 1] for p in (30, 60) if own_scores]
         assert found.get(code, []) == expected
     assert "fr" not in found
+
+
+def test_a_percentile_that_no_binary_fraction_is_takes_no_score_more(tmp_path: Path) -> None:
+    """161 of 1,000 are 16.1 %; in floats 16.1 times 1,000 is a little more."""
+    storage.write(tmp_path / "a.language", np.array([(b"en", 0.9)] * 1000, language.ROW).tobytes())
+    storage.write(tmp_path / "a.perplexity", np.arange(1, 1001, dtype="<f4").tobytes())
+    source = CommonCrawl(share=1, languages=["en"], perplexity_percentiles=[16.1, 64.4])
+    found = perplexity.thresholds(source, [tmp_path / "a.language"], [tmp_path / "a.perplexity"])
+    assert found == {"en": [161.0, 644.0]}
 
 
 def test_ties_fall_into_one_bucket_and_what_has_no_score_into_the_tail() -> None:

@@ -26,9 +26,8 @@ from puna.space import Need
 from puna.steps import Context, Step
 
 STEPS = "lines near language lm perplexity buckets reference references benchmarks contamination common"
-VERSIONS = (
-    dict.fromkeys(STEPS.split(), 1) | dict.fromkeys(("near", "language", "perplexity", "benchmarks"), 2) | {"lm": 3}
-)
+VERSIONS = dict.fromkeys(STEPS.split(), 1) | dict.fromkeys(("near", "language", "buckets", "benchmarks"), 2)
+VERSIONS |= dict.fromkeys(("lm", "perplexity"), 3)
 LOOK = Look()
 Work = Callable[[Context], Any]
 OF_SCORES = {"keep_buckets", "min_reference_score"}  # thresholds on what models of quality say

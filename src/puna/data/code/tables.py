@@ -127,9 +127,13 @@ class Licences:
         return " AND ".join(found)
 
 
-@lru_cache(maxsize=1)
 def licences(locations: tuple[str, ...]) -> Licences:
-    """As told by the files of the table `licenses`; a worker reads them once."""
+    """As told by the files of the table `licenses`; a worker reads them once, and anew when one was replaced."""
+    return _licences(locations, tuple(map(storage.look, locations)))
+
+
+@lru_cache(maxsize=1)
+def _licences(locations: tuple[str, ...], seen: tuple[storage.Look | None, ...]) -> Licences:
     return Licences(locations)
 
 

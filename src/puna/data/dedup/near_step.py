@@ -22,7 +22,7 @@ from puna.space import Need
 from puna.steps import Context
 from puna.storage import Place
 
-RANGE = 50_000_000  # bytes of text a range of keys: half a million, 15 MB of them, and 200 MB of pairs at the worst
+RANGE = 50_000_000  # bytes of text a range of keys: half a million, 15 MB of them, and 350 MB of pairs at the worst
 KEYS = 32  # bytes of keys and pairs for 100 bytes of text: a gram in 16 is a key, a word has 6 bytes
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import isfinite
 from typing import BinaryIO
 
 import numpy as np
@@ -131,7 +132,10 @@ def _section(lines: _Lines, order: int, count: int, ids: dict[bytes, int]) -> tu
             fields = lines.next().split()
             try:
                 rows.append([ids[name] for name in fields[1 : order + 1]])
-                numbers.append((float(fields[0]), float(fields[order + 1]) if len(fields) == order + 2 else 0.0))
+                pair = float(fields[0]), float(fields[order + 1]) if len(fields) == order + 2 else 0.0
+                if not (pair[0] <= 0 and isfinite(pair[1])):  # no number is one too
+                    raise ValueError
+                numbers.append(pair)
             except KeyError as error:
                 raise lines.error(f"{error.args[0].decode(errors='replace')!r} is no piece of the tokenizer") from None
             except ValueError:

@@ -25,6 +25,7 @@ from puna.storage import Location
 MAGIC, VERSION = 793712314, 12
 SUPERVISED, HIERARCHICAL, SOFTMAX = 3, 1, 3
 PREFIX = b"__label__"
+LONGEST_LABEL = 12  # bytes, without the prefix: what a row of scores has room for
 CENTROIDS = 256
 BITS = 24
 ENTRY = struct.Struct("<qb")
@@ -88,6 +89,11 @@ def parse(data: bytes | mmap, where: str) -> Classifier:
     if min(n_words, n_labels - 1) < 0 or n_words + n_labels != size:
         raise file.error(f"{n_words} words and {n_labels} labels are no {size} entries")
     entries = file.entries(n_words, n_labels)
+    labels = tuple(label.removeprefix(PREFIX) for label, _ in entries[n_words:])
+    for label in labels:
+        told = label.decode(errors="backslashreplace")
+        if len(label) > LONGEST_LABEL or told.encode() != label:
+            raise file.error(f"its label {told[:40]!r} is no UTF-8 text of {LONGEST_LABEL} bytes or fewer")
     words = {word: index for index, (word, _) in reversed(list(enumerate(entries[:n_words])))}
     kept = file.array("<i4", 2 * max(0, n_kept)).reshape(-1, 2)
     rows = file.matrix(quantised=bool(file.take("<B")[0]))
@@ -121,7 +127,7 @@ def parse(data: bytes | mmap, where: str) -> Classifier:
     return Classifier(
         {**dict.fromkeys((label for label, _ in entries[n_words:]), -1), **words},
         n_words,
-        tuple(label.removeprefix(PREFIX) for label, _ in entries[n_words:]),
+        labels,
         tuple(count for _, count in entries[n_words:]),
         table,
         2.0**exponent,

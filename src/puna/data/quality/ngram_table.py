@@ -16,9 +16,10 @@ Beside the tags lie log10 of the probability and, below the highest order, of th
 differ from KenLM's, whose sums are of single precision, in the sixth digit.
 
 File, little-endian: 8 bytes "puna5gr\\n"; int64 each: format, vocabulary, bos, eos, digest of the pieces, order; for
-each order from the second on the homes and the most rows behind its home that an n-gram lies; filled up with zeros to
-256 bytes; (vocabulary, 2) int32 of the unigrams; for each order its tags, (rows,) uint32, and its values, (rows, 2)
-int32 or (rows, 1) for the highest; each filled up to 16. Rows are homes and steps and one more, which is free.
+each order from the second on the homes and the most rows behind its home that an n-gram lies; zeros up to byte 240;
+int64 each: bytes and digest of the ARPA file that says the same, 0 where there was none; (vocabulary, 2) int32 of the
+unigrams; for each order its tags, (rows,) uint32, and its values, (rows, 2) int32 or (rows, 1) for the highest; each
+filled up to 16. Rows are homes and steps and one more, which is free.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from puna.data.quality.ngram import Level, NgramModel
 from puna.errors import InputError
 
 MAGIC, FORMAT, HEAD = b"puna5gr\n", 2, 256
+BESIDE = HEAD - 16  # where the head tells of the ARPA file
 UNIT = 1 << 24  # parts of a log10; 128 of them fit into 32 bits, and -100 is the least there is
 SPARE = 4 / 3  # rows for an n-gram
 FREE = 0  # the tag of a row without an n-gram
@@ -129,9 +131,19 @@ class NgramTable:
         return scores
 
 
-def write_table(model: NgramModel, location: storage.Location, pieces: Sequence[str]) -> None:
-    """Write the model as a file that `NgramTable` maps. Memory: beside the model 50 bytes for an n-gram of its largest
-    order."""
+def says_the_same(location: storage.Location, arpa: storage.Location) -> bool:
+    """Whether a table was written beside this ARPA file, as it is now; True where there was none when it was written.
+    Reads the ARPA file once, where it has the size of the one that was there."""
+    with storage.open_read(location) as file:
+        size, digest = np.frombuffer(file.read(HEAD)[BESIDE:].ljust(16, b"\0"), "<i8").tolist()
+    return not size or (size == storage.size(arpa) and digest == _digest_of(arpa))
+
+
+def write_table(
+    model: NgramModel, location: storage.Location, pieces: Sequence[str], arpa: storage.Location | None = None
+) -> None:
+    """Write the model as a file that `NgramTable` maps. arpa: the file of the same model that lies beside it. Memory:
+    beside the model 50 bytes for an n-gram of its largest order."""
     if model.order > LONGEST_ORDER:
         raise ValueError(f"a table has no room for order {model.order}")
     told: list[int] = []
@@ -155,6 +167,9 @@ def write_table(model: NgramModel, location: storage.Location, pieces: Sequence[
         numbers = [FORMAT, model.vocabulary, model.bos, model.eos, _digest(pieces), model.order, *told]
         file.seek(0)
         file.write(MAGIC + np.array(numbers, "<i8").tobytes())
+        if arpa is not None:
+            file.seek(BESIDE)
+            file.write(np.array([storage.size(arpa), _digest_of(arpa)], "<i8").tobytes())
         file.seek(0, io.SEEK_END)
 
 
@@ -235,3 +250,7 @@ def _filled(size: int) -> int:
 
 def _digest(pieces: Sequence[str]) -> int:
     return xxhash.xxh3_64_intdigest("\n".join(map(word, pieces)).encode()) >> 1
+
+
+def _digest_of(location: storage.Location) -> int:
+    return int(storage.digest(location).rpartition(":")[2], 16) >> 65

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from itertools import islice
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -155,10 +157,11 @@ def thresholds(source: WebPages, languages: Sequence[Place], perplexities: Seque
         total = int(count.sum())
         if total:
             ends = np.cumsum(count)
-            ranks = [max(1, -(-total * percentile // 100)) for percentile in source.perplexity_percentiles]
+            shares = [Fraction(str(percentile)) / 100 for percentile in source.perplexity_percentiles]
+            ranks = [max(1, ceil(total * share)) for share in shares]
             highs = [int(np.searchsorted(ends, rank)) for rank in ranks]
             wanted[code] = [
-                (high, int(rank - ends[high] + count[high])) for high, rank in zip(highs, ranks, strict=True)
+                (high, rank - int(ends[high] - count[high])) for high, rank in zip(highs, ranks, strict=True)
             ]
     low = {(code, high): np.zeros(1 << 16, np.int64) for code, places in wanted.items() for high, _ in places}
     for code, bits in _bits(source, languages, perplexities):

@@ -191,4 +191,5 @@ def _sampled(scratch: Place, index: int) -> Place:
 
 def _digests(prefix: str, code: str) -> list[str]:
     found = models.found(prefix, code)
+    models.refuse_other_ngrams(prefix, found)
     return [storage.digest(found.pieces), storage.digest(found.ngrams)]
