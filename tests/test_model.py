@@ -320,6 +320,8 @@ def test_a_config_survives_its_json() -> None:
         ({"kv_heads": 3}, "not a multiple of kv_heads"),
         ({"layers": 0}, "at least 1"),
         ({"rotary": "halves"}, "only 'interleaved'"),
+        ({"norm_epsilon": 0.0}, "norm_epsilon = 0.0"),
+        ({"rope_base": float("nan")}, "rope_base = nan"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
