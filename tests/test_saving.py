@@ -137,6 +137,28 @@ def test_a_signal_while_a_checkpoint_is_written_saves_its_step_too(folder: Path,
     assert made.result(folder) == made.result(undisturbed)
 
 
+@pytest.mark.parametrize("save", ["beside", "between"])
+def test_the_lines_that_a_checkpoint_counts_on_are_synced_before_it_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, save: str
+) -> None:
+    waiting: set[str] = set()  # written since their last sync
+    seen: list[str] = []
+
+    def border(event: str, location: str) -> None:
+        name = Path(location).name
+        if name.endswith(".jsonl") and event in ("after write", "after sync"):
+            (waiting.add if event == "after write" else waiting.discard)(name)
+            seen.append(name)
+        if event == "before write" and "step-000004" in location:
+            assert waiting == set()
+            seen.append("checkpoint")
+
+    monkeypatch.setattr(storage, "border", border)
+    with pytest.raises(Killed):
+        made.run(folder, f"train.save={save}", callbacks=[At(4, step=die)])
+    assert {"metrics.jsonl", "losses.jsonl", "checkpoint"} <= set(seen)
+
+
 def test_without_room_for_a_copy_checkpoints_are_written_between_steps_and_that_is_said_once(
     folder: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
