@@ -23,7 +23,7 @@ from puna.errors import InputError, Interrupted
 from puna.evaluate import heldout, while_training
 from puna.evaluate.while_training import HeldoutLoss
 from puna.model.bits import bits
-from puna.model.weights import load_checkpoint
+from puna.model.weights import load_checkpoint, write_tensors
 from puna.train import trackers, watchdog
 from puna.train.extras import refuse_missing
 from trained_again import At, Killed
@@ -94,6 +94,12 @@ def test_held_out_loss_is_told_by_source_and_is_that_of_the_checkpoint(folder: P
         assert list(by_source) == ["github", "wikipedia", "all"]
 
 
+def test_a_process_that_is_asked_to_leave_in_the_last_step_still_measures_it(folder: Path) -> None:
+    with pytest.raises(Interrupted, match="step 12 of 12"):
+        run(folder, callbacks=[At(12, gradients=lambda _: os.kill(os.getpid(), signal.SIGTERM))])
+    assert list(measured(folder)) == [3, 6, 9, 12]  # no later process comes by there
+
+
 def test_no_more_documents_are_measured_than_asked_for_but_one(folder: Path) -> None:
     run(folder, "train.evaluate_tokens=10")
     assert {one["wikipedia"]["tokens"] for one in measured(folder).values()} == {13}
@@ -155,6 +161,24 @@ def test_the_watchdog_waits_longer_where_steps_are_long_and_for_the_first_one() 
     assert dog.limit() == 300
     dog._first = True
     assert dog.limit() == 300
+
+
+def test_time_for_which_the_process_was_stopped_is_no_hang() -> None:
+    dog = watchdog.Watchdog()
+    dog._training = types.SimpleNamespace(beat=1.0)  # type: ignore[assignment]
+    dog._limit, dog._first, dog._longest, dog._still, dog._beat = 60.0, False, 0.0, 0.0, 1.0
+    assert dog.still(3.0) == 3.0  # a look every twentieth of the limit
+    assert dog.still(4000.0) == 9.0 < dog.limit()  # stopped for an hour
+    dog._training.beat = 2.0
+    assert dog.still(3.0) == 0.0
+    assert [dog.still(3.0) for _ in range(21)][-1] == 63.0 > dog.limit()
+
+
+def test_every_tensor_of_a_checkpoint_tells_the_watchdog(tmp_path: Path) -> None:
+    told: list[int] = []
+    tensors = {name: torch.zeros(3) for name in "abc"}
+    write_tensors(tmp_path / "x.safetensors", tensors, advance=lambda: told.append(1))
+    assert len(told) >= 3
 
 
 def test_every_part_of_a_batch_tells_the_watchdog(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from typing import Any
 
@@ -242,6 +243,15 @@ def test_reading_in_parts_on_the_cache_gives_the_logits_of_reading_at_once() -> 
         torch.testing.assert_close(model.logits(tokens[:, :4], cache=cache), whole[:, :4], rtol=1e-5, atol=1e-5)
 
 
+def test_far_positions_keep_their_angles() -> None:
+    """In float32 an angle of a million is off by up to 0.03."""
+    rope = rope_table(1, 8, 10000.0, start=1_000_003)
+    for pair in range(4):
+        angle = 1_000_003 * 10000.0 ** (-2 * pair / 8)
+        assert rope.cos_LF[0, pair].item() == pytest.approx(math.cos(angle), abs=1e-6)
+        assert rope.sin_LF[0, pair].item() == pytest.approx(math.sin(angle), abs=1e-6)
+
+
 def test_a_part_of_a_window_turns_as_in_the_whole() -> None:
     x = torch.randn(1, 12, 2, 8, generator=torch.Generator().manual_seed(1))
     whole = rotate(x, rope_table(12, 8, 10000.0))
@@ -320,6 +330,8 @@ def test_a_config_survives_its_json() -> None:
         ({"kv_heads": 3}, "not a multiple of kv_heads"),
         ({"layers": 0}, "at least 1"),
         ({"rotary": "halves"}, "only 'interleaved'"),
+        ({"norm_epsilon": 0.0}, "norm_epsilon = 0.0"),
+        ({"rope_base": float("nan")}, "rope_base = nan"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -16,6 +16,7 @@ from puna import recipe as recipes
 from puna import storage, workflow
 from puna.model.attention import attention, attention_gradient
 from puna.model.config import ModelConfig
+from puna.model.flash import flash
 from puna.model.llama import Llama
 from puna.tokens.windows import Windows
 from puna.train import machine, memory, onednn
@@ -215,6 +216,13 @@ def test_the_gradient_for_cuda_takes_and_gives_the_right_shapes() -> None:
         k, v = (torch.empty(2, 2, 8, 16, dtype=torch.bfloat16, device="cuda") for _ in range(2))
         found = attention_gradient(q, q, k, v, *attention(q, k, v))
         assert [tensor.shape for tensor in found] == [q.shape, k.shape, v.shape]
+
+
+@pytest.mark.parametrize("width", [12, 264])
+def test_widths_that_the_kernel_for_cuda_does_not_take_go_to_the_twin(width: int) -> None:
+    with FakeTensorMode():
+        assert flash(torch.empty(1, 1, 4, width, dtype=torch.bfloat16, device="cuda")) is None
+        assert flash(torch.empty(1, 1, 4, 64, dtype=torch.bfloat16, device="cuda")) is not None
 
 
 def test_where_there_is_no_kernel_the_gradient_is_the_twin_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import made_training as made
 from puna import storage
 from puna.errors import Interrupted, PunaError
 from puna.model import weights
-from puna.train import checkpoint, saving
+from puna.train import checkpoint, memory
 from puna.train.callbacks import Callback, Step, Training
 from trained_again import At, Killed, die, killed_at_random
 
@@ -137,15 +137,35 @@ def test_a_signal_while_a_checkpoint_is_written_saves_its_step_too(folder: Path,
     assert made.result(folder) == made.result(undisturbed)
 
 
+@pytest.mark.parametrize("save", ["beside", "between"])
+def test_the_lines_that_a_checkpoint_counts_on_are_synced_before_it_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, save: str
+) -> None:
+    waiting: set[str] = set()  # written since their last sync
+    seen: list[str] = []
+
+    def border(event: str, location: str) -> None:
+        name = Path(location).name
+        if name.endswith(".jsonl") and event in ("after write", "after sync"):
+            (waiting.add if event == "after write" else waiting.discard)(name)
+            seen.append(name)
+        if event == "before write" and "step-000004" in location:
+            assert waiting == set()
+            seen.append("checkpoint")
+
+    monkeypatch.setattr(storage, "border", border)
+    with pytest.raises(Killed):
+        made.run(folder, f"train.save={save}", callbacks=[At(4, step=die)])
+    assert {"metrics.jsonl", "losses.jsonl", "checkpoint"} <= set(seen)
+
+
 def test_without_room_for_a_copy_checkpoints_are_written_between_steps_and_that_is_said_once(
     folder: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(saving, "free_memory", lambda: 1000)
-    made.run(folder, BESIDE)
+    monkeypatch.setattr(memory, "available", lambda: 1000)  # the room that the layer's mode is chosen by, too
+    made.run(folder, BESIDE, "train.layer=hand")
     assert capsys.readouterr().err.count("checkpoints are written between steps: a copy takes") == 1
     assert made.result(folder) == made.result(undisturbed)
-    monkeypatch.undo()
-    assert saving.free_memory() is None or saving.free_memory() > 0
 
 
 def test_the_newest_the_nth_and_the_one_a_rewind_may_need_are_kept(folder: Path) -> None:

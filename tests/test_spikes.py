@@ -177,6 +177,8 @@ def test_a_stop_before_at_and_behind_the_spike_changes_no_bit(
 
     with pytest.raises(Interrupted):
         run(folder, action, callbacks=[At(number, gradients=leave)])
+    if (action, number) == ("rewind", SPIKE):  # the checkpoint that it went back to was not written anew
+        assert storage.read_json(folder / "checkpoints" / "step-000025" / "state.json")["rewound"] == []
     run(folder, action)
     assert made.result(folder, STEPS) == made.result(ended[action], STEPS)
     assert spikes(folder) == spikes(ended[action])
@@ -219,6 +221,18 @@ def test_too_many_rewinds_end_the_training_in_one_line(folder: Path, monkeypatch
     assert rewound == [[20, 36], [36, 52]]
 
 
+def test_patience_is_no_part_of_the_result_so_that_more_of_it_goes_on() -> None:
+    from puna.workflow import _of_the_result
+
+    for action in ("skip", "rewind"):
+        plain, patient = (
+            _of_the_result(made.recipe(f"train.spike={action}", *more).model_dump(mode="json")["train"])
+            for more in ([], ["train.max_rewinds=99", "train.max_nonfinite=99"])
+        )
+        assert plain == patient
+        assert plain["max_nonfinite"] == 10  # as in the records of earlier versions
+
+
 def test_too_many_skipped_spikes_in_a_row_end_the_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from puna.train import loop
 
@@ -237,7 +251,7 @@ def test_what_is_done_about_spikes_is_part_of_the_result_only_where_it_acts() ->
     assert not {name for name in plain if "spike" in name or "rewind" in name or "every" in name}
     assert values("train.spike_score=3", "train.keep_every=8", "train.hang_minutes=1", "train.save=beside") == plain
     assert values("train.spike=skip").keys() - plain.keys() == {"spike", "spike_window", "spike_score"}
-    added = {"spike", "spike_window", "spike_score", "spike_margin", "max_rewinds", "checkpoint_every"}
+    added = {"spike", "spike_window", "spike_score", "spike_margin", "checkpoint_every"}
     assert values("train.spike=rewind").keys() - plain.keys() == added
 
 

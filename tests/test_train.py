@@ -301,6 +301,23 @@ def test_threads_and_determinism_are_put_back(folder: Path) -> None:
     assert before == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
+@pytest.mark.promise("paper")
+@pytest.mark.parametrize("norm", [0.5, 1.0, 1.1, 30.0])
+def test_only_what_of_a_gradient_s_norm_is_above_the_clip_is_taken_off(norm: float) -> None:
+    model = Llama(ModelConfig(dim=8, heads=2, kv_heads=2, layers=1, hidden=16, vocabulary=11), dtype=torch.float32)
+    initialise(model, 1)
+    optimizer = Optimizer(model, torch.float32, made.recipe().train)
+    for master in optimizer.masters.values():
+        master.grad = torch.ones_like(master)
+    whole = optimizer.gradient_norm()
+    for master in optimizer.masters.values():
+        master.grad = torch.full_like(master, norm / whole)
+    optimizer.step(0.01, optimizer.gradient_norm())
+    assert optimizer.gradient_norm() == pytest.approx(
+        min(norm, 1.0), rel=1e-5
+    )  # that of the gradients as they were used
+
+
 @pytest.mark.promise("twins")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_optimizer_is_adamw_as_it_is_written_with_decay_on_matrices_only(dtype: torch.dtype) -> None:

@@ -254,9 +254,11 @@ def _report(context: Context) -> Mapping[str, Any]:
 
 def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
     """The values of `train` that the weights depend on: how often it saves and logs is not among them, but where a
-    spike goes back to the last checkpoint.
+    spike goes back to the last checkpoint, nor when a training is given up: with more patience the same training goes
+    on.
 
-    `documents` "packed" does not stand there, which is what earlier versions did without it.
+    `documents` "packed" does not stand there, which is what earlier versions did without it; `max_nonfinite` does, as
+    the 10 that they had by itself.
     """
     left_out = {
         "keep",
@@ -267,14 +269,15 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
         "hang_minutes",
         "log_every",
         "log_to",
+        "max_rewinds",
     }
     if train["documents"] == "packed":
         left_out.add("documents")
     if train["spike"] == "observe":
         left_out |= {"spike", "spike_window", "spike_score"}
     if train["spike"] != "rewind":
-        left_out |= {"spike_margin", "max_rewinds", "checkpoint_every"}
-    return {key: value for key, value in train.items() if key not in left_out}
+        left_out |= {"spike_margin", "checkpoint_every"}
+    return {key: value for key, value in train.items() if key not in left_out} | {"max_nonfinite": 10}
 
 
 def _refuse_impossible(recipe: Recipe, options: Options) -> None:

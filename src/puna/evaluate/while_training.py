@@ -51,7 +51,8 @@ class HeldoutLoss(Callback):
             self._measure(training)
 
     def step(self, training: Training, step: Step) -> None:
-        if measures(training) and not step.rewound and not training.stop:
+        # A process that is asked to leave leaves the measure to the next, which behind the last step never comes.
+        if measures(training) and not step.rewound and (training.finished or not training.stop):
             self._measure(training)
 
     def _measure(self, training: Training) -> None:

@@ -6,6 +6,7 @@ embeddings and the rotary base are fields too, so that later models of the same 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -49,6 +50,9 @@ class ModelConfig:
         for name in ("dim", "heads", "kv_heads", "layers", "hidden", "vocabulary", "context"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}, but it must be at least 1")
+        for name in ("rope_base", "norm_epsilon"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} = {getattr(self, name)}, but it must be a number above 0")
         if self.dim % self.heads or self.dim // self.heads % 2:
             what = f"dim = {self.dim} over heads = {self.heads} does not give heads of an even width"
             raise InputError(what, mend=f"make dim a multiple of {2 * self.heads}")

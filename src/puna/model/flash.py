@@ -20,7 +20,9 @@ def flash(q_BHLK: Tensor) -> Kernel | None:
     kernels = torch.ops.aten
     if q_BHLK.device.type in ("cpu", "meta"):
         return kernels._scaled_dot_product_flash_attention_for_cpu
-    if q_BHLK.device.type == "cuda" and q_BHLK.dtype in (torch.float16, torch.bfloat16):
+    short = q_BHLK.dtype in (torch.float16, torch.bfloat16)
+    # Called by itself the kernel for CUDA takes no other widths of a head; torch's own function pads for it.
+    if q_BHLK.device.type == "cuda" and short and q_BHLK.shape[-1] % 8 == 0 and q_BHLK.shape[-1] <= 256:
         return kernels._scaled_dot_product_flash_attention
     return None
 

@@ -12,7 +12,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -100,8 +100,16 @@ def _normal(key: int, first: int, count: int) -> np.ndarray[Any, np.dtype[np.flo
     return np.asarray(radius * np.cos(2.0 * np.pi * (low * 2.0**-32)))
 
 
-def write_model(folder: Place, config: ModelConfig, state: Mapping[str, Tensor], *, tokenizer: str = "") -> str:
+def write_model(
+    folder: Place,
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    *,
+    tokenizer: str = "",
+    advance: Callable[[], object] = lambda: None,
+) -> str:
     """Write `model.safetensors` and `config.json` into `folder`; `tokenizer` is the digest of its tokenizer's file.
+    advance: called with every tensor.
 
     Returns the digest of what was written as `model.safetensors`.
     Raises ValueError when `state` is not a whole state dict of a model of this config.
@@ -109,14 +117,17 @@ def write_model(folder: Place, config: ModelConfig, state: Mapping[str, Tensor],
     wrong = _difference(state, config)
     if wrong:
         raise ValueError(wrong)
-    digest = write_tensors(folder / "model.safetensors", state)
+    digest = write_tensors(folder / "model.safetensors", state, advance=advance)
     storage.write_json(folder / "config.json", {**config.to_json(), "tokenizer": tokenizer})
     return digest
 
 
-def write_tensors(location: storage.Location, tensors: Mapping[str, Tensor]) -> str:
+def write_tensors(
+    location: storage.Location, tensors: Mapping[str, Tensor], *, advance: Callable[[], object] = lambda: None
+) -> str:
     """Write tensors as one safetensors file, one after another, so that no copy of them all is made; equal tensors are
-    equal bytes. Returns the digest of what was written, as `storage.digest` gives it."""
+    equal bytes. advance: called with every tensor. Returns the digest of what was written, as `storage.digest` gives
+    it."""
     names = sorted(tensors)
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -132,6 +143,7 @@ def write_tensors(location: storage.Location, tensors: Mapping[str, Tensor]) -> 
         for data in itertools.chain((len(header).to_bytes(8, "little"), header), parts):
             file.write(data)
             written.update(data)
+            advance()
     return f"xxh3:{written.hexdigest()}"
 
 

@@ -151,7 +151,8 @@ class Patience(Callback):
         if count > training.settings.max_nonfinite:
             spikes = ", or the loss a spike," if training.settings.spike == "skip" else ""
             what = f"loss or gradient was not finite{spikes} in {count} steps in a row, up to step {step.number}"
-            raise PunaError(what, where="training", mend="try a lower train.learning_rate or a longer train.warmup")
+            mend = "try a lower train.learning_rate or a longer train.warmup; a higher train.max_nonfinite goes on"
+            raise PunaError(what, where="training", mend=mend)
 
 
 class Leave(Callback):

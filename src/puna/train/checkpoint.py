@@ -14,7 +14,7 @@ by the digests, and the one before it is used.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,14 @@ def save(
     machine: Machine,
     fingerprint: str,
     lines: int = 0,
+    advance: Callable[[], object] = lambda: None,
 ) -> Checkpoint:
     """Write the checkpoint of `position` into `folder`, the run's `checkpoints`; what stood under its name is replaced.
 
     masters and moments: the float32 weights, and what `Optimizer.state` gives. tokenizer: digest of its file. lines:
-    training lines of metrics.jsonl up to here. PunaError, before anything is removed or written, when the disk cannot
-    hold it, and before it counts, when a tensor file does not read back as it was written.
+    training lines of metrics.jsonl up to here. advance: called with every tensor and file. PunaError, before anything
+    is removed or written, when the disk cannot hold it, and before it counts, when a tensor file does not read back as
+    it was written.
     """
     path = folder / f"step-{position.step:06d}"
     need = space.checkpoint(sum(tensor.numel() for tensor in masters.values()), len(masters))
@@ -84,14 +86,15 @@ def save(
     versions = {"puna": __version__, "numpy": np.__version__, "python": platform.python_version()}
     with storage.create_folder(path, last=MARKER) as inside:
         written = {
-            "model.safetensors": weights.write_model(inside, config, masters, tokenizer=tokenizer),
-            "optimizer.safetensors": weights.write_tensors(inside / "optimizer.safetensors", moments),
+            "model.safetensors": weights.write_model(inside, config, masters, tokenizer=tokenizer, advance=advance),
+            "optimizer.safetensors": weights.write_tensors(inside / "optimizer.safetensors", moments, advance=advance),
         }
         state = {"format": STATE.version, **position.as_json(), "fingerprint": fingerprint, "machine": asdict(machine)}
         storage.write_json(inside / "state.json", {**state, "lines": lines, "versions": versions})
-        files = {
-            file.name: {"size": storage.size(file), "digest": storage.digest(file)} for file in storage.listing(inside)
-        }
+        files = {}
+        for file in storage.listing(inside):
+            files[file.name] = {"size": storage.size(file), "digest": storage.digest(file)}
+            advance()
         for name, digest in written.items():
             if files[name]["digest"] != digest:
                 what = "does not read back as it was written, so the checkpoint does not count"

@@ -60,10 +60,6 @@ class Position:
             nonfinite_in_a_row=self.nonfinite_in_a_row + 1,
         )
 
-    def rewound_from(self, step: int, windows: int) -> Ranges:
-        """`rewound` when everything from step number `step` up to here is passed over, of `windows` windows a step."""
-        return joined([*self.rewound, (first_window(step, windows, self.rewound), self.cursor)])
-
     def as_json(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 

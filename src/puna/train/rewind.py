@@ -31,7 +31,7 @@ def rewind(training: Training, spike: Spike, seed: int) -> Spike:
         what = (
             f"loss {spike.loss:.3f} at step {spike.step} is a spike, and training went back {now.rewinds} times before"
         )
-        mend = "puna trace RUN --step N names the documents; try a lower train.learning_rate, or a higher max_rewinds"
+        mend = "puna trace RUN --step N names the documents; a higher train.max_rewinds goes on"
         raise PunaError(what, where="training", mend=mend)
     back_to = (spike.step - 1) // settings.checkpoint_every * settings.checkpoint_every
     start = back_to + 1 if settings.spike_margin is None else max(back_to + 1, spike.step - settings.spike_margin)

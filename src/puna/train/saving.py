@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 from torch import Tensor
 
 from puna.progress import say, size
 from puna.storage import Place
-from puna.train import checkpoint
+from puna.train import checkpoint, memory
 from puna.train.callbacks import Callback, Step, Training
 from puna.train.checkpoint import Checkpoint
 from puna.train.metrics import Metrics, WindowLosses
@@ -42,7 +41,8 @@ class Checkpoints(Callback):
     def step(self, training: Training, step: Step) -> None:
         if self._writing is not None and not self._writing.is_alive():
             self.wait(training)
-        leaving = training.stop or training.finished
+        # Not right behind a rewind: its checkpoint stands, and the same spike leads back to it.
+        leaving = training.finished or (training.stop and not step.rewound)
         if not (leaving or (due(training) and not step.rewound)):
             return
         began = time.perf_counter()
@@ -82,7 +82,7 @@ class Checkpoints(Callback):
 
     def _has_room(self, masters: dict[str, Tensor], moments: dict[str, Tensor]) -> bool:
         need = sum(tensor.nbytes for tensors in (masters, moments) for tensor in tensors.values())
-        free = free_memory()
+        free = memory.available()
         if free is None or free >= ROOM * need:
             return True
         if not self._short:
@@ -117,6 +117,7 @@ class _Writing(threading.Thread):
                 machine=training.machine,
                 fingerprint=training.fingerprint,
                 lines=self._lines,
+                advance=training.alive,
             )
             kept = checkpoint.Kept(settings.keep, settings.keep_every, settings.checkpoint_every)
             checkpoint.prune(self._folder, kept, training.fingerprint)
@@ -135,23 +136,6 @@ def due(training: Training) -> bool:
 def measures(training: Training) -> bool:
     """Whether held-out loss is measured behind it."""
     return _every(training.position.step, training.settings.evaluate_every)
-
-
-def free_memory() -> int | None:
-    """Bytes that this process may still take, by the system and by its control group; None where neither tells."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    except OSError:
-        pass
-    group = Path("/sys/fs/cgroup")
-    try:
-        most, taken = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        found += [] if most == "max" else [int(most) - int(taken)]
-    except OSError:
-        pass
-    return min(found) if found else None
 
 
 def _every(step: int, distance: int | None) -> bool:

@@ -1,12 +1,14 @@
 """Ends a training that hangs, so that a supervisor can start it again, and leaves where each thread was.
 
-A thread looks whether anything moved on: every part of a batch, and every group of held-out windows, says so. When
-nothing did for `hang_minutes` (three times that in the first step, which compiles; and never less than ten times the
-longest pause so far) the stacks of all threads go into hang.txt of the run folder, one line is said, and the process
-ends at once with status 75, which sysexits.h calls a failure that another try may not have. What a kill leaves is left,
-so the same command goes on.
+A thread looks whether anything moved on: every part of a batch, every group of held-out windows, and every tensor and
+file of a checkpoint says so. When nothing did for `hang_minutes` (three times that in the first step, which compiles;
+and never less than ten times the longest step so far) the stacks of all threads go into hang.txt of the run folder, one
+line is said, and the process ends at once with status 75, which sysexits.h calls a failure that another try may not
+have. What a kill leaves is left, so the same command goes on.
 
-Code that holds the interpreter's lock for ever is not noticed; torch gives the lock back while it computes.
+Time in which this thread did not run either does not count: the process was stopped (Ctrl-Z, SIGSTOP) or the machine
+asleep, and training goes on when it is woken. Code that holds the interpreter's lock for ever is not noticed; torch
+gives the lock back while it computes.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Watchdog(Callback):
         self._training = training
         self._limit = 60 * training.settings.hang_minutes
         self._first, self._longest = True, 0.0
+        self._still, self._beat = 0.0, training.beat
         self._ended = threading.Event()
         training.alive()
         if self._limit:
@@ -50,9 +53,19 @@ class Watchdog(Callback):
         """Seconds without progress after which it hangs."""
         return max(self._limit * (FIRST if self._first else 1.0), LONGEST * self._longest)
 
+    def still(self, seconds: float) -> float:
+        """Seconds without progress, at a look that comes `seconds` after the one before."""
+        beat = self._training.beat
+        # A look that comes late says that this whole process was stopped.
+        self._still = 0.0 if beat != self._beat else self._still + min(seconds, 2 * self._limit / LOOKS)
+        self._beat = beat
+        return self._still
+
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._ended.wait(self._limit / LOOKS):
-            still = time.monotonic() - self._training.beat
+            now = time.monotonic()
+            still, looked = self.still(now - looked), now
             if still > self.limit():
                 self._leave(still)
 
