@@ -101,6 +101,12 @@ def test_nats_of_each_token_sum_to_the_loss_and_need_no_gradient() -> None:
     torch.testing.assert_close(loss.nats, plain_cross_entropy(hidden, weight, targets).nats, rtol=1e-5, atol=1e-5)
 
 
+def test_nats_are_summed_in_float64() -> None:
+    hidden, weight, targets = case(4000, 4, 9, torch.float32)
+    loss = cross_entropy(hidden, weight, targets, chunk=700)
+    assert loss.nats.item() == pytest.approx(loss.each.sum(dtype=torch.float64).item(), rel=1e-14)
+
+
 def test_an_impossible_target_costs_its_true_nats() -> None:
     hidden, weight = torch.tensor([[1.0]]), torch.tensor([[0.0], [-500.0]])
     assert token_nats(hidden, weight, torch.tensor([1])).item() == pytest.approx(500.0)

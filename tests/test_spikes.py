@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -22,7 +23,7 @@ from puna import recipe as recipes
 from puna import storage, trace
 from puna.errors import Interrupted, PunaError
 from puna.tokens.windows import Windows
-from puna.train import history
+from puna.train import checkpoint, history
 from puna.train.callbacks import Callback, Step, Training
 from puna.train.position import Position, first_window, joined, step_that_reads
 from puna.train.spikes import FLOOR, judged, parts, remembered
@@ -196,6 +197,29 @@ def test_a_rewind_from_an_older_checkpoint_or_none_gives_the_same_bits(folder: P
         run(folder, "rewind", callbacks=[At(SPIKE, gradients=lose)])
         assert made.result(folder, STEPS) == made.result(ended["rewind"], STEPS)
         assert spikes(folder) == spikes(ended["rewind"])
+
+
+def test_a_rewind_waits_for_the_checkpoint_under_way_and_uses_none_of_those_behind_it(
+    folder: Path, ended: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spiked, found = threading.Event(), []
+    save, remove_behind = checkpoint.save, checkpoint.remove_behind
+
+    def held(place: Path, **given: Any) -> Any:
+        if given["position"].step == SPIKE - 1 and not spiked.is_set():
+            assert spiked.wait(60)
+        return save(place, **given)
+
+    def look(*given: Any) -> None:
+        found.extend(path.name for path in (folder / "checkpoints").iterdir() if path.name.startswith("step-"))
+        remove_behind(*given)
+
+    monkeypatch.setattr(checkpoint, "save", held)
+    monkeypatch.setattr(checkpoint, "remove_behind", look)
+    at_spike = At(SPIKE, gradients=lambda _: spiked.set())
+    run(folder, "rewind", f"train.keep_every={SPIKE - 1}", "train.save=beside", callbacks=[at_spike])
+    assert f"step-{SPIKE - 1:06d}" in found  # it stood, whole, before the training went back
+    assert made.result(folder, STEPS) == made.result(ended["rewind"], STEPS)
 
 
 def test_killed_right_behind_a_rewind_it_goes_back_again(folder: Path, ended: dict[str, Path]) -> None:
