@@ -339,7 +339,6 @@ def test_a_table_of_licences_that_is_cut_off_ends_the_run_in_one_line(tmp_path: 
     data = path.read_bytes()
     for place in range(20, len(data) - 1, len(data) // 7):
         path.write_bytes(data[:place])
-        tables.licences.cache_clear()
         with pytest.raises(InputError, match=rf"{path.name}: the table cannot be read on: .*; export the table anew"):
             records(tmp_path)
 

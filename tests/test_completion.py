@@ -51,8 +51,8 @@ WORDS = {
 NAMES_OF_FILES = {
     "puna recipe show llama-1": ["llama-13b"],
     "puna fetch we": ["web"],
-    "puna run lap": ["laptop", "laptop-plain"],
-    "puna run --workers 2 laptop-": ["laptop-plain"],
+    "puna run lap": ["laptop", "laptop-15m", "laptop-plain"],
+    "puna run --workers 2 laptop-": ["laptop-15m", "laptop-plain"],
     "puna run mi": ["mine.toml"],
     "puna train laptop --out ru": ["runs/"],
     "puna train laptop --out=ru": ["--out=runs/"],

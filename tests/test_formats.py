@@ -184,7 +184,7 @@ def test_whoever_reads_a_newer_file_refuses_it_in_one_line_and_leaves_all_as_it_
     ("name", "change", "how"),
     [
         ("train.json", {"version": 2}, "version 2 of the step train, this one has 1"),
-        ("extract.wikipedia.json", {"version": 3}, "version 3 of the step extract, this one has 1"),
+        ("extract.wikipedia.json", {"version": 3}, "version 3 of the step extract, this one has 2"),
         ("train.begun.json", {"step": "train", "version": 2}, "version 2 of the step train, this one has 1"),
         ("finetune.json", {"step": "finetune", "counts": {}}, "of the step finetune, which this one does not have"),
     ],
