@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from importlib import util
 from pathlib import Path
@@ -194,3 +195,11 @@ def test_the_citation_is_whole_and_of_this_version() -> None:
     assert read["authors"] == [{"name": "The Puna authors"}]
     assert [author["family-names"] for author in read["references"][0]["authors"]] == AUTHORS
     assert read["references"][0]["doi"] == "10.48550/arXiv.2302.13971"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda path: path.stem)
+def test_a_command_of_the_benchmarks_starts(path: Path) -> None:
+    if "ArgumentParser(" not in path.read_text(encoding="utf-8"):
+        return
+    done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
