@@ -11,8 +11,11 @@ import pytest
 from hypothesis import settings
 
 from puna import storage
+from puna.train.compiler import name_torch_without_spaces
 
 pytest_plugins = ["promises"]
+
+name_torch_without_spaces()  # as every command does, so that a test may compile wherever the clone lies
 
 # Where a change is judged, the same examples are drawn each time; a new one is found by whoever runs the tests.
 settings.register_profile("judged", derandomize=True)
