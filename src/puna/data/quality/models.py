@@ -172,14 +172,15 @@ def found(prefix: Location, language: str) -> Trained:
 
 def refuse_other_ngrams(prefix: Location, model: Trained) -> None:
     """InputError when the .arpa of a model is another one than its table of n-grams was written beside, or than its
-    JSON tells of: one of them was replaced, and nobody can say which is meant. Reads the .arpa once or twice."""
+    JSON tells of: one of them was replaced, and nobody can say which is meant. Reads the .arpa once."""
     arpa = f"{prefix}.arpa"
     if not storage.exists(arpa):
         return
-    if str(model.ngrams).endswith(".ngrams") and not says_the_same(model.ngrams, arpa):
+    digest = storage.digest(arpa)
+    if str(model.ngrams).endswith(".ngrams") and not says_the_same(model.ngrams, storage.size(arpa), digest):
         what = f"is not the model that {model.ngrams} holds, which would be asked"
         raise InputError(what, where=arpa, mend="take the .ngrams away, or put the .arpa back that was made with it")
-    if model.told.get("ngrams_digest") not in (None, storage.digest(arpa)):
+    if model.told.get("ngrams_digest") not in (None, digest):
         what = f"is not the model that {prefix}.json tells of"
         raise InputError(what, where=arpa, mend="take the .json away, or put the .arpa back that was made with it")
 

@@ -131,12 +131,12 @@ class NgramTable:
         return scores
 
 
-def says_the_same(location: storage.Location, arpa: storage.Location) -> bool:
-    """Whether a table was written beside this ARPA file, as it is now; True where there was none when it was written.
-    Reads the ARPA file once, where it has the size of the one that was there."""
+def says_the_same(location: storage.Location, size: int, digest: str) -> bool:
+    """Whether a table was written beside an ARPA file of this many bytes and this digest, as `storage.digest` gives it;
+    True where there was none when it was written."""
     with storage.open_read(location) as file:
-        size, digest = np.frombuffer(file.read(HEAD)[BESIDE:].ljust(16, b"\0"), "<i8").tolist()
-    return not size or (size == storage.size(arpa) and digest == _digest_of(arpa))
+        known = np.frombuffer(file.read(HEAD)[BESIDE:].ljust(16, b"\0"), "<i8").tolist()
+    return not known[0] or known == [size, _number(digest)]
 
 
 def write_table(
@@ -169,7 +169,7 @@ def write_table(
         file.write(MAGIC + np.array(numbers, "<i8").tobytes())
         if arpa is not None:
             file.seek(BESIDE)
-            file.write(np.array([storage.size(arpa), _digest_of(arpa)], "<i8").tobytes())
+            file.write(np.array([storage.size(arpa), _number(storage.digest(arpa))], "<i8").tobytes())
         file.seek(0, io.SEEK_END)
 
 
@@ -252,5 +252,5 @@ def _digest(pieces: Sequence[str]) -> int:
     return xxhash.xxh3_64_intdigest("\n".join(map(word, pieces)).encode()) >> 1
 
 
-def _digest_of(location: storage.Location) -> int:
-    return int(storage.digest(location).rpartition(":")[2], 16) >> 65
+def _number(digest: str) -> int:
+    return int(digest.rpartition(":")[2], 16) >> 65
