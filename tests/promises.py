@@ -56,7 +56,7 @@ HELD_BY = {
     "order": "compiler dedup engine lines near permutation planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins decoding generate grams layer lid loss modes native peers reference_twins "
     "stack wiki_scan",
-    "alone": "fetch_catalogues fetch_client outside",
+    "alone": "chat fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
     "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",

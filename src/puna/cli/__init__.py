@@ -1,8 +1,8 @@
 """The `puna` command. A station is imported only when a command needs it, so that `--help` costs nothing.
 
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
-learning.py trains models of quality by themselves, tracing.py
-has the way back to that text, recipes.py those that look at recipes, care.py those for runs and machine, benching.py
+learning.py trains models of quality by themselves, generating.py and conversation.py have text of a model, tracing.py
+has the way back to its own, recipes.py those that look at recipes, care.py those for runs and machine, benching.py
 those that measure it; completion.py answers shells, ending.py says how it all ends.
 """
 
@@ -18,7 +18,19 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from puna.cli import benching, care, completion, ending, fetching, learning, recipes, road, tracing
+from puna.cli import (
+    benching,
+    care,
+    completion,
+    conversation,
+    ending,
+    fetching,
+    generating,
+    learning,
+    recipes,
+    road,
+    tracing,
+)
 from puna.cli.words import epilog, show
 from puna.processes import stopping
 from puna.progress import result
@@ -26,7 +38,7 @@ from puna.progress import result
 GROUPS = {
     "Raw text": ("fetch",),
     "From raw text to a model": (*road.ROAD, "lm"),
-    "What came of it": ("generate", "report", "inspect", "trace"),
+    "What came of it": ("generate", "chat", "report", "inspect", "trace"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "bench", "completion"),
 }
@@ -55,6 +67,8 @@ app = typer.Typer(
 fetching.add_to(app)
 road.add_to(app)
 learning.add_to(app)
+generating.add_to(app)
+conversation.add_to(app)
 tracing.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")
