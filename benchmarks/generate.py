@@ -12,8 +12,8 @@
 
 Tokens a second of processor time, over all threads: on a machine that others use too, the clock on the wall says more
 of them. All run in turn in one process, and ratios are taken round by round: medians and ranges of 5. Weights are
-random. Ours is the whole engine with greedy draws. The limit of decoding is the memory: bytes of the weights and of keys
-and values, at the speed of a sum over 256 MB measured in the same round.
+random. Ours is the whole engine with greedy draws. The limit of decoding is the memory: bytes of weights, keys and
+values, at the speed of a sum over 256 MB measured in the same round.
 
     pip install transformers llama-cpp-python gguf
 
