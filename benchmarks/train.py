@@ -83,7 +83,7 @@ def speed(
             config,
             _train(dtype),
             dtype,
-            MODES[:2] if asked.quick else MODES,
+            MODES[:3] if asked.quick else MODES,
             windows=windows,
             peers=tuple(PEERS),
             threads=asked.threads,
