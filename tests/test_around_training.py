@@ -270,10 +270,22 @@ def test_weights_and_biases_gets_one_run_with_every_line(
     made.run(folder, 'train.log_to=["wandb"]')
     assert made.result(folder) == made.result(undisturbed)
     ((_, begun),) = stub.of("init")
-    assert (begun["resume"], begun["id"], begun["name"]) == ("allow", made.FINGERPRINT[:32], "laptop")
+    assert (begun["resume"], begun["name"]) == ("allow", "laptop")
+    assert begun["id"] == trackers.run_id(folder, made.FINGERPRINT)
     logged = [(named["step"], values["loss"]) for (values,), named in stub.of("log") if "loss" in values]
     assert logged == [(line["step"], line["loss"]) for line in made.metrics(folder)]
     assert len(stub.of("finish")) == 1
+
+
+def test_a_run_is_the_same_to_a_tracker_when_it_goes_on_and_another_in_another_folder(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir(), there.mkdir()
+    drawn = trackers.run_id(here, "a")
+    assert trackers.run_id(here, "a") == drawn
+    assert len({drawn, trackers.run_id(here, "b"), trackers.run_id(there, "a")}) == 3
+    for broken in ("{", "[]", '{"a": 3}'):
+        (there / "trackers.json").write_text(broken)
+        assert len(trackers.run_id(there, "a")) == 32
 
 
 def test_mlflow_gets_one_run_that_is_found_again(

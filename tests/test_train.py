@@ -100,9 +100,6 @@ def cut_metrics(folder: Path, lines: int) -> None:
         (lambda folder: cut_metrics(folder, 9), "metrics.jsonl lacks lines", 8),
         (lambda folder: cut_metrics(folder, 7), "metrics.jsonl lacks lines", 0),
         (lambda folder: (folder / "metrics.jsonl").write_bytes(b"\xff}\n" * 12), "metrics.jsonl lacks lines", 0),
-        (lambda folder: (folder / "machine.json").unlink(), "machine.json does not tell", 0),
-        (lambda folder: (folder / "machine.json").write_text("[{"), "machine.json does not tell", 0),
-        (lambda folder: (folder / "machine.json").write_text("[]"), "machine.json does not tell", 0),
     ],
 )
 def test_a_finished_training_whose_history_is_damaged_is_done_again_as_far_as_it_must(
@@ -118,6 +115,26 @@ def test_a_finished_training_whose_history_is_damaged_is_done_again_as_far_as_it
     made.run(folder)
     assert made.result(folder) == made.result(undisturbed)
     assert storage.read_json(folder / "machine.json")[-1]["start_step"] == start
+
+
+@pytest.mark.parametrize("text", [None, "[{", "[]", "7"])
+def test_a_lost_list_of_machines_costs_no_checkpoint(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    folder = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    shutil.rmtree(folder / "checkpoints" / "step-000012")
+    before = storage.read_json(folder / "machine.json")[0]
+    if text is None:
+        (folder / "machine.json").unlink()
+    else:
+        (folder / "machine.json").write_text(text)
+    made.run(folder)
+    assert "does not tell how this training began" in capsys.readouterr().err
+    assert made.result(folder) == made.result(undisturbed)
+    first, second = storage.read_json(folder / "machine.json")
+    assert first["rebuilt"]
+    assert (first["start_step"], second["start_step"]) == (0, 8)
+    assert all(before[key] == first[key] for key in ("torch", "threads", "dtype", "kernels", "fingerprint"))
 
 
 def test_another_distance_of_lines_does_not_make_a_checkpoint_worthless(folder: Path) -> None:

@@ -34,6 +34,7 @@ from puna.recipe_text import Explained
 from puna.recipe_values import (
     Fraction,
     Maybe,
+    Minutes,
     Number,
     Positive,
     PositiveNumber,
@@ -182,7 +183,7 @@ class Train(Section):
     """AdamW's smallest divisor."""
     clip: PositiveNumber = 1.0
     """Largest norm of the gradient; a larger one is scaled down."""
-    layer: Literal["auto", "reference", "selective", "full", "hand"] = "auto"
+    layer: Literal["auto", "reference", "selective", "full", "hand", "lean"] = "auto"
     """Which implementation of the transformer layer trains; they differ in memory and time. auto: the fastest that fits
     in free memory."""
     documents: Literal["packed", "masked"] = "packed"
@@ -219,7 +220,7 @@ class Train(Section):
     """Steps between measures of held-out loss, each behind a checkpoint of its own; unset: only at the end."""
     evaluate_tokens: Tokens = 100_000
     """Held-out tokens of a source that are read for it at most; whole documents, the first in order of id."""
-    hang_minutes: Number = 30.0
+    hang_minutes: Minutes = 30.0
     """Minutes without progress after which the training ends itself with status 75; 0: never."""
     log_every: Positive = 1
     """Steps between lines of metrics.jsonl."""

@@ -117,6 +117,12 @@ def _two_rising(value: list[float]) -> list[float]:
     return value
 
 
+def _none_or_a_second(value: float) -> float:
+    if 0 < value < 1 / 60:
+        raise ValueError("is less than a second")
+    return value
+
+
 T = TypeVar("T")
 Maybe = Annotated[T | None, BeforeValidator(_unset)]  # TOML has no null: the word "none" lifts a value set further down
 
@@ -129,6 +135,7 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST), Takes("a whole number, 0 or more
 Integer = Annotated[int, Field(ge=-LARGEST, le=LARGEST), Takes("a whole number, such as -3")]
 Positive = Annotated[int, Field(gt=0, le=LARGEST), Takes("a whole number above 0")]
 Number = Annotated[float, BeforeValidator(_real), Field(ge=0, allow_inf_nan=False), Takes("a number, 0 or more")]
+Minutes = Annotated[Number, AfterValidator(_none_or_a_second), Takes("minutes, 1/60 or more, or 0")]
 PositiveNumber = Annotated[float, BeforeValidator(_real), Field(gt=0, allow_inf_nan=False), Takes("a number above 0")]
 Fraction = Annotated[float, BeforeValidator(_real), Field(ge=0, le=1), Takes("a number from 0 to 1")]
 Percentiles = Annotated[

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
-from puna.formats import MACHINE
 from puna.model import modes, weights
 from puna.model.config import ModelConfig
 from puna.model.documents import segments
@@ -76,6 +75,7 @@ def train(
     windows = Windows(folder)
     steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / METRICS_NAME
     found, without = resumable(folder, fingerprint)
+    machines.mend_record(folder, found.machine if found else None, fingerprint)
     if found is None or found.position.step < steps:
         trackers.refuse_missing(recipe.train.log_to)
         machine = machines.choose(
@@ -102,8 +102,6 @@ def train(
                 fingerprint=fingerprint,
                 tokenizer=windows.manifest.tokenizer,
             )
-            if not _readable(folder / "machine.json"):
-                storage.remove(folder / "machine.json")
             machines.record(folder, machine, training.position.step, fingerprint)
             metrics, losses = Metrics(lines), WindowLosses(folder / LOSSES_NAME)
             saving = Checkpoints(checkpoints, metrics, losses)
@@ -217,29 +215,15 @@ def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint 
 
 def resumable(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:
     """The newest checkpoint whose history is whole, or None; and newer ones that stand without theirs."""
-    path = folder / "machine.json"
-    MACHINE.refuse_newer_file(path)
-    segments = storage.read_json(path) if _readable(path) else []
-    begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments)
     steps = [line["step"] for line in read_metrics(folder / METRICS_NAME)]
     without: list[Checkpoint] = []
     for found in checkpoint.intact(folder / "checkpoints", fingerprint):
-        if begun and sum(step <= found.position.step for step in steps) == found.lines:
+        if sum(step <= found.position.step for step in steps) == found.lines:
             return found, without
-        what = "metrics.jsonl lacks lines up to there" if begun else "machine.json does not tell of its training"
+        what = "metrics.jsonl lacks lines up to there"
         say(f"{found.path}: this checkpoint is not used and its steps are done again: {what}")
         without.append(found)
     return None, without
-
-
-def _readable(path: Place) -> bool:
-    """Whether machine.json is there, and a list of segments."""
-    try:
-        segments = storage.read_json(path)
-    except InputError:
-        return False
-    named = {"start_step", "fingerprint"}
-    return isinstance(segments, list) and all(isinstance(one, dict) and named <= one.keys() for one in segments)
 
 
 def _remove(without: Sequence[Checkpoint], machine: Machine, allow_other: bool) -> None:

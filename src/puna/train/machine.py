@@ -129,6 +129,38 @@ def record(folder: Place, machine: Machine, start: int, fingerprint: str) -> Non
     storage.write_json(path, [*earlier, entry])
 
 
+def mend_record(folder: Place, then: Mapping[str, Any] | None, fingerprint: str) -> None:
+    """See that machine.json can be added to, and begins with the training that goes on from a checkpoint.
+
+    then: the machine in that checkpoint, or None without one. A file that is lost or broken is no reason to lose
+    weights: what the checkpoint tells takes its place, marked `rebuilt`, and that is said.
+    Raises InputError: the file was written by a newer Puna.
+    """
+    path = folder / "machine.json"
+    MACHINE.refuse_newer_file(path)
+    segments = _segments(path)
+    begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments or [])
+    if then is None or begun:
+        if segments is None:
+            storage.remove(path)
+        return
+    say(f"{path} does not tell how this training began: what its checkpoint tells of the machine is written there")
+    entry = {"format": MACHINE.version, "start_step": 0, "fingerprint": fingerprint, "rebuilt": True, **then}
+    storage.write_json(path, [*(segments or []), entry])
+
+
+def _segments(path: Place) -> list[dict[str, Any]] | None:
+    """The entries of machine.json; None when it is not there, or no list of entries."""
+    try:
+        segments = storage.read_json(path)
+    except InputError:
+        return None
+    named = {"start_step", "fingerprint"}
+    if isinstance(segments, list) and all(isinstance(one, dict) and named <= one.keys() for one in segments):
+        return segments
+    return None
+
+
 @contextmanager
 def settled(machine: Machine) -> Iterator[None]:
     """Hold torch to the machine's threads, matmuls and deterministic algorithms; put everything back at the end."""

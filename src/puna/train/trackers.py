@@ -2,8 +2,9 @@
 
 metrics.jsonl is what counts: a tracker that fails is said once and gets no more lines, and training goes on. Each
 package is an extra, loaded when a recipe's `log_to` names it. A training that goes on is one run there too, found by
-its fingerprint; steps that a kill or a rewind made come again are logged again, which TensorBoard shows in place of the
-earlier ones and MLflow beside them, and which Weights & Biases leaves out.
+an id of chance that lies in the run folder, so that the same recipe in two folders is two runs; steps that a kill or a
+rewind made come again are logged again, which TensorBoard shows in place of the earlier ones and MLflow beside them,
+and which Weights & Biases leaves out.
 
 Nothing reaches the network but what the named package does by its own settings: WANDB_MODE=offline, MLFLOW_TRACKING_URI
 (without it MLflow writes into the run folder); TensorBoard writes files only, into RUN/tensorboard.
@@ -12,6 +13,7 @@ Nothing reaches the network but what the named package does by its own settings:
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from puna.train.extras import refuse_missing
 __all__ = ["open_all", "refuse_missing", "scalars"]
 
 LEFT_OUT = ("step", "format")
+IDS = "trackers.json"
 
 
 def open_all(recipe: Recipe, folder: Place) -> list[Callback]:
@@ -105,7 +108,7 @@ class WeightsAndBiases(Tracker):
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "puna"),
             name=self.recipe.name,
-            id=training.fingerprint[:32],
+            id=run_id(self.folder, training.fingerprint),
             resume="allow",
             dir=str(self.folder),
             config=recipes.chosen(self.recipe),
@@ -131,12 +134,13 @@ class MLflow(Tracker):
             if mlflow.get_experiment_by_name(experiment) is None:  # else its files go where the command was given
                 mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
         mlflow.set_experiment(experiment)
-        tag = f"tags.puna_fingerprint = '{training.fingerprint}'"
+        own = run_id(self.folder, training.fingerprint)
+        tag = f"tags.puna_run = '{own}'"
         found = mlflow.search_runs(filter_string=tag, output_format="list", max_results=1)
         if found:
             mlflow.start_run(run_id=found[0].info.run_id)
         else:
-            mlflow.start_run(run_name=self.recipe.name, tags={"puna_fingerprint": training.fingerprint})
+            mlflow.start_run(run_name=self.recipe.name, tags={"puna_run": own})
             mlflow.log_dict(recipes.chosen(self.recipe), "recipe.json")
         self._log: Any = mlflow.log_metrics
         self._end: Any = mlflow.end_run
@@ -146,6 +150,21 @@ class MLflow(Tracker):
 
     def close(self) -> None:
         self._end()
+
+
+def run_id(folder: Path, fingerprint: str) -> str:
+    """The id, 32 hexadecimal digits, of the training with this fingerprint in this run folder: drawn once and kept in
+    trackers.json. A file that is broken is made anew, and the training is then another run there."""
+    path = folder / IDS
+    try:
+        known = storage.read_json(path)
+    except InputError:
+        known = {}
+    ids = {key: value for key, value in known.items() if isinstance(value, str)} if isinstance(known, dict) else {}
+    if fingerprint not in ids:
+        ids[fingerprint] = uuid.uuid4().hex
+        storage.write_json(path, ids)
+    return ids[fingerprint]
 
 
 def scalars(line: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
