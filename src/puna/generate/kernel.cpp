@@ -27,6 +27,8 @@
 #define W 8
 #endif
 #define BLOCK 64
+#define GROUP 8
+#define AHEAD 2048  // bytes; processors do not look over the border of a page themselves
 #define EACH(i) for (int i = 0; i < W; i++)
 
 typedef float vf __attribute__((vector_size(4 * W)));
@@ -38,8 +40,8 @@ typedef int8_t vb __attribute__((vector_size(2 * W)));
 enum Kind { F32, BF16, INT8 };
 
 struct Matrix {
-  const void* weight;    // outputs x width, rows one after another
-  const float* scale;    // outputs x width / BLOCK; int8 only
+  const void* weight;  // f32: outputs x width; else groups x width / BLOCK x GROUP x BLOCK
+  const float* scale;  // groups x width / BLOCK x GROUP; int8 only
   int64_t kind, outputs, width;
 };
 
@@ -91,33 +93,25 @@ static inline vi pairs(vs a, vs b) {
 #endif
 }
 
-// Rows are too short for the processor to see where it goes on; told that the next R rows follow, it reads at full speed.
-template <int R, class T>
-static inline void ahead(const T* weight, int64_t width) {
-  for (int r = 0; r < R; r++)
-    for (size_t line = 0; line < BLOCK * sizeof(T); line += 64)
-      __builtin_prefetch((const char*)(weight + (R + r) * width) + line);
-}
 // R rows of weights with N inputs: y[n][r].
 template <int R, int N>
 static inline void products(const float* weight, int64_t width, const Input* x, float (*y)[R]) {
   vf sums[R][N] = {};
   const float* in[N];
   for (int n = 0; n < N; n++) in[n] = x[n].plain;
-  for (int64_t block = 0; block < width; block += BLOCK) {
-    ahead<R>(weight + block, width);
-    for (int64_t i = block; i < block + BLOCK; i += W) {
-      vf inputs[N];
-      for (int n = 0; n < N; n++) inputs[n] = load<vf>(in[n] + i);
-      for (int r = 0; r < R; r++) {
-        vf w = load<vf>(weight + r * width + i);
-        for (int n = 0; n < N; n++) sums[r][n] = fused(w, inputs[n], sums[r][n]);
-      }
+  for (int64_t i = 0; i < width; i += W) {
+    vf inputs[N];
+    for (int n = 0; n < N; n++) inputs[n] = load<vf>(in[n] + i);
+    for (int r = 0; r < R; r++) {
+      vf w = load<vf>(weight + r * width + i);
+      for (int n = 0; n < N; n++) sums[r][n] = fused(w, inputs[n], sums[r][n]);
     }
   }
   for (int n = 0; n < N; n++)
     for (int r = 0; r < R; r++) y[n][r] = total(sums[r][n]);
 }
+// Rows of bfloat16 and int8 lie in groups: a block of each row of a group, then the next block. A row is too short for the
+// processor to see that it goes on elsewhere; so the memory is read from front to back.
 // A bfloat16 is the upper half of a float: of each pair the second is a float once the first is masked away, and the first
 // once it is shifted up. So the input has those of even places of 2 W before those of odd ones (`split`).
 template <int R, int N>
@@ -125,15 +119,15 @@ static inline void products(const uint16_t* weight, int64_t width, const Input* 
   vf sums[R][N] = {};
   const float* in[N];
   for (int n = 0; n < N; n++) in[n] = x[n].plain;
-  for (int64_t block = 0; block < width; block += BLOCK) {
-    ahead<R>(weight + block, width);
-    for (int64_t i = block; i < block + BLOCK; i += 2 * W)
+  for (int64_t block = 0; block < width; block += BLOCK, weight += GROUP * BLOCK) {
+    for (int line = 0; line < R * 2; line++) __builtin_prefetch(weight + AHEAD / sizeof *weight + line * 32);
+    for (int i = 0; i < BLOCK; i += 2 * W)
       for (int r = 0; r < R; r++) {
-        vu both = load<vu>(weight + r * width + i);
+        vu both = load<vu>(weight + r * BLOCK + i);
         vf even = (vf)(both << 16), odd = (vf)(both & 0xffff0000u);
         for (int n = 0; n < N; n++) {
-          sums[r][n] = fused(even, load<vf>(in[n] + i), sums[r][n]);
-          sums[r][n] = fused(odd, load<vf>(in[n] + i + W), sums[r][n]);
+          sums[r][n] = fused(even, load<vf>(in[n] + block + i), sums[r][n]);
+          sums[r][n] = fused(odd, load<vf>(in[n] + block + i + W), sums[r][n]);
         }
       }
   }
@@ -145,17 +139,16 @@ static inline void products(const int8_t* weight, const float* scale, int64_t wi
   vf sums[R][N] = {};
   const int16_t* in[N];
   for (int n = 0; n < N; n++) in[n] = x[n].whole;
-  for (int64_t block = 0; block < width; block += BLOCK) {
-    vi whole[R][N] = {};
-    ahead<R>(weight + block, width);
-    for (int64_t i = block; i < block + BLOCK; i += 2 * W)
-      for (int r = 0; r < R; r++) {
-        vs w = widened(weight + r * width + i);
-        for (int n = 0; n < N; n++) whole[r][n] += pairs(w, load<vs>(in[n] + i));
-      }
+  for (int64_t block = 0; block < width; block += BLOCK, weight += GROUP * BLOCK, scale += GROUP) {
     for (int r = 0; r < R; r++) {
-      vf s = scale[(r * width + block) / BLOCK] - (vf){};
-      for (int n = 0; n < N; n++) sums[r][n] = fused(__builtin_convertvector(whole[r][n], vf), s, sums[r][n]);
+      vi whole[N] = {};
+      __builtin_prefetch(weight + AHEAD / sizeof *weight + r * BLOCK);
+      for (int i = 0; i < BLOCK; i += 2 * W) {
+        vs w = widened(weight + r * BLOCK + i);
+        for (int n = 0; n < N; n++) whole[n] += pairs(w, load<vs>(in[n] + block + i));
+      }
+      vf s = scale[r] - (vf){};
+      for (int n = 0; n < N; n++) sums[r][n] = fused(__builtin_convertvector(whole[n], vf), s, sums[r][n]);
     }
   }
   for (int n = 0; n < N; n++)
@@ -163,10 +156,10 @@ static inline void products(const int8_t* weight, const float* scale, int64_t wi
 }
 template <int R, int N>
 static inline void block(const Matrix& m, int64_t row, const Input* x, float (*y)[R]) {
-  int64_t at = row * m.width;
-  if (m.kind == F32) products<R, N>((const float*)m.weight + at, m.width, x, y);
-  if (m.kind == BF16) products<R, N>((const uint16_t*)m.weight + at, m.width, x, y);
-  if (m.kind == INT8) products<R, N>((const int8_t*)m.weight + at, m.scale + at / BLOCK, m.width, x, y);
+  int64_t at = row / GROUP * GROUP * m.width, in = row % GROUP;
+  if (m.kind == F32) products<R, N>((const float*)m.weight + row * m.width, m.width, x, y);
+  if (m.kind == BF16) products<R, N>((const uint16_t*)m.weight + at + in * BLOCK, m.width, x, y);
+  if (m.kind == INT8) products<R, N>((const int8_t*)m.weight + at + in * BLOCK, m.scale + at / BLOCK + in, m.width, x, y);
 }
 
 // R rows from `row` with all n inputs, N at a time; from the second time on the rows are in the cache.
@@ -183,19 +176,16 @@ static inline void some_rows(const Matrix& m, int64_t row, const Input* x, int64
     first += now;
   }
 }
-// As many sums at a time as there are registers for.
+// As many sums at a time as there are registers for, and never over the border of a group.
 template <class Out>
 static void rows(const Matrix& m, int64_t begin, int64_t end, const Input* x, int64_t n, Out out) {
   int64_t row = begin;
-  if (m.kind == INT8) {
-    if (n == 1)
-      for (; row + 4 <= end; row += 4) some_rows<4, 1>(m, row, x, n, out);
-    for (; row + 2 <= end; row += 2) some_rows<2, 2>(m, row, x, n, out);
-  } else {
-    if (n == 1)
-      for (; row + 8 <= end; row += 8) some_rows<8, 1>(m, row, x, n, out);
+  if (n == 1)
+    for (; row + 8 <= end; row += 8) some_rows<8, 1>(m, row, x, n, out);
+  if (m.kind == F32)
     for (; row + 3 <= end; row += 3) some_rows<3, 4>(m, row, x, n, out);
-  }
+  else
+    for (; row + 2 <= end; row += 2) some_rows<2, 4>(m, row, x, n, out);
   for (; row < end; row++) some_rows<1, 1>(m, row, x, n, out);
 }
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).with_name("kernel.cpp")
 OPTIONS = ("-O3", "-std=c++17", "-fopenmp", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
 BLOCK = 64  # inputs that share a scale, and to whose multiple rows are padded; as in kernel.cpp
+GROUP = 8  # rows that lie together in bfloat16 and int8; as in kernel.cpp
 MOST = 16  # tokens; for more a matmul is faster
 LONGEST = 120.0  # seconds for a compiler
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
@@ -96,7 +97,7 @@ class Layers:
                 for layer in model.layers
             )
         )
-        self._widest = max(m.weight_OI.shape[1] for layer in model.layers for m in (layer.qkv, layer.wo, layer.w2))
+        self._widest = max(m.width for layer in model.layers for m in (layer.qkv, layer.wo, layer.w2))
 
     def __call__(self, x_ND: Tensor, slots: Slots, rope: Rope, at: Sequence[int], positions: Sequence[int]) -> None:
         """Replace x_ND, f32 and contiguous. at, positions: slot and position of each token, those of a slot in order;
@@ -135,8 +136,8 @@ class Layers:
 
 
 def matrix(m: Linear) -> Matrix:
-    scale = None if m.scale_OB is None else m.scale_OB.data_ptr()
-    return Matrix(m.weight_OI.data_ptr(), scale, _KINDS[m.weight_OI.dtype], *m.weight_OI.shape)
+    scale = None if m.scale is None else m.scale.data_ptr()
+    return Matrix(m.weight.data_ptr(), scale, _KINDS[m.weight.dtype], m.outputs, m.width)
 
 
 @cache

@@ -23,23 +23,26 @@ from puna.model.config import ModelConfig
 from puna.model.llama import Layer, Llama
 
 DType = Literal["f32", "bf16", "int8"]
-BLOCK = native.BLOCK
+BLOCK, GROUP = native.BLOCK, native.GROUP
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Linear:
-    """A matrix that is multiplied with. Its rows are padded with zeros to a multiple of BLOCK."""
+    """A matrix that is multiplied with. Padded with zeros to whole blocks of inputs and, but for f32, groups of rows."""
 
-    weight_OI: Tensor
-    """(outputs, padded inputs): float32, bfloat16 or int8."""
-    scale_OB: Tensor | None
-    """For int8, (outputs, padded inputs / BLOCK), f32: what the weights of a block are multiplied with."""
+    weight: Tensor
+    """f32: (outputs, padded inputs). bfloat16 or int8: (groups, blocks, GROUP, BLOCK), so that the rows that are read
+    together lie together, and memory is read from front to back."""
+    scale: Tensor | None
+    """For int8, (groups, blocks, GROUP), f32: what the weights of a block of a row are multiplied with."""
+    outputs: int
     inputs: int
     kernel: Any = None
 
     @property
-    def outputs(self) -> int:
-        return self.weight_OI.shape[0]
+    def width(self) -> int:
+        """Padded inputs."""
+        return -(-self.inputs // BLOCK) * BLOCK
 
     def __call__(self, x_NI: Tensor) -> Tensor:
         """x_NI @ weight.T, (N, outputs), f32."""
@@ -49,10 +52,12 @@ class Linear:
 
     def dense(self) -> Tensor:
         """The weights in f32, (outputs, inputs); a copy of them but where they are that."""
-        weight_OI = self.weight_OI.float()
-        if self.scale_OB is not None:
-            weight_OI = (weight_OI.unflatten(1, (-1, BLOCK)) * self.scale_OB[..., None]).flatten(1)  # type: ignore[no-untyped-call]
-        return weight_OI[:, : self.inputs]
+        weight = self.weight.float()
+        if self.scale is not None:
+            weight = weight * self.scale[..., None]
+        if weight.dim() == 4:
+            weight = weight.transpose(1, 2).reshape(-1, self.width)
+        return weight[: self.outputs, : self.inputs]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -88,7 +93,7 @@ class Packed:
     def bytes(self) -> int:
         """What a step reads: all weights but the embedding."""
         matrices = [self.output, *(m for layer in self.layers for m in (layer.qkv, layer.wo, layer.w13, layer.w2))]
-        return sum(m.weight_OI.nbytes + (0 if m.scale_OB is None else m.scale_OB.nbytes) for m in matrices)
+        return sum(m.weight.nbytes + (0 if m.scale is None else m.scale.nbytes) for m in matrices)
 
 
 @torch.no_grad()
@@ -119,20 +124,20 @@ def pack(model: Llama, dtype: str = "f32", *, compiled: bool = True) -> Packed:
     output = quantised(model.output_weight, kind, kernel)
     norm_D = model.norm.weight.detach().float()
     packed = Packed(model.config, kind, embedding_VD, tuple(layers), norm_D, output)
-    return packed if kernel is None else replace(packed, native=native.Layers(kernel, packed))
+    if kernel is None or model.config.hidden % GROUP:  # w3's rows begin a group of their own
+        return packed
+    return replace(packed, native=native.Layers(kernel, packed))
 
 
 def quantised(weight_OI: Tensor, dtype: DType, kernel: Any = None) -> Linear:
     """A matrix in `dtype`; for int8 the largest weight of a block becomes 127 or -127."""
-    inputs = weight_OI.shape[1]
-    padded_OI = (
-        F.pad(weight_OI.detach().float(), (0, -inputs % BLOCK)) if inputs % BLOCK else weight_OI.detach().float()
-    )
+    outputs, inputs = weight_OI.shape
+    weight_OI = F.pad(weight_OI.detach().float(), (0, -inputs % BLOCK, 0, 0 if dtype == "f32" else -outputs % GROUP))
     if dtype == "f32":
-        return Linear(padded_OI.contiguous(), None, inputs, kernel)
+        return Linear(weight_OI.contiguous(), None, outputs, inputs, kernel)
+    blocks = weight_OI.reshape(-1, GROUP, weight_OI.shape[1] // BLOCK, BLOCK).transpose(1, 2)
     if dtype == "bf16":
-        return Linear(padded_OI.to(torch.bfloat16).contiguous(), None, inputs, kernel)
-    blocks = padded_OI.reshape(len(padded_OI), -1, BLOCK)
-    scale_OB = blocks.abs().amax(-1) / 127
-    whole = (blocks / scale_OB.clamp(min=torch.finfo(torch.float32).tiny)[..., None]).round().clamp(-127, 127)
-    return Linear(whole.to(torch.int8).reshape(padded_OI.shape), scale_OB, inputs, kernel)
+        return Linear(blocks.to(torch.bfloat16).contiguous(), None, outputs, inputs, kernel)
+    scale = blocks.abs().amax(-1) / 127
+    whole = (blocks / scale.clamp(min=torch.finfo(torch.float32).tiny)[..., None]).round().clamp(-127, 127)
+    return Linear(whole.to(torch.int8).contiguous(), scale.contiguous(), outputs, inputs, kernel)
