@@ -28,7 +28,7 @@ BLOCK, GROUP = native.BLOCK, native.GROUP
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Linear:
-    """A matrix that is multiplied with. Padded with zeros to whole blocks of inputs and, but for f32, groups of rows."""
+    """A matrix that is multiplied with, padded with zeros to whole blocks of inputs and, but in f32, groups of rows."""
 
     weight: Tensor
     """f32: (outputs, padded inputs). bfloat16 or int8: (groups, blocks, GROUP, BLOCK), so that the rows that are read
