@@ -54,7 +54,8 @@ HELD_BY = {
     "resume": "around_training checkpoint cluster faults fetch fetch_places fetch_store proofs ray remote saving "
     "spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation planted web_path windows",
-    "twins": "arxiv_pylatexenc arxiv_twins generate grams layer lid loss modes peers reference_twins stack wiki_scan",
+    "twins": "arxiv_pylatexenc arxiv_twins decoding generate grams layer lid loss modes peers reference_twins stack "
+    "wiki_scan",
     "alone": "fetch_catalogues fetch_client outside",
     "numbers": "docs examples readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "

@@ -11,6 +11,8 @@ from puna import storage
 from puna import tokenizer as tokenizers
 from puna.errors import InputError
 from puna.generate.decode import generate
+from puna.generate.engine import Engine
+from puna.generate.packed import pack
 from puna.model.llama import Llama
 from puna.model.weights import latest_checkpoint, load_checkpoint, read_config
 from puna.storage import Location, Place
@@ -76,6 +78,11 @@ class Generator:
             seed=seed,
             stop=stop,
         )
+
+    def engine(self, *, slots: int = 8, context: int | None = None) -> Engine:
+        """Makes many texts at once: see engine.py. slots: samples at a time; context: tokens of one, at most the
+        model's."""
+        return Engine(pack(self.model), self.tokenizer, slots=slots, context=context)
 
 
 def load(model: Location) -> Generator:

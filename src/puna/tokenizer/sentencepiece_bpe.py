@@ -70,6 +70,10 @@ class Tokenizer:
             raise
         return ids
 
+    def begin(self, text: str) -> list[int]:
+        """The ids with which a model reads `text` as the beginning of a document: <s>, then those of `encode`."""
+        return [self.bos, *self.encode(text)]
+
     def encode_batch(self, texts: Iterable[str]) -> list[Ids]:
         """The ids of each text as an array of `dtype`; of Python's far larger lists only one text's stands at once."""
         return [np.array(self.encode(text), dtype=self.dtype) for text in texts]
