@@ -20,13 +20,16 @@ from puna.tokenizer import Tokenizer
 
 
 class PlainEngine:
-    """`fails`: the next step raises it. `poison`: logits are NaN. `gate`: steps wait until it is set."""
+    """`fails`: the next step raises it. `poison`: logits are NaN. `gate`: steps wait until it is set; `pause_at`: it is
+    closed at that step. `says`: ids that are made whatever the model says."""
 
     def __init__(self, model: Llama, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.context = model.config.context
         self.fails: Exception | None = None
         self.poison = False
+        self.pause_at: int | None = None
+        self.says: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
         self.steps = 0
@@ -50,6 +53,8 @@ class PlainEngine:
         return [End(*key, "cancelled", "") for key in found]
 
     def step(self) -> list[Event]:
+        if self.steps == self.pause_at:
+            self.gate.clear()
         self.gate.wait(20)
         self.steps += 1
         if self.fails:
@@ -75,7 +80,7 @@ class PlainEngine:
             if self.poison:
                 yield End(handle, sample, "error", "", "logits are not finite")
                 return
-            drawn = sampling.draw(logits, chance, past)
+            drawn = self.says.pop(0) if self.says else sampling.draw(logits, chance, past)
             if drawn in ends:
                 yield End(handle, sample, "stop", text.close())
                 return

@@ -1,7 +1,7 @@
 // The view that talks: messages in order, the last answer can be had again.
 
 import { chosen } from "./settings.js";
-import { button, copying, isBusy, sheet, stop, write } from "./writing.js";
+import { button, copying, follow, isBusy, sheet, stop, write } from "./writing.js";
 
 const STORE = "puna.chat";
 const form = document.getElementById("chat-form");
@@ -53,7 +53,7 @@ async function answer() {
   if (text || !wrong) messages.push({ role: "assistant", content: text });
   keep();
   made.node.dataset.said = text;
-  made.meta.append(retry(made), copying(() => text));
+  follow(() => made.meta.append(retry(made), copying(() => text)));
 }
 
 function retry(made) {

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { chosen } from "./settings.js";
-import { button, copying, isBusy, sheet, stop, write } from "./writing.js";
+import { button, copying, follow, isBusy, sheet, stop, write } from "./writing.js";
 
 const STORE = "puna.prompt";
 const SHOWN = 20; // texts that stay on the page
@@ -59,7 +59,7 @@ async function go(about, given, before = pages.firstChild) {
   const room = about.context - (await size(given));
   if (room > 0) fields.max_tokens = Math.min(fields.max_tokens ?? room, room);
   const { text } = await write(made, "/v1/completions", { model: about.model, prompt: given, ...fields }, form);
-  made.meta.append(
+  follow(() => made.meta.append(
     button("Retry", () => {
       if (isBusy()) return;
       const next = made.node.nextSibling;
@@ -72,5 +72,5 @@ async function go(about, given, before = pages.firstChild) {
       go(about, prompt.value);
     }),
     copying(() => given + text),
-  );
+  ));
 }

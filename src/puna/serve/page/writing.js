@@ -68,7 +68,7 @@ function speed(count, { asked, first, last }) {
 }
 
 /** Keep the end of the text in sight while a reader has it there. */
-function follow(change) {
+export function follow(change) {
   const root = document.documentElement;
   const atEnd = root.scrollHeight - root.scrollTop - root.clientHeight < 80;
   change();
