@@ -31,7 +31,7 @@ from puna.serve.metrics import Gauge, Metrics
 from puna.serve.parts import Parts
 from puna.serve.refusals import Refusal, refused
 from puna.serve.requests import ChatRequest, CompletionRequest, DetokenizeRequest, Sampled, TokenizeRequest
-from puna.serve.schema import ANSWERS, described
+from puna.serve.schema import ANSWERS, STREAMED, described
 from puna.serve.served import Served
 from puna.serve.streaming import EventStream, Gone, unless_gone
 from puna.serve.worker import Decoder, Worker
@@ -89,7 +89,7 @@ def _openai(parts: Parts) -> APIRouter:
         served.named(name)
         return JSONResponse(_model(served))
 
-    @router.post("/v1/completions")
+    @router.post("/v1/completions", responses=STREAMED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Go on from one prompt or several."""
         served.named(body.model)
@@ -101,7 +101,7 @@ def _openai(parts: Parts) -> APIRouter:
             parts, Answer("completion", served, asks, echo=bool(body.echo), scores=scores), body, request
         )
 
-    @router.post("/v1/chat/completions")
+    @router.post("/v1/chat/completions", responses=STREAMED)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation."""
         served.named(body.model)

@@ -39,6 +39,13 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refused, "description": why} for status, why in _WHY.items()
 }
 
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The whole answer; with stream = true, pieces of it as events, and [DONE].",
+        "content": {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}},
+    }
+}
+
 
 def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
     """For `app.openapi`: its document without the status 422, which is 400 here."""

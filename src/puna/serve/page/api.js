@@ -22,7 +22,7 @@ export async function ask(path, { body, signal } = {}) {
     }
     if (reply.ok) return reply;
     if (reply.status === 401) {
-      await keyFromUser();
+      await keyFromUser(key !== null);
       continue;
     }
     throw new Refused(await reason(reply));
@@ -67,7 +67,7 @@ async function reason(reply) {
 let asking = null;
 
 /** Shows the dialog once, however many requests wait for it. */
-function keyFromUser() {
+function keyFromUser(wrong) {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("key-dialog");
     const field = document.getElementById("key");
@@ -78,6 +78,7 @@ function keyFromUser() {
       resolve();
     }, { once: true });
     dialog.addEventListener("cancel", (event) => event.preventDefault());
+    document.getElementById("key-wrong").hidden = !wrong;
     dialog.showModal();
   });
   return asking;

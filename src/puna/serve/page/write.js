@@ -58,19 +58,18 @@ async function go(about, given, before = pages.firstChild) {
   const fields = chosen();
   const room = about.context - (await size(given));
   if (room > 0) fields.max_tokens = Math.min(fields.max_tokens ?? room, room);
-  const { text } = await write(made, "/v1/completions", { model: about.model, prompt: given, ...fields }, form);
-  follow(() => made.meta.append(
-    button("Retry", () => {
-      if (isBusy()) return;
-      const next = made.node.nextSibling;
-      made.node.remove();
-      go(about, given, next);
-    }),
-    button("Go on from here", () => {
-      prompt.value = given + text;
-      sessionStorage.setItem(STORE, prompt.value);
-      go(about, prompt.value);
-    }),
-    copying(() => given + text),
-  ));
+  const { text, wrong } = await write(made, "/v1/completions", { model: about.model, prompt: given, ...fields }, form);
+  const again = button("Retry", () => {
+    if (isBusy()) return;
+    const next = made.node.nextSibling;
+    made.node.remove();
+    go(about, given, next);
+  });
+  const further = button("Go on from here", () => {
+    prompt.value = given + text;
+    sessionStorage.setItem(STORE, prompt.value);
+    tellSize(about);
+    go(about, prompt.value);
+  });
+  follow(() => made.meta.append(again, ...(wrong ? [] : [further, copying(() => given + text)])));
 }
