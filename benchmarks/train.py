@@ -41,7 +41,7 @@ SHAPE_15M = {"dim": 288, "heads": 6, "kv_heads": 6, "layers": 6, "hidden": 768, 
 SHAPE_110M = {"dim": 768, "heads": 12, "kv_heads": 12, "layers": 12, "hidden": 2048, "context": 1024}
 BATCH = 8
 ROUNDS, QUICK_ROUNDS = 7, 2
-MODES = ("hand", "selective", "reference", "full")
+MODES = ("hand", "selective", "lean", "reference", "full")
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def speed(
             config,
             _train(dtype),
             dtype,
-            MODES[:2] if asked.quick else MODES,
+            MODES[:3] if asked.quick else MODES,
             windows=windows,
             peers=tuple(PEERS),
             threads=asked.threads,

@@ -142,6 +142,16 @@ def test_by_hand_and_by_selective_checkpoints_gradients_agree_in_float32(
     assert farthest(found, expected) <= 1e-6
 
 
+@pytest.mark.promise("twins")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_the_lean_layer_computes_again_has_the_same_bits(dtype: torch.dtype, masked: bool) -> None:
+    tokens = torch.randint(60, (3, 14), generator=torch.Generator().manual_seed(1))
+    documents = make_segments(13, 3) if masked else None
+    found, expected = (gradients(make_model(mode, dtype), tokens, documents) for mode in ("lean", "hand"))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize("groups", GROUPS)
 @pytest.mark.parametrize("masked", [False, True])
 def test_in_bfloat16_the_gradients_by_hand_are_no_farther_from_the_exact_ones(
@@ -159,7 +169,7 @@ def test_in_bfloat16_the_gradients_by_hand_are_no_farther_from_the_exact_ones(
     assert farthest(found["hand"], expected) <= 0.05
 
 
-@pytest.mark.parametrize("mode", ["selective", "full", "hand"])
+@pytest.mark.parametrize("mode", ["selective", "full", "hand", "lean"])
 def test_every_mode_gives_the_logits_and_gradients_of_the_reference(mode: str) -> None:
     tokens = torch.randint(60, (2, 20), generator=torch.Generator().manual_seed(1))
     documents = make_segments(19)
@@ -168,7 +178,7 @@ def test_every_mode_gives_the_logits_and_gradients_of_the_reference(mode: str) -
     assert farthest(gradients(ours, tokens, documents), gradients(reference, tokens, documents)) < 1e-13
 
 
-@pytest.mark.parametrize("mode", ["selective", "full", "hand"])
+@pytest.mark.parametrize("mode", ["selective", "full", "hand", "lean"])
 def test_every_mode_decodes_on_a_cache_as_the_reference(mode: str) -> None:
     ours, reference = make_model(mode), make_model("reference")
     tokens = torch.arange(9)[None]
@@ -205,6 +215,9 @@ def test_bytes_kept_are_those_of_the_formula(groups: tuple[int, int], dtype: tor
     heads, kv_heads = groups
     formula = kept_bytes(4 * heads, heads, 4 * kv_heads, 22, dtype)
     assert kept_by(hand_layer, x, weights, rope) == formula * 26
+    lean = kept_bytes(4 * heads, heads, 4 * kv_heads, 22, dtype, lean=True)
+    assert kept_by(modes.FUNCTIONS["lean"], x, weights, rope) == lean * 26
+    assert formula - lean == 22 * dtype.itemsize
     assert formula == dtype.itemsize * (16 * heads + 8 * kv_heads + 44) + max(4, dtype.itemsize) * heads
     reference = kept_by(layer, x, weights, rope)
     config = ModelConfig(dim=4 * heads, heads=heads, kv_heads=kv_heads, layers=1, hidden=22, vocabulary=9)

@@ -22,7 +22,7 @@ from puna.tokens.windows import Windows
 from puna.train import machine, memory, onednn
 from puna.train.callbacks import Callback, Step, Training
 
-MODES = ["reference", "selective", "full", "hand"]
+MODES = ["reference", "selective", "full", "hand", "lean"]
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,11 @@ def test_the_fastest_mode_that_fits_in_free_memory_is_chosen_and_said(
 ) -> None:
     config = make_config()
     needed = {mode: memory.step_bytes(config, 8192, dtype, mode) for mode in MODES}
-    assert needed["full"] < needed["hand"] < needed["selective"] < needed["reference"]
+    assert needed["full"] < needed["lean"] < needed["hand"] < needed["selective"] < needed["reference"]
     for free, mode, why in [
         (needed["hand"], "hand", "the fastest: a step takes about"),
-        (needed["hand"] - 1, "full", "the fastest that fits: a step"),
+        (needed["hand"] - 1, "lean", "the fastest that fits: a step"),
+        (needed["lean"] - 1, "full", "the fastest that fits: a step"),
         (needed["full"] - 1, "full", r"do not hold: lower train\.micro_batch"),
         (None, "hand", "not known"),
     ]:

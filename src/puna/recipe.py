@@ -183,7 +183,7 @@ class Train(Section):
     """AdamW's smallest divisor."""
     clip: PositiveNumber = 1.0
     """Largest norm of the gradient; a larger one is scaled down."""
-    layer: Literal["auto", "reference", "selective", "full", "hand"] = "auto"
+    layer: Literal["auto", "reference", "selective", "full", "hand", "lean"] = "auto"
     """Which implementation of the transformer layer trains; they differ in memory and time. auto: the fastest that fits
     in free memory."""
     documents: Literal["packed", "masked"] = "packed"

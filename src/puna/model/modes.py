@@ -1,8 +1,9 @@
-"""The four ways to train a layer, which differ in what they keep for the backward pass, and not in what they compute.
+"""The five ways to train a layer, which differ in what they keep for the backward pass, and not in what they compute.
 
 Paper, section 2.4. `reference`: autograd as it is, which keeps what every operation asks for. `hand`: the backward pass
-written by hand (hand.py). `selective`: autograd that keeps what matmuls and attention gave and computes the rest again
-(torch's selective checkpointing). `full`: autograd that keeps the layer's input alone and computes the layer twice.
+written by hand (hand.py); `lean`: that, with one more of its matmuls computed again. `selective`: autograd that keeps
+what matmuls and attention gave and computes the rest again (torch's selective checkpointing). `full`: autograd that
+keeps the layer's input alone and computes the layer twice.
 Each is a function with the signature of `layer`.
 """
 
@@ -24,7 +25,7 @@ from puna.model.layer import Comm, LayerWeights, layer
 from puna.model.llama import Layer, Llama
 from puna.model.rotary import Rope
 
-Mode = Literal["reference", "selective", "full", "hand"]
+Mode = Literal["reference", "selective", "full", "hand", "lean"]
 
 aten = torch.ops.aten
 KEPT = {
@@ -41,8 +42,8 @@ def use(model: Llama, mode: Mode, *, compiles: bool) -> None:
     """Have `model` train its layers that way. compiles: through torch.compile, layer by layer, so that all of them
     share one compilation, and its time does not grow with their number."""
     for block in cast(list[Layer], model.layers):
-        if mode == "hand":
-            block.function = partial(hand_layer, kernels=compiled()) if compiles else hand_layer
+        if mode in ("hand", "lean"):
+            block.function = partial(FUNCTIONS[mode], kernels=compiled()) if compiles else FUNCTIONS[mode]
             continue
         block.function = FUNCTIONS[mode]
         if compiles:
@@ -86,6 +87,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "selective": selective_layer,
     "full": full_layer,
     "hand": hand_layer,
+    "lean": partial(hand_layer, lean=True),
 }
 
 

@@ -18,7 +18,7 @@ from puna.model.weights import shapes
 from puna.progress import size
 
 # From the fastest, as measured (docs/train.md); a mode that is faster and keeps more comes before one that keeps less.
-ORDER: tuple[Mode, ...] = ("hand", "full")
+ORDER: tuple[Mode, ...] = ("hand", "lean", "full")
 
 
 class Choice(NamedTuple):
@@ -67,7 +67,7 @@ def layer_bytes(config: ModelConfig, dtype: torch.dtype, mode: Mode) -> int:
     """Bytes that a layer keeps of one token until its backward pass.
 
     D dim, G kv_heads * head_dim, F hidden, in elements of `dtype`; a logsumexp a head in f32 or wider:
-    - hand: 4 D + 2 G + 2 F, and the logsumexps (`kept_bytes`);
+    - hand: 4 D + 2 G + 2 F, and the logsumexps (`kept_bytes`); lean: 4 D + 2 G + F, and they;
     - selective: 5 D + 2 G + 2 F, and the logsumexps: x, and what five matmuls of the attention and the feed-forward's
       three gave; compiled, torch leaves out one D;
     - reference: x, both norms before and behind their weights, q, k and v a head each, the attention's output, the sum
@@ -79,8 +79,8 @@ def layer_bytes(config: ModelConfig, dtype: torch.dtype, mode: Mode) -> int:
     dim, keys = config.dim, config.kv_heads * config.head_dim
     if mode == "full":
         return dtype.itemsize * dim
-    if mode == "hand":
-        return kept_bytes(dim, config.heads, keys, config.hidden, dtype)
+    if mode in ("hand", "lean"):
+        return kept_bytes(dim, config.heads, keys, config.hidden, dtype, lean=mode == "lean")
     elements = {
         "selective": 5 * dim + 2 * keys + 2 * config.hidden,
         "reference": (10 if wide == dtype else 12) * dim + 4 * config.hidden,
