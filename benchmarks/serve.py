@@ -1,6 +1,7 @@
 """A server under load: clients that stream, that wait, that leave midway, that do not read, and that send nonsense.
 
-    python benchmarks/serve.py [--model RUN] [--clients 64] [--minutes 10] [--slots 16] [--json FILE] [--quick]
+    python benchmarks/serve.py [--model RUN] [--clients 64] [--minutes 10] [--slots 16] [--threads 1]
+                               [--json FILE] [--quick]
 
 Starts `puna serve` of RUN, or of a model of the laptop recipe's shape with random weights, and lets the clients ask it
 with drawn prompts and lengths until the time is over. Prints the time to a stream's first token (median and 99th
@@ -71,13 +72,15 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1, help="that decode; the clients need the rest of the machine")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--quick", action="store_true", help="30 seconds")
     asked = parser.parse_args()
     seconds = 30.0 if asked.quick else asked.minutes * 60
     with tempfile.TemporaryDirectory() as made:
         model = asked.model or str(make_model(Path(made) / "model"))
-        command = [sys.executable, "-m", "puna.cli", "serve", model, "--port", "0", "--slots", str(asked.slots)]
+        command = [sys.executable, "-m", "puna.cli", "serve", model, "--port", "0"]
+        command += ["--slots", str(asked.slots), "--threads", str(asked.threads)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PUNA_KEY": ""})
         try:
             assert process.stderr is not None
