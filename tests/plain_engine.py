@@ -20,13 +20,15 @@ from puna.tokenizer import Tokenizer
 
 
 class PlainEngine:
-    """`fails`: the next step raises it. `poison`: logits are NaN. `gate`: steps wait until it is set; `pause_at`: it is
-    closed at that step. `says`: ids that are made whatever the model says."""
+    """`fails`: the next step raises it; `stuck`: then nothing can be cancelled either. `poison`: logits are NaN.
+    `gate`: steps wait until it is set; `pause_at`: it is closed at that step. `says`: ids made whatever the model says.
+    """
 
     def __init__(self, model: Llama, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.context = model.config.context
         self.fails: Exception | None = None
+        self.stuck = False
         self.poison = False
         self.pause_at: int | None = None
         self.says: list[int] = []
@@ -47,6 +49,8 @@ class PlainEngine:
         return handle
 
     def cancel(self, handle: int) -> list[Event]:
+        if self.stuck:
+            raise RuntimeError("cannot be cancelled")
         found = [key for key in self._samples if key[0] == handle]
         for key in found:
             del self._samples[key]

@@ -316,6 +316,17 @@ def test_a_step_that_fails_ends_what_is_under_way_and_nothing_else(capsys: pytes
     assert "RuntimeError: a defect" in capsys.readouterr().err
 
 
+@pytest.mark.promise("errors")
+def test_an_engine_that_is_beyond_help_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(plain()) as server:
+        server.engine.fails, server.engine.stuck = RuntimeError("a defect"), True
+        assert server.post("/v1/completions", {"prompt": "a"}).status_code == 500
+        health = server.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "RuntimeError: cannot be cancelled")
+        assert server.post("/v1/completions", {"prompt": "a"}).status_code == 503
+    assert "RuntimeError: a defect" in capsys.readouterr().err
+
+
 def test_the_engine_of_the_tests_says_what_the_true_one_says(server: Running) -> None:
     """The stand-in is no fixture to believe in unseen."""
     fields = {"prompt": ["the end", "naïve"], "n": 2, "temperature": 0.9, "seed": 3, "logprobs": 2, "max_tokens": 12}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is taken at most; times in seconds."""
+    """What is taken at most; times in seconds. Bounds of single fields stand in the OpenAPI document, and are those of
+    `LIMITS` whatever a server is given."""
 
     body_bytes: int = 2 << 20
     """Bytes of a request's body; 413."""

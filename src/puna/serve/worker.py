@@ -186,17 +186,22 @@ class Worker:
         return len(self._keys)
 
     def _work(self) -> None:
-        while self._take():
-            if not self._decoder.busy:
-                continue
-            try:
-                made = self._decoder.step()
-            except Exception as error:
-                if not self._failed(error):
-                    return
-                continue
-            if made:
-                self._tell(made)
+        """The thread. What goes wrong in a step costs the requests that are under way; anything else ends it."""
+        try:
+            while self._take():
+                if not self._decoder.busy:
+                    continue
+                try:
+                    made = self._decoder.step()
+                except Exception as error:
+                    self._give_up(error)
+                    continue
+                if made:
+                    self._tell(made)
+        except Exception as error:
+            tell("".join(traceback.format_exception(error)).rstrip())
+            self.broken = f"{type(error).__name__}: {error}"
+            self._call(self.end_all)
 
     def _take(self) -> bool:
         """Do what was asked since the last step; waits for something while there is nothing to decode."""
@@ -245,19 +250,13 @@ class Worker:
         for stream, events in by_stream.items():
             stream.deliver(events)
 
-    def _failed(self, error: Exception) -> bool:
-        """A step failed: what was under way is given up. False when the engine cannot even forget it."""
+    def _give_up(self, error: Exception) -> None:
+        """Forget all that is under way."""
         tell("".join(traceback.format_exception(error)).rstrip())
         refusal = _told(error)
         for stream in list(self._of):
             self._call(stream.fail, refusal)
-            try:
-                self._cancel(stream)
-            except Exception as again:
-                self.broken = f"{type(again).__name__}: {again}"
-                self._call(self.end_all)
-                return False
-        return True
+            self._cancel(stream)
 
     def _call(self, function: Callable[..., None], *values: object) -> None:
         assert self._loop is not None
