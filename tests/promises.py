@@ -54,9 +54,9 @@ HELD_BY = {
     "resume": "around_training checkpoint cluster faults fetch fetch_places fetch_store proofs ray remote saving "
     "spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation planted web_path windows",
-    "twins": "arxiv_pylatexenc arxiv_twins decoding generate grams layer lid loss modes peers reference_twins serve "
-    "serve_clients stack wiki_scan",
-    "alone": "chat_template fetch_catalogues fetch_client outside serve_guard serve_page",
+    "twins": "arxiv_pylatexenc arxiv_twins decoding generate grams layer lid loss modes native peers reference_twins "
+    "serve serve_clients stack wiki_scan",
+    "alone": "chat fetch_catalogues fetch_client outside serve_guard serve_page",
     "numbers": "docs examples readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
     "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",

@@ -14,9 +14,9 @@ import torch
 
 from plain_engine import PlainEngine
 from puna import tokenizer as tokenizers
+from puna.generate.chat import Template
 from puna.generate.engine import Engine
 from puna.generate.packed import pack
-from puna.generate.template import ChatTemplate
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.weights import initialise
@@ -34,6 +34,7 @@ TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message.role }}: {{ message.content }}{{ eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
+CONTROLS = {"<s>": 1, "</s>": 2}
 
 
 def tiny_tokenizer() -> Tokenizer:
@@ -103,7 +104,7 @@ def running(
         tokenizer = tiny_tokenizer()
         engine = Engine(pack(tiny_model(tokenizer)), tokenizer, slots=4)
     known: Any = engine
-    chat = ChatTemplate(TEMPLATE, known.tokenizer) if template else None
+    chat = Template(TEMPLATE, "test", CONTROLS, {"bos_token": "<s>", "eos_token": "</s>"}) if template else None
     served = Served("tiny", known.tokenizer, known.context, 1_700_000_000, chat, run)
     door = door or Door()
     app, worker = application(served, engine, door, limits)
@@ -127,6 +128,4 @@ def running(
         server.should_exit = True
         thread.join(40)
         taken.close()
-        if chat:
-            chat.close()
     assert not thread.is_alive()

@@ -194,6 +194,15 @@ def test_what_is_no_http_is_answered_in_the_same_shape_and_closed(open_door: Run
     assert open_door.get("/health").status_code == 200
 
 
+@pytest.mark.promise("errors")
+def test_who_sends_far_too_much_still_reads_why(open_door: Running) -> None:
+    body = b'{"prompt": "' + b"a" * 12_000_000 + b'"}'
+    with open_door.client() as client:
+        kind = {"Content-Type": "application/json"}
+        assert client.post("/tokenize", content=body, headers=kind).status_code == 413
+        assert client.post("/tokenize", content=iter([body]), headers=kind).status_code == 413
+
+
 def test_who_sends_nothing_or_too_slowly_is_cut_off(open_door: Running) -> None:
     begun = time.monotonic()
     assert _raw(open_door, b"") == b""

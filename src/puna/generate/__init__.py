@@ -79,10 +79,10 @@ class Generator:
             stop=stop,
         )
 
-    def engine(self, *, slots: int = 8, context: int | None = None) -> Engine:
+    def engine(self, *, slots: int = 8, context: int | None = None, dtype: str = "f32") -> Engine:
         """Makes many texts at once: see engine.py. slots: samples at a time; context: tokens of one, at most the
-        model's."""
-        return Engine(pack(self.model), self.tokenizer, slots=slots, context=context)
+        model's; dtype: of the weights, f32, bf16 or int8."""
+        return Engine(pack(self.model, dtype), self.tokenizer, slots=slots, context=context)
 
 
 def load(model: Location) -> Generator:

@@ -1,6 +1,7 @@
 """The model over tokens of many texts at once: matrices see them as one batch, attention each within its own slot.
 
-The readable twin is `Llama.forward`, with one text and `Cache`.
+A few tokens are one call of kernel.cpp. What stands here is its twin, and what reads prompts; the readable twin of both
+is `Llama.forward`, with one text and `Cache`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from puna.generate.native import MOST
 from puna.generate.packed import Packed
 from puna.generate.slots import Slots
 from puna.model.attention import attention
@@ -35,9 +37,13 @@ def forward(model: Packed, slots: Slots, rope: Rope, tokens: Sequence[int], span
     caller's.
     """
     config, device = model.config, model.device
-    positions = torch.tensor([span.start + i for span in spans for i in range(span.length)], device=device)
+    places = [span.start + i for span in spans for i in range(span.length)]
+    x_ND = F.embedding(torch.tensor(tokens, device=device), model.embedding_VD).float()
+    if model.native is not None and len(tokens) <= MOST:
+        model.native(x_ND, slots, rope, [span.slot for span in spans for _ in range(span.length)], places)
+        return rms_norm(x_ND, model.norm_D, config.norm_epsilon)
+    positions = torch.tensor(places, device=device)
     turned = Rope(rope.cos_LF[positions], rope.sin_LF[positions])
-    x_ND = F.embedding(torch.tensor(tokens, device=device), model.embedding_VD)
     widths = [config.dim, config.kv_heads * config.head_dim, config.kv_heads * config.head_dim]
     for index, layer in enumerate(model.layers):
         normed_ND = rms_norm(x_ND, layer.attention_norm_D, config.norm_epsilon)

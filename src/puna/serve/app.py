@@ -188,7 +188,8 @@ def _conversation(served: Served, body: ChatRequest) -> Sequence[int]:
         raise Refusal(400, f"{served.name} has no chat template; {mend}", param="messages", code="no_chat_template")
     values = dict(body.chat_template_kwargs or {})
     messages = [message.plain() for message in body.messages]
-    return served.template.ids(messages, body.add_generation_prompt is not False, values)
+    go_on = body.add_generation_prompt is not False
+    return served.template.ids(messages, served.tokenizer, arguments=values, go_on=go_on)
 
 
 def _tokenizer(parts: Parts) -> APIRouter:

@@ -17,6 +17,7 @@ import ipaddress
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ PATHS = {"/v1/models", "/v1/completions", "/v1/chat/completions", "/tokenize", "
     *OPEN,
     *("/metrics", "/about", "/openapi.json", "/report/document", "/report/session"),
 }
+LINGER = 2.0  # seconds
 COOKIE = "puna_report"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; frame-src 'self'; "
@@ -151,6 +153,7 @@ class Guard:
         """All of the body. Refusal when it is too large or too slow."""
         too_large = Refusal(413, f"the body is larger than {self.limits.body_bytes} bytes")
         if int(headers.get("content-length") or 0) > self.limits.body_bytes:
+            await _read_away(receive)
             raise too_large
         parts, size = [], 0
         try:
@@ -162,12 +165,22 @@ class Guard:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > self.limits.body_bytes:
+                        await _read_away(receive)
                         raise too_large
                     if not message.get("more_body", False):
                         return b"".join(parts)
         except TimeoutError:
             what = f"the body did not arrive within {self.limits.body_seconds:g} seconds"
             raise Refusal(408, what, code="timeout") from None
+
+
+async def _read_away(receive: Receive) -> None:
+    """Let a client finish a body that is refused, for a moment: one that still sends when the connection is closed is
+    reset, and never reads why."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while (await receive()).get("more_body"):
+                pass
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

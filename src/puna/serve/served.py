@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from puna import storage
+from puna.generate.chat import Template
 from puna.serve.refusals import Refusal
 from puna.storage import Place
 from puna.tokenizer import Tokenizer
-
-
-class Template(Protocol):
-    """How messages become one prompt."""
-
-    source: str
-
-    def ids(self, messages: Sequence[Mapping[str, str]], go_on: bool, values: Mapping[str, Any]) -> list[int]:
-        """The prompt's ids. go_on: whether the answer is to be begun. InputError when the template fails, is too slow,
-        or makes too much."""
 
 
 @dataclass(frozen=True)

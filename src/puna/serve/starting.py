@@ -9,7 +9,7 @@ import torch
 
 from puna import generate, storage
 from puna.errors import InputError
-from puna.generate.template import ChatTemplate
+from puna.generate import chat
 from puna.progress import say
 from puna.serve import Options
 from puna.serve.app import application
@@ -57,16 +57,14 @@ def door_of(options: Options) -> Door:
 def served_of(model: Place, loaded: generate.Generator, context: int, options: Options) -> Served:
     """What the API says of a loaded model."""
     run = model if storage.is_file(model / "recipe.toml") else None
-    template = options.chat_template and storage.place(options.chat_template)
-    if template is None and storage.is_file(loaded.folder / "chat_template.jinja"):
-        template = loaded.folder / "chat_template.jinja"
+    file = storage.place(options.chat_template) if options.chat_template else None
     made = storage.look(loaded.folder / "config.json")
     return Served(
         name=options.name or model.absolute().name,
         tokenizer=loaded.tokenizer,
         context=context,
         made=made.stamp // 10**9 if made and isinstance(made.stamp, int) else 0,
-        template=ChatTemplate.read(template, loaded.tokenizer) if template else None,
+        template=chat.find(loaded.folder, loaded.tokenizer, file),
         run=run,
     )
 

@@ -9,9 +9,10 @@ The id 0 is <unk>, 1 <s>, 2 </s>, 3 to 258 are the bytes; then come the pieces.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ class Tokenizer:
     """
 
     bos, eos = BOS, EOS
+    controls: Mapping[str, int] = MappingProxyType({"<s>": BOS, "</s>": EOS})
+    """Control pieces as a chat template writes them, and their ids; no other text names them."""
 
     def __init__(self, model: bytes, where: str = "") -> None:
         self.model = model

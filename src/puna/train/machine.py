@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from puna import storage
+from puna.compiler import compiler
 from puna.engine import usable_cpus
 from puna.errors import InputError
 from puna.formats import MACHINE
@@ -27,7 +28,6 @@ from puna.progress import say
 from puna.recipe import Train
 from puna.storage import Place
 from puna.train import memory, onednn
-from puna.train.compiler import compiler
 
 # Processors whose bfloat16 torch's matmul uses, as seen to be faster than float32 there. ARM has such instructions too,
 # but torch's builds for it were not measured.
