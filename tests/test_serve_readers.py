@@ -162,7 +162,7 @@ def test_many_at_once_each_get_their_own_text() -> None:
         server.quiet()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.prove)])
 def test_the_command_serves_a_run_until_a_signal_and_ends_with_0(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "puna.cli", "serve", str(RUN), "--port", "0", "--threads", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PUNA_KEY": ""})

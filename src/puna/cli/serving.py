@@ -37,6 +37,9 @@ def serve(
     context: Annotated[
         int | None, typer.Option(min=2, help="Tokens of prompt and continuation; else the model's own.")
     ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Weights as f32, bf16 or int8: a half and a quarter of the memory.")
+    ] = "f32",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that decode; else one per usable CPU.")] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A name this server goes by; may be given several times.")
@@ -69,6 +72,7 @@ def serve(
         key=key.strip(),
         slots=slots,
         context=context,
+        dtype=dtype,
         threads=threads,
         allow_hosts=tuple(allow_host or ()),
         allow_origins=tuple(allow_origin or ()),

@@ -36,6 +36,8 @@ class Options:
     """Continuations decoded at once; each takes memory for a whole context."""
     context: int | None = None
     """Tokens of prompt and continuation; None: as many as the model was trained with."""
+    dtype: str = "f32"
+    """Of the weights while decoding: f32, bf16 or int8."""
     threads: int | None = None
     allow_hosts: Sequence[str] = ()
     allow_origins: Sequence[str] = ()

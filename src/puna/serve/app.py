@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from puna import __version__
 from puna.errors import InputError
+from puna.generate.chat import transcript
 from puna.generate.request import Request as Ask
 from puna.generate.sampling import Sampling
 from puna.serve import page
@@ -105,10 +106,10 @@ def _openai(parts: Parts) -> APIRouter:
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation."""
         served.named(body.model)
-        ids = await asyncio.to_thread(_conversation, served, body)
+        ids, ends = await asyncio.to_thread(_conversation, served, body)
         # Here the number is a bound and no demand, as OpenAI has it: a long talk leaves less room.
         most = min(served.room(ids, None), body.limit or parts.limits.max_tokens, parts.limits.max_tokens)
-        ask = _ask(body, ids, most, body.top_logprobs if body.logprobs else None)
+        ask = _ask(body, ids, most, body.top_logprobs if body.logprobs else None, ends=ends)
         return await _answered(parts, Answer("chat", served, [ask], scores=bool(body.logprobs)), body, request)
 
     return router
@@ -142,7 +143,15 @@ def _within(answer: Answer, limits: Limits) -> None:
             raise Refusal(400, f"{what} numbers: send fewer prompts at once", param="logprobs")
 
 
-def _ask(body: Sampled, ids: Sequence[int], most: int, logprobs: int | None, *, echo: bool = False) -> Ask:
+def _ask(
+    body: Sampled,
+    ids: Sequence[int],
+    most: int,
+    logprobs: int | None,
+    *,
+    echo: bool = False,
+    ends: tuple[str, ...] = (),
+) -> Ask:
     """A prompt as the engine takes it. null is what leaving a field out is."""
 
     def given(value: float | None, default: float) -> float:
@@ -161,7 +170,7 @@ def _ask(body: Sampled, ids: Sequence[int], most: int, logprobs: int | None, *, 
         max_tokens=most,
         sampling=sampling,
         n=body.n or 1,
-        stop=body.stops,
+        stop=(*body.stops, *ends),
         # The end of a text is no token of it. But who asks for one token counts on one: lm_eval drops it unseen.
         ends=() if most == 1 else None,
         logprobs=logprobs,
@@ -181,15 +190,21 @@ async def _ids(served: Served, prompt: str | Sequence[int], param: str) -> Seque
     return served.begin(prompt, param) if len(prompt) < SHORT else await asyncio.to_thread(served.begin, prompt, param)
 
 
-def _conversation(served: Served, body: ChatRequest) -> Sequence[int]:
-    """The ids of a chat, as the model's template writes it."""
-    if served.template is None:
-        mend = "use /v1/completions, or give --chat-template FILE to puna serve"
-        raise Refusal(400, f"{served.name} has no chat template; {mend}", param="messages", code="no_chat_template")
-    values = dict(body.chat_template_kwargs or {})
+def _conversation(served: Served, body: ChatRequest) -> tuple[Sequence[int], tuple[str, ...]]:
+    """The ids of a chat and the strings that end an answer: as the model's template writes it, or, for a base model
+    without one, as a transcript of questions and answers."""
     messages = [message.plain() for message in body.messages]
     go_on = body.add_generation_prompt is not False
-    return served.template.ids(messages, served.tokenizer, arguments=values, go_on=go_on)
+    if served.template is not None:
+        arguments = body.chat_template_kwargs
+        return served.template.ids(messages, served.tokenizer, arguments=arguments, go_on=go_on), ()
+    if body.chat_template_kwargs or not go_on:
+        param = "chat_template_kwargs" if body.chat_template_kwargs else "add_generation_prompt"
+        what = f"{param}: {served.name} has no chat template; --chat-template FILE of puna serve gives it one"
+        raise Refusal(400, what, param=param, code="no_chat_template")
+    for message in messages:
+        served.valid(message["content"], "messages")
+    return transcript(messages, served.tokenizer)
 
 
 def _tokenizer(parts: Parts) -> APIRouter:

@@ -30,7 +30,10 @@ class Refusal(Exception):
         self, status: int, message: str, *, param: str | None = None, code: str | None = None, retry: int | None = None
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.retry = status, message, param, retry
+        self.status, self.retry = status, retry
+        # Both may quote what was sent, and JSON can send halves of characters, which cannot be sent back.
+        self.message = message.encode(errors="replace").decode()
+        self.param = param and param.encode(errors="replace").decode()
         self.code = code or CODES.get(status)
 
     def body(self) -> dict[str, Any]:

@@ -50,12 +50,17 @@ class Served:
 
     def begin(self, text: str, param: str) -> list[int]:
         """The ids of a prompt's text."""
+        self.valid(text, param)
+        return self.tokenizer.begin(text)
+
+    @staticmethod
+    def valid(text: str, param: str) -> None:
+        """Refusal when a text is not Unicode."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
             what = f"{param}: holds a lone surrogate at character {error.start}, which is not valid Unicode"
             raise Refusal(400, what, param=param) from None
-        return self.tokenizer.begin(text)
 
     def report(self) -> Place | None:
         """The page that tells how the model was raised, where it is of a run and the page is written."""

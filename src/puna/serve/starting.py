@@ -27,7 +27,8 @@ def start(model: Place, options: Options) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         loaded = generate.load(model)
-        engine = loaded.engine(slots=options.slots, context=options.context)
+        engine = loaded.engine(slots=options.slots, context=options.context, dtype=options.dtype)
+        del loaded.model  # packed, and not needed twice
         served = served_of(model, loaded, engine.context, options)
         app, worker = application(served, engine, door, options.limits)
         say(f"serving {served.name} at {url(*taken.getsockname()[:2])}  (Ctrl-C ends it)")

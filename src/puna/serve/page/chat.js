@@ -13,7 +13,6 @@ let about = null;
 export function prepare(known) {
   about = known;
   document.getElementById("no-chat").hidden = about.chat;
-  form.hidden = talk.hidden = !about.chat;
   try {
     messages = JSON.parse(sessionStorage.getItem(STORE)) ?? [];
   } catch { /* begins anew */ }
