@@ -165,7 +165,8 @@ class Guard:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > self.limits.body_bytes:
-                        await _read_away(receive)
+                        if message.get("more_body"):
+                            await _read_away(receive)
                         raise too_large
                     if not message.get("more_body", False):
                         return b"".join(parts)
