@@ -17,6 +17,7 @@ import made_model
 from puna.errors import InputError
 from puna.generate import native
 from puna.generate.forward import Span, forward
+from puna.generate.graphed import GraphedStep
 from puna.generate.packed import Linear, Packed, pack, quantised
 from puna.generate.slots import Slots
 from puna.model.rotary import rope_table
@@ -102,6 +103,24 @@ def _read(packed: Packed, steps: list[tuple[list[int], list[Span]]]) -> torch.Te
     slots = Slots(config, 3)
     rope = rope_table(slots.context, config.head_dim, config.rope_base)
     return torch.cat([forward(packed, slots, rope, tokens, spans) for tokens, spans in steps])
+
+
+@pytest.mark.parametrize("through", ["plain", pytest.param("compiled", marks=pytest.mark.prove)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_of_one_shape_gives_what_a_step_of_any_shape_gives(dtype: str, through: str) -> None:
+    packed = pack(made_model.llama(), dtype, compiled=False)
+    config = packed.config
+    rope = rope_table(config.context, config.head_dim, config.rope_base)
+    ours, twin = Slots(config, 4), Slots(config, 4)
+    for slots in (ours, twin):  # three texts, of which the second rests in the steps that are compared
+        forward(packed, slots, rope, [5, 6, 7, 8, 9, 10], [Span(0, 0, 2), Span(1, 0, 3), Span(3, 0, 1)])
+    step = GraphedStep(packed, ours, rope, compiled=through == "compiled")
+    for number in range(3):
+        found = step([11 + number, 12], [3, 0], [1 + number, 2 + number])
+        expected = forward(packed, twin, rope, [11 + number, 12], [Span(3, 1 + number, 1), Span(0, 2 + number, 1)])
+        assert (found - expected).abs().max() < 1e-4
+    assert torch.equal(ours.keys[:, 1], twin.keys[:, 1])
+    assert (ours.values - twin.values).abs().max() < 1e-4
 
 
 @compiled

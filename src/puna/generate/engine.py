@@ -29,6 +29,7 @@ from torch import Tensor
 
 from puna.errors import InputError
 from puna.generate.forward import Span, forward
+from puna.generate.graphed import GraphedStep
 from puna.generate.packed import Packed
 from puna.generate.request import End, Event, Prompt, Reason, Request, Scored, Token
 from puna.generate.sample import Sample, fitting, likeliest
@@ -72,6 +73,8 @@ class Engine:
         self.model, self.tokenizer = model, tokenizer
         self.slots = Slots(config, slots, context, device=model.device)
         self._rope = rope_table(self.slots.context, config.head_dim, config.rope_base, device=model.device)
+        # On a GPU a step in which every text has one token is a recorded graph.
+        self._graphed = GraphedStep(model, self.slots, self._rope) if model.device.type == "cuda" else None
         self._chunk = chunk
         self._handles = itertools.count()
         self._waiting: deque[Sample] = deque()
@@ -114,7 +117,10 @@ class Engine:
         self._steps += 1
         spans = [span for _, span in work]
         tokens = [number for sample, span in work for number in sample.ids[span.start : span.start + span.length]]
-        hidden_ND = forward(self.model, self.slots, self._rope, tokens, spans)
+        if self._graphed and len(tokens) == len(spans):
+            hidden_ND = self._graphed(tokens, [span.slot for span in spans], [span.start for span in spans])
+        else:
+            hidden_ND = forward(self.model, self.slots, self._rope, tokens, spans)
         last, first = [], 0
         for sample, span in work:
             rows = slice(first, first + span.length)

@@ -28,11 +28,12 @@ BLOCK, GROUP = native.BLOCK, native.GROUP
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Linear:
-    """A matrix to multiply with, padded with zeros to whole blocks of inputs and, but for f32, groups of rows."""
+    """A matrix that is multiplied with, padded with zeros to whole blocks of inputs and, but in f32, groups of rows."""
 
     weight: Tensor
     """f32: (outputs, padded inputs). bfloat16 or int8: (groups, blocks, GROUP, BLOCK), so that the rows that are read
-    together lie together, and memory is read from front to back."""
+    together lie together, and memory is read from front to back. bfloat16 on a GPU, whose matmul takes it as it is:
+    (outputs, inputs)."""
     scale: Tensor | None
     """For int8, (groups, blocks, GROUP), f32: what the weights of a block of a row are multiplied with."""
     outputs: int
@@ -48,6 +49,8 @@ class Linear:
         """x_NI @ weight.T, (N, outputs), f32."""
         if self.kernel is not None and len(x_NI) <= native.MOST:
             return native.linear(self.kernel, self, x_NI)
+        if self.weight.dim() == 2 and self.weight.dtype == torch.bfloat16:
+            return F.linear(x_NI.to(torch.bfloat16), self.weight).float()
         return F.linear(x_NI, self.dense())
 
     def dense(self) -> Tensor:
@@ -132,6 +135,8 @@ def pack(model: Llama, dtype: str = "f32", *, compiled: bool = True) -> Packed:
 def quantised(weight_OI: Tensor, dtype: DType, kernel: Any = None) -> Linear:
     """A matrix in `dtype`; for int8 the largest weight of a block becomes 127 or -127."""
     outputs, inputs = weight_OI.shape
+    if dtype == "bf16" and weight_OI.device.type == "cuda":
+        return Linear(weight_OI.detach().to(torch.bfloat16), None, outputs, inputs)
     weight_OI = F.pad(weight_OI.detach().float(), (0, -inputs % BLOCK, 0, 0 if dtype == "f32" else -outputs % GROUP))
     if dtype == "f32":
         return Linear(weight_OI.contiguous(), None, outputs, inputs, kernel)
