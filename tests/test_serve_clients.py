@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +135,55 @@ def test_lm_eval_gets_the_numbers_of_scoring_in_process(tmp_path: Any) -> None:
     for (logprob, likeliest), (own, own_likeliest) in zip(found, expected, strict=True):
         assert logprob == pytest.approx(own, abs=1e-3)
         assert likeliest == own_likeliest
+
+
+TASK = """task: made
+dataset_path: json
+dataset_kwargs:
+  data_files: {file}
+test_split: train
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: 0
+target_delimiter: ""
+metric_list:
+  - metric: acc
+"""
+
+
+@pytest.mark.prove
+def test_the_stock_command_of_lm_eval_scores_a_task_as_in_process(tmp_path: Path) -> None:
+    """`lm_eval --model local-completions` with a task of made questions: the score of each choice, and the accuracy."""
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'puna[eval]'")
+    asked = ["the cat and", "the end is", "naïve", "the bat. the"]
+    choices = [" the hat", " near", " café", " end is here"]
+    lines = [json.dumps({"question": question, "choices": choices}) for question in asked]
+    (tmp_path / "made.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "made.yaml").write_text(TASK.format(file=tmp_path / "made.jsonl"))
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
+    with running() as server:
+        given = f"model=tiny,base_url={server.url}/v1/completions,tokenizer_backend=remote,max_length=96"
+        command = [sys.executable, "-m", "lm_eval", "--model", "local-completions", "--model_args", given]
+        command += ["--tasks", "made", "--include_path", str(tmp_path), "--batch_size", "8", "--log_samples"]
+        command += ["--output_path", str(tmp_path / "out")]
+        # What it caches and asks a hub for stays out of the home folder and offline.
+        offline = {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **offline}, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    samples = [json.loads(line) for line in next(tmp_path.rglob("samples_made*.jsonl")).read_text().splitlines()]
+    encode = tokenizer.encode
+    right = 0
+    for sample, question in zip(sorted(samples, key=lambda sample: sample["doc_id"]), asked, strict=True):
+        expected = [
+            _scored(model, encode(question), encode(question + each)[len(encode(question)) :]) for each in choices
+        ]
+        found = [float(answer[0]) for answer in sample["filtered_resps"]]
+        assert found == pytest.approx([logprob for logprob, _ in expected], abs=1e-3)
+        right += max(range(4), key=lambda number: expected[number][0]) == 0
+    results = json.loads(next(tmp_path.rglob("results_*.json")).read_text())
+    assert results["results"]["made"]["acc,none"] == right / 4
 
 
 @pytest.mark.prove
