@@ -55,8 +55,8 @@ HELD_BY = {
     "spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins decoding generate grams layer lid loss modes native peers reference_twins "
-    "stack wiki_scan",
-    "alone": "chat fetch_catalogues fetch_client outside",
+    "serve serve_clients serve_text stack wiki_scan",
+    "alone": "chat fetch_catalogues fetch_client outside serve_guard serve_page",
     "numbers": "docs examples readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
     "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
@@ -64,7 +64,7 @@ HELD_BY = {
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer weights",
     "errors": "cli fetch_command",
-    "care": "care clean completion cost doctor doctor_machine progress run space",
+    "care": "care clean completion cost doctor doctor_machine progress run serve_readers space",
     "house": "house promises",
 }
 FILES = {f"test_{name}": promise for promise, names in HELD_BY.items() for name in names.split()}

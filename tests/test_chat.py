@@ -232,3 +232,21 @@ def test_what_generate_cannot_take_is_one_line(
     said = capsys.readouterr().err
     assert says in said
     assert "Traceback" not in said
+
+
+def test_further_arguments_are_words_too_and_cannot_replace_what_is_set() -> None:
+    tokenizer = made_model.tokenizer()
+    written = template("{{ tone }}{% if add_generation_prompt %}:{% endif %}")
+    assert written.ids(ASKED, tokenizer, arguments={"tone": "</s>"}) == tokenizer.encode("</s>:")
+    assert written.ids(ASKED, tokenizer, arguments={"tone": "a"}, go_on=False) == tokenizer.encode("a")
+    for name in ("messages", "bos_token", "add_generation_prompt"):
+        with pytest.raises(InputError, match=f"{name} is set already"):
+            written.ids(ASKED, tokenizer, arguments={name: ""})
+
+
+def test_a_template_of_ones_own_is_taken_instead(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("a")
+    (tmp_path / "own").write_text("b")
+    found = find(tmp_path, made_model.tokenizer(), tmp_path / "own")
+    assert found is not None
+    assert (found.source, found.where) == ("b", str(tmp_path / "own"))

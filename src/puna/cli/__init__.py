@@ -1,9 +1,9 @@
 """The `puna` command. A station is imported only when a command needs it, so that `--help` costs nothing.
 
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
-learning.py trains models of quality by themselves, generating.py and conversation.py have text of a model, tracing.py
-has the way back to its own, recipes.py those that look at recipes, care.py those for runs and machine, benching.py
-those that measure it; completion.py answers shells, ending.py says how it all ends.
+learning.py trains models of quality by themselves, generating.py and conversation.py have text of a model, serving.py
+serves it, tracing.py has the way back to its own, recipes.py those that look at recipes, care.py those for runs and
+machine, benching.py those that measure it; completion.py answers shells, ending.py says how it all ends.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from puna.cli import (
     learning,
     recipes,
     road,
+    serving,
     tracing,
 )
 from puna.cli.words import epilog, show
@@ -38,7 +39,7 @@ from puna.progress import result
 GROUPS = {
     "Raw text": ("fetch",),
     "From raw text to a model": (*road.ROAD, "lm"),
-    "What came of it": ("generate", "chat", "report", "inspect", "trace"),
+    "What came of it": ("generate", "chat", "serve", "report", "inspect", "trace"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "bench", "completion"),
 }
@@ -69,6 +70,7 @@ road.add_to(app)
 learning.add_to(app)
 generating.add_to(app)
 conversation.add_to(app)
+serving.add_to(app)
 tracing.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")

@@ -29,6 +29,7 @@ FOR = {  # what an extra is for
     "check": "make check",
     "s3": "run folders on object stores, such as s3://",
     "ray": "data steps on a Ray cluster: --engine ray",
+    "serve": "puna serve: a model over HTTP, with a page",
 }
 
 

@@ -44,22 +44,31 @@ class Template:
     """What else it may name: bos_token, eos_token."""
 
     def ids(
-        self, messages: Sequence[Message], tokenizer: Tokenizer, *, arguments: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Message],
+        tokenizer: Tokenizer,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        go_on: bool = True,
     ) -> list[int]:
         """The ids of a conversation, up to where the answer begins.
 
-        messages: objects with `role` and `content`. arguments: what else the template is given. InputError, naming the
-        template, when it fails, loops, gives too much or does what is not allowed.
+        messages: objects with `role` and `content`. arguments: what else the template is given, under names that it
+        does not have yet. go_on: whether the answer is to be begun. InputError, naming the template, when it fails,
+        loops, gives too much or does what is not allowed.
         """
-        text = json.dumps(list(messages), ensure_ascii=False)
+        arguments = arguments or {}
+        if taken := sorted({*self.values, "messages", "add_generation_prompt"} & arguments.keys()):
+            raise InputError(f"{taken[0]} is set already, and no further argument", where=self.where)
+        text = json.dumps([list(messages), arguments], ensure_ascii=False)
         apart = next((mark for mark in APART if mark not in text), None)
         if apart is None:
             raise InputError("a message holds all of Unicode's noncharacters", mend="send text")
         values = {
             **self.values,
-            **(arguments or {}),
+            **_apart(arguments, self.controls, apart),
             "messages": [_apart(message, self.controls, apart) for message in messages],
-            "add_generation_prompt": True,
+            "add_generation_prompt": go_on,
         }
         rendered = self._rendered(values)
         pieces = re.split(f"({'|'.join(sorted(map(re.escape, self.controls), key=len, reverse=True))})", rendered)
@@ -81,9 +90,9 @@ class Template:
         return str(answer["text"])
 
 
-def find(folder: Place, tokenizer: Tokenizer) -> Template | None:
+def find(folder: Place, tokenizer: Tokenizer, file: Place | None = None) -> Template | None:
     """The template of the model in `folder`: chat_template.jinja, or `chat_template` of tokenizer_config.json. None for
-    a base model. InputError when either is damaged."""
+    a base model. file: a template that is taken instead. InputError when any is damaged."""
     settings, where = {}, folder / "tokenizer_config.json"
     if storage.is_file(where):
         settings = storage.read_json(where)
@@ -93,8 +102,8 @@ def find(folder: Place, tokenizer: Tokenizer) -> Template | None:
     if isinstance(source, list):  # several by name, of which one is the default
         named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
         source = named.get("default")
-    if storage.is_file(folder / "chat_template.jinja"):
-        where = folder / "chat_template.jinja"
+    if file or storage.is_file(folder / "chat_template.jinja"):
+        where = file or folder / "chat_template.jinja"
         source = storage.read(where).decode(errors="replace")
     if source is None:
         return None
