@@ -119,7 +119,7 @@ def _two_rising(value: list[float]) -> list[float]:
 
 def _none_or_a_second(value: float) -> float:
     if 0 < value < 1 / 60:
-        raise ValueError("is less than a second")
+        raise ValueError("too few")
     return value
 
 
