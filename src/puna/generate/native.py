@@ -13,6 +13,7 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,7 @@ def kernel() -> Any:
     """The library; None, once it was said why, where none can be made."""
     try:
         return _loaded()
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home
         said = getattr(error, "stderr", None) or str(error)
         say(f"decoding without its compiled kernel, at about half the speed: {said.strip().splitlines()[0]}")
         return None
@@ -184,9 +185,17 @@ def _folder() -> Path:
 
 
 def _digest(found: str) -> str:
-    processor = sorted(map(str, torch.cpu.get_capabilities().items()))
-    made_of = [SOURCE.read_text("utf-8"), found, *OPTIONS, platform.machine(), *processor]
+    made_of = [SOURCE.read_text("utf-8"), found, *OPTIONS, platform.machine(), *_processor()]
     return xxhash.xxh3_64_hexdigest("\0".join(made_of).encode())
+
+
+def _processor() -> list[str]:
+    """What it can do: a library made for one processor, in a home that several machines share, may end another."""
+    found = sorted(map(str, torch.cpu.get_capabilities().items()))
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found += sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    return found
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:
