@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,3 +259,10 @@ def test_an_address_that_is_taken_is_one_line(tmp_path: Path) -> None:
         bound("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InputError, match="no such folder"):
         serve(tmp_path / "nothing", Options(port=0))
+
+
+@pytest.mark.promise("errors")
+def test_without_the_extra_the_mend_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(InputError, match=r"serving needs uvicorn; pip install 'puna\[serve\]'"):
+        serve(tmp_path, Options(port=0))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from puna.cli.words import Quiet, epilog, not_empty
+from puna.cli.words import epilog, not_empty
 
 ENDINGS = "0 ended by a signal, 1 the work failed, 2 wrong input."
 KEY = "PUNA_KEY"  # of the environment: what stands on a command line is read by everybody on the machine
@@ -50,7 +50,7 @@ def serve(
     chat_template: Annotated[
         str | None, typer.Option(metavar="FILE", callback=not_empty, help="How a chat is written for the model.")
     ] = None,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only, and not the address.")] = False,
 ) -> None:
     """Serve a model over HTTP, by OpenAI's API, with a page at / to use it by.
 
