@@ -9,9 +9,10 @@ The id 0 is <unk>, 1 <s>, 2 </s>, 3 to 258 are the bytes; then come the pieces.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ class Tokenizer:
     """
 
     bos, eos = BOS, EOS
+    controls: Mapping[str, int] = MappingProxyType({"<s>": BOS, "</s>": EOS})
+    """Control pieces as a chat template writes them, and their ids; no other text names them."""
 
     def __init__(self, model: bytes, where: str = "") -> None:
         self.model = model
@@ -48,7 +51,7 @@ class Tokenizer:
         self.dtype = dtype_for(self.vocabulary)
         self._mark = [FIRST_BYTE + byte for byte in SPACE.encode()]
 
-    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return Tokenizer, (self.model,)
 
     def encode(self, text: str) -> list[int]:
@@ -69,6 +72,10 @@ class Tokenizer:
                 raise problem from None
             raise
         return ids
+
+    def begin(self, text: str) -> list[int]:
+        """The ids with which a model reads `text` as the beginning of a document: <s>, then those of `encode`."""
+        return [self.bos, *self.encode(text)]
 
     def encode_batch(self, texts: Iterable[str]) -> list[Ids]:
         """The ids of each text as an array of `dtype`; of Python's far larger lists only one text's stands at once."""
