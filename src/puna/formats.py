@@ -74,6 +74,7 @@ TRACE = Format("index of text", ("trace/index.json",))
 LOCK = Format("lock", ("run.lock",))
 PROGRESS = Format("account of progress", ("progress.json",))
 FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder: docs/fetch.md
+ORIGIN = Format("record of where a model came from", ())  # in a folder that puna import made
 REFERENCE = Format("classifier of cited pages", ())  # may be brought along from another run: docs/run-folder.md
 
 FORMATS = (

@@ -2,8 +2,9 @@
 
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
 learning.py trains models of quality by themselves, generating.py and conversation.py have text of a model, serving.py
-serves it, tracing.py has the way back to its own, recipes.py those that look at recipes, care.py those for runs and
-machine, benching.py those that measure it; completion.py answers shells, ending.py says how it all ends.
+serves it, tracing.py has the way back to its own, converting.py exchanges models with others, recipes.py those that
+look at recipes, care.py those for runs and machine, benching.py those that measure it; completion.py answers shells,
+ending.py says how it all ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from puna.cli import (
     care,
     completion,
     conversation,
+    converting,
     ending,
     fetching,
     generating,
@@ -40,6 +42,7 @@ GROUPS = {
     "Raw text": ("fetch",),
     "From raw text to a model": (*road.ROAD, "lm"),
     "What came of it": ("generate", "chat", "serve", "report", "inspect", "trace"),
+    "Other people's models": ("import", "export"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "bench", "completion"),
 }
@@ -71,6 +74,7 @@ learning.add_to(app)
 generating.add_to(app)
 conversation.add_to(app)
 serving.add_to(app)
+converting.add_to(app)
 tracing.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")

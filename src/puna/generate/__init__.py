@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from puna import storage
 from puna import tokenizer as tokenizers
 from puna.errors import InputError
 from puna.generate.decode import generate
 from puna.generate.engine import Engine
 from puna.generate.packed import pack
+from puna.model.folder import find
 from puna.model.llama import Llama
-from puna.model.weights import latest_checkpoint, load_checkpoint, read_config
+from puna.model.weights import load_checkpoint, read_config
 from puna.storage import Location, Place
 from puna.tokenizer import Tokenizer
 
@@ -100,24 +100,3 @@ def load(model: Location) -> Generator:
             what, where=str(tokenizer_file), mend="train the model again, or put its tokenizer.model there"
         )
     return Generator(load_checkpoint(checkpoint), tokenizer, checkpoint)
-
-
-def find(model: Location) -> tuple[Place, Place]:
-    """The checkpoint folder and the tokenizer's file that `model` names; InputError when it names none.
-
-    A checkpoint's tokenizer stands in it, or in the run that it lies in.
-    """
-    folder = storage.place(model)
-    if not storage.exists(folder):
-        raise InputError("no such folder", where=str(model), mend="give a run folder or a checkpoint folder")
-    if storage.is_file(folder / "checkpoint.json") or storage.is_file(folder / "config.json"):
-        checkpoint = folder.absolute()
-    elif storage.is_file(folder / "recipe.toml") or storage.is_folder(folder / "checkpoints"):
-        checkpoint = latest_checkpoint(folder).absolute()
-    else:
-        raise InputError("is neither a run nor a checkpoint", where=str(model), mend="give the folder of one of them")
-    places = [checkpoint / "tokenizer.model", checkpoint.parent.parent / "tokenizer" / "tokenizer.model"]
-    for place in places:
-        if storage.is_file(place):
-            return checkpoint, place
-    raise InputError("has no tokenizer.model", where=str(checkpoint), mend="put the model's tokenizer.model into it")

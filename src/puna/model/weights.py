@@ -114,7 +114,7 @@ def write_model(
     Returns the digest of what was written as `model.safetensors`.
     Raises ValueError when `state` is not a whole state dict of a model of this config.
     """
-    wrong = _difference(state, config)
+    wrong = difference(state, config)
     if wrong:
         raise ValueError(wrong)
     digest = write_tensors(folder / "model.safetensors", state, advance=advance)
@@ -169,7 +169,7 @@ def load_checkpoint(
     config, _ = read_config(folder)
     path = folder / "model.safetensors"
     state = read_tensors(path)
-    wrong = _difference(state, config)
+    wrong = difference(state, config)
     if wrong:
         raise InputError(f"does not fit its config.json: {wrong}", where=str(path), mend=_MEND)
     model = Llama(config, device="meta")
@@ -249,7 +249,7 @@ def _is_record(value: Any) -> bool:
     )
 
 
-def _difference(state: Mapping[str, Tensor], config: ModelConfig) -> str:
+def difference(state: Mapping[str, Tensor], config: ModelConfig) -> str:
     """What keeps `state` from being a state dict of a model of this config; "" when it is one."""
     expected = shapes(config)
     for name in sorted(expected.keys() | state.keys()):

@@ -51,7 +51,7 @@ class Tokenizer:
         self.dtype = dtype_for(self.vocabulary)
         self._mark = [FIRST_BYTE + byte for byte in SPACE.encode()]
 
-    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return Tokenizer, (self.model,)
 
     def encode(self, text: str) -> list[int]:

@@ -1,0 +1,186 @@
+"""An export is read back and says what the model says, or nothing of it is left and the reason is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import made_parts
+import puna
+import tiny
+from puna import convert, storage
+from puna.convert import Mismatch, comparison, foreign, huggingface, names, own
+from puna.convert.parts import Parts
+from puna.errors import InputError
+
+WRITERS = {"hf": huggingface}
+
+
+@pytest.fixture
+def by_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but Puna is there to read what is written: its own programs take seconds to start."""
+    monkeypatch.setattr(foreign, "installed", lambda form: None)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_parts.folder(tmp_path_factory.mktemp("models") / "a model", made_parts.made(tied=True))
+
+
+@given(heads=st.sampled_from([1, 2, 3, 8]), half=st.integers(1, 5), columns=st.integers(1, 4))
+@settings(deadline=None, max_examples=30)
+def test_the_two_rotary_layouts_undo_each_other(heads: int, half: int, columns: int) -> None:
+    weight = torch.arange(heads * half * 2 * columns).reshape(heads * half * 2, columns)
+    split = names.half_split(weight, heads)
+    assert torch.equal(names.interleaved(split, heads), weight)
+    for head in range(heads):
+        for element in range(half):  # the pair (2i, 2i + 1) of Meta is (i, i + half) of Hugging Face
+            first = head * 2 * half
+            assert torch.equal(split[first + element], weight[first + 2 * element])
+            assert torch.equal(split[first + half + element], weight[first + 2 * element + 1])
+
+
+@pytest.mark.parametrize("form", WRITERS)
+@given(
+    tied=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    heads=st.sampled_from([(1, 1), (4, 1), (4, 2), (6, 3), (2, 2)]),
+)
+@settings(deadline=None, max_examples=8)
+def test_every_arrow_there_and_back_is_exact(
+    form: str, tied: bool, dtype: torch.dtype, heads: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    parts = made_parts.made(tied=tied, dtype=dtype, heads=heads[0], kv_heads=heads[1])
+    place = tmp_path_factory.mktemp("there")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(foreign, "installed", lambda form: None)
+        convert.export(made_parts.folder(place / "own", parts), form, place / "out")
+        convert.take(place / "out", place / "back")
+    back = own.read(place / "back")
+    assert back.config == parts.config
+    assert back.tokenizer.digest == parts.tokenizer.digest
+    for name, tensor in parts.state.items():
+        assert back.state[name].dtype == tensor.dtype
+        assert torch.equal(back.state[name], tensor)
+
+
+@pytest.mark.usefixtures("by_us")
+@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("fault", made_parts.FAULTS)
+def test_a_fault_in_an_export_is_refused_with_the_reason(
+    form: str, fault: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, reason = made_parts.FAULTS[fault]
+    right = WRITERS[form].write
+    monkeypatch.setattr(WRITERS[form], "write", lambda place, parts, **how: right(place, change(parts), **how))
+    with pytest.raises(Mismatch) as refused:
+        convert.export(model, form, tmp_path / "out")
+    assert reason in str(refused.value)
+    assert refused.value.exit_status == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("fault", made_parts.FAULTS)
+def test_the_logits_of_another_program_show_each_fault_alone(
+    fault: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a writer and a reader of ours have wrong together is found too."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    change, _ = made_parts.FAULTS[fault]
+    right = huggingface.write
+    monkeypatch.setattr(huggingface, "write", lambda place, parts, **how: right(place, change(parts), **how))
+    monkeypatch.setattr(comparison, "by_parts", lambda wanted, back: None)
+    with pytest.raises(Mismatch, match="transformers"):
+        convert.export(model, "hf", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_transformers_reads_an_export_and_says_the_same(tmp_path: Path, model: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    done = tiny.puna(
+        "export", model, "--to", "hf", "--out", tmp_path / "out", "--require-reader", "--shard-size", "99 KB"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "read by transformers" in done.stdout
+    assert storage.is_file(tmp_path / "out" / "model.safetensors.index.json")
+    assert len(storage.listing(tmp_path / "out", "model-*.safetensors")) > 1
+
+
+@pytest.mark.usefixtures("by_us")
+def test_an_imported_model_generates_what_it_did_before(tmp_path: Path, model: Path) -> None:
+    convert.export(model, "hf", tmp_path / "out")
+    convert.take(tmp_path / "out", tmp_path / "back")
+    before, after = (
+        puna.load(place).generate("the cat", tokens=12, temperature=0) for place in (model, tmp_path / "back")
+    )
+    assert before == after
+    assert storage.read_json(tmp_path / "back" / "origin.json")["from"] == "hf"
+
+
+@pytest.mark.usefixtures("by_us")
+def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for out, how, said in (
+        ("there", {}, "is there already"),
+        ("new", {"dtype": "q8_0"}, "not written as q8_0"),
+        ("new", {"require_reader": True}, "transformers, is not installed"),
+    ):
+        with pytest.raises(InputError, match=said):
+            convert.export(model, "hf", tmp_path / out, **how)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_value_that_a_dtype_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
+    parts = made_parts.made()
+    parts.state["layers.1.feed_forward.w2.weight"][3, 4] = 1e20
+    place = made_parts.folder(tmp_path / "large", parts)
+    with pytest.raises(InputError, match=r"layers.1.feed_forward.w2.weight holds values that f16 cannot hold"):
+        convert.export(place, "hf", tmp_path / "out", dtype="f16")
+
+
+CHANGED = {
+    "hidden_act": "gelu",
+    "attention_bias": True,
+    "mlp_bias": True,
+    "sliding_window": 4096,
+    "partial_rotary_factor": 0.5,
+    "quantization_config": {"bits": 4},
+    "head_dim": 32,
+    "model_type": "gpt2",
+    "rope_scaling": {"rope_type": "llama3", "factor": 8.0},
+    "rope_parameters": {"rope_type": "yarn", "rope_theta": 20000.0},
+    "rope_theta": 5.0,
+    "num_attention_heads": 2**62,
+    "hidden_size": "64",
+    "vocab_size": -1,
+    "rms_norm_eps": None,
+}
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_a_config_that_is_no_llama_is_refused_by_key(key: str, tmp_path: Path) -> None:
+    huggingface.write(tmp_path, made_parts.made())
+    path = tmp_path / "config.json"
+    value = storage.read_json(path)
+    storage.write_json(path, {**value, key: CHANGED[key]})
+    if key == "rms_norm_eps":  # then it is transformers' own default
+        assert huggingface.read(tmp_path).config.norm_epsilon == 1e-6
+        return
+    with pytest.raises(InputError) as refused:
+        huggingface.read(tmp_path)
+    assert key in str(refused.value) or "rotary bases" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_tied_model_with_another_output_is_refused(tmp_path: Path) -> None:
+    parts: Parts = made_parts.made()
+    huggingface.write(tmp_path, parts)
+    path = tmp_path / "config.json"
+    storage.write_json(path, {**storage.read_json(path), "tie_word_embeddings": True})
+    with pytest.raises(InputError, match=r"lm_head.weight is not the embedding"):
+        huggingface.read(tmp_path)
