@@ -30,7 +30,7 @@ Stop = Annotated[list[str] | None, typer.Option(help="Text to stop before; may b
 DType = Annotated[
     str, typer.Option("--dtype", help="Weights as f32, bf16 or int8: a half and a quarter of the memory.")
 ]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads; else one per usable CPU.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="Threads; else one per usable CPU.")]
 EXAMPLES = (
     "puna generate runs/laptop 'The history of'",
     "puna generate runs/laptop/checkpoints/step-000672 'The ' --temperature 0",

@@ -40,7 +40,7 @@ def serve(
     dtype: Annotated[
         str, typer.Option("--dtype", help="Weights as f32, bf16 or int8: a half and a quarter of the memory.")
     ] = "f32",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads that decode; else one per usable CPU.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads that decode.")] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A name this server goes by; may be given several times.")
     ] = None,

@@ -38,6 +38,8 @@ def attention(
     k_BHSK, v_BHSK = repeat(k_BGSK, heads), repeat(v_BGSK, heads)
     # The kernels align a causal mask to the first key, which is right for a square; one query sees every key.
     if queries not in (1, keys):
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q_BHLK, k_BGSK, v_BGSK)):
+            return softmax_attention(q_BHLK, k_BGSK, v_BGSK)  # no gradient flows through the parts' weights
         return _split(kernel, q_BHLK, k_BHSK, v_BHSK)
     output_BHLK, logsumexp_BHL, *_ = kernel(q_BHLK, k_BHSK, v_BHSK, 0.0, queries == keys)
     return output_BHLK, logsumexp_BHL.detach()

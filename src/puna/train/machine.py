@@ -140,9 +140,9 @@ def mend_record(folder: Place, then: Mapping[str, Any] | None, fingerprint: str)
     MACHINE.refuse_newer_file(path)
     segments = _segments(path)
     begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments or [])
+    if segments is None:
+        storage.remove(path)
     if then is None or begun:
-        if segments is None:
-            storage.remove(path)
         return
     say(f"{path} does not tell how this training began: what its checkpoint tells of the machine is written there")
     entry = {"format": MACHINE.version, "start_step": 0, "fingerprint": fingerprint, "rebuilt": True, **then}
