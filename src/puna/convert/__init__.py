@@ -7,11 +7,13 @@ read is never believed: headers are bounded before a library sees them, and noth
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from puna import storage
-from puna.convert import foreign, huggingface, own
+from puna.convert import foreign, gguf, gguf_file, huggingface, own
 from puna.convert.comparison import Mismatch, verify
 from puna.convert.parts import DTYPES, NAMES, Parts
 from puna.errors import InputError
@@ -32,6 +34,7 @@ class Form:
 
 FORMS = {
     "hf": Form("a folder of Hugging Face", huggingface.read),
+    "gguf": Form("a GGUF file", gguf.read, gguf.DTYPES),
     "puna": Form("a folder of Puna", own.read),
 }
 
@@ -66,12 +69,18 @@ def export(
         parts = parts.cast(DTYPES[dtype])
     elif len({tensor.dtype for tensor in parts.state.values()}) > 1:
         parts = parts.cast(parts.dtype)
+    kind = dtype or NAMES[parts.dtype]
+    if to == "gguf":
+        wanted = replace(parts, state=gguf.rounded(parts, kind))
+        with _aside(target) as file:
+            gguf.write(file, parts, dtype=kind)
+            return verify(to, file, wanted, gguf.read, kind)
     with storage.create_folder(target) as folder:
         if to == "hf":
             huggingface.write(folder, parts, shard_size=shard_size, licence=licence)
         else:
             own.write(folder, parts, {"from": "puna", "name": parts.name})
-        return verify(to, folder, parts, form.read, NAMES[parts.dtype])
+        return verify(to, folder, parts, form.read, kind)
 
 
 def read(source: Location, form: str | None = None) -> tuple[str, Parts]:
@@ -109,7 +118,21 @@ def _form(place: Place) -> str:
         return "hf"
     if storage.is_folder(place):
         return "puna"
+    with storage.open_read(place) as file:
+        if file.read(4) == gguf_file.MAGIC:
+            return "gguf"
     raise InputError("is no model in a form that is known", where=str(place), mend=f"known are {', '.join(FORMS)}")
+
+
+@contextmanager
+def _aside(target: Place) -> Iterator[Path]:
+    """A name beside `target` for a file, which gets its name when the block ends without an exception."""
+    path = storage.aside(Path(str(target)))
+    try:
+        yield path
+        storage.move(path, target)
+    finally:
+        storage.remove(path)
 
 
 def _free(out: Location) -> Place:
