@@ -16,6 +16,7 @@ class To(StrEnum):
 
     hf = "hf"
     gguf = "gguf"
+    meta = "meta"
     puna = "puna"
 
 
@@ -44,7 +45,7 @@ def add_to(app: typer.Typer) -> None:
         "puna generate models/smollm2 'The '",
         status="0 done, 1 failed, 2 no model that is known, or a damaged one.",
     )
-    app.command("import", short_help="Take in a model from Hugging Face or a GGUF file.", epilog=end)(take)
+    app.command("import", short_help="Take in a model of Hugging Face, GGUF or Meta.", epilog=end)(take)
     end = epilog(
         "puna export runs/laptop --to hf --out laptop-hf",
         "puna export runs/laptop --to gguf --dtype q8_0 --out laptop.gguf",
@@ -96,6 +97,7 @@ def export(
     licence: Annotated[
         str, typer.Option("--licence", metavar="ID", help="Of hf: the card's, as the hub names it (apache-2.0).")
     ] = "",
+    ranks: Annotated[int, typer.Option("--ranks", min=1, max=100, help="Of meta: shards of model parallelism.")] = 1,
     require_reader: Annotated[
         bool, typer.Option("--require-reader", help="Fail unless the form's own program is there to read it back.")
     ] = False,
@@ -124,5 +126,6 @@ def export(
         require_reader=require_reader,
         shard_size=size,
         licence=licence,
+        ranks=ranks,
     )
     show(f"{out}: {said}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from puna import storage
-from puna.convert import foreign, gguf, gguf_file, huggingface, own
+from puna.convert import foreign, gguf, gguf_file, huggingface, meta, own
 from puna.convert.comparison import Mismatch, verify
 from puna.convert.parts import DTYPES, NAMES, Parts
 from puna.errors import InputError
@@ -35,6 +35,7 @@ class Form:
 FORMS = {
     "hf": Form("a folder of Hugging Face", huggingface.read),
     "gguf": Form("a GGUF file", gguf.read, gguf.DTYPES),
+    "meta": Form("a folder in Meta's layout", meta.read),
     "puna": Form("a folder of Puna", own.read),
 }
 
@@ -48,13 +49,14 @@ def export(
     require_reader: bool = False,
     shard_size: int = huggingface.SHARD,
     licence: str = "",
+    ranks: int = 1,
 ) -> str:
     """Write `model` (a run, a checkpoint, an imported folder) to `out` in the form `to`; a line that says who read it
     back and how far its logits were.
 
-    dtype: of FORMS[to].dtypes; None: as it is stored. require_reader: fail unless the form's own program is installed.
-    Memory: three times the model in f32. Raises InputError for what cannot be exported so, and Mismatch, leaving
-    nothing on disk, when what was written does not say what the model says.
+    dtype: of FORMS[to].dtypes; None: as it is stored. shard_size, licence: of hf. ranks: of meta. require_reader: fail
+    unless the form's own program is installed. Memory: three times the model in f32. Raises InputError for what cannot
+    be exported so, and Mismatch, leaving nothing on disk, when what was written does not say what the model says.
     """
     form = FORMS[to]
     if dtype is not None and dtype not in form.dtypes:
@@ -78,6 +80,8 @@ def export(
     with storage.create_folder(target) as folder:
         if to == "hf":
             huggingface.write(folder, parts, shard_size=shard_size, licence=licence)
+        elif to == "meta":
+            meta.write(folder, parts, ranks=ranks)
         else:
             own.write(folder, parts, {"from": "puna", "name": parts.name})
         return verify(to, folder, parts, form.read, kind)
@@ -117,7 +121,7 @@ def _form(place: Place) -> str:
     if storage.is_folder(place) and huggingface.is_one(place):
         return "hf"
     if storage.is_folder(place):
-        return "puna"
+        return "meta" if meta.is_one(place) else "puna"
     with storage.open_read(place) as file:
         if file.read(4) == gguf_file.MAGIC:
             return "gguf"
