@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,11 +15,11 @@ import made_parts
 import puna
 import tiny
 from puna import convert, storage
-from puna.convert import Mismatch, comparison, foreign, huggingface, names, own
+from puna.convert import Mismatch, comparison, foreign, gguf, huggingface, meta, names, own, quants
 from puna.convert.parts import Parts
 from puna.errors import InputError
 
-WRITERS = {"hf": huggingface}
+WRITERS: dict[str, Any] = {"hf": huggingface, "gguf": gguf, "meta": meta}
 
 
 @pytest.fixture
@@ -62,6 +64,7 @@ def test_every_arrow_there_and_back_is_exact(
         convert.take(place / "out", place / "back")
     back = own.read(place / "back")
     assert back.config == parts.config
+    assert (form != "gguf") or (place / "out").is_file()
     assert back.tokenizer.digest == parts.tokenizer.digest
     for name, tensor in parts.state.items():
         assert back.state[name].dtype == tensor.dtype
@@ -184,3 +187,58 @@ def test_a_tied_model_with_another_output_is_refused(tmp_path: Path) -> None:
     storage.write_json(path, {**storage.read_json(path), "tie_word_embeddings": True})
     with pytest.raises(InputError, match=r"lm_head.weight is not the embedding"):
         huggingface.read(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["q8_0", "q4_0"])
+@pytest.mark.usefixtures("by_us")
+def test_a_quantised_export_comes_back_as_it_was_rounded(dtype: str, model: Path, tmp_path: Path) -> None:
+    convert.export(model, "gguf", tmp_path / "out.gguf", dtype=dtype)
+    convert.take(tmp_path / "out.gguf", tmp_path / "back")
+    wanted = gguf.rounded(own.read(model), dtype)
+    back = own.read(tmp_path / "back").state
+    assert all(torch.equal(back[name], tensor) for name, tensor in wanted.items())
+
+
+@given(
+    st.lists(st.floats(-(2.0**12), 2.0**12, width=32), min_size=32, max_size=32),
+    st.sampled_from(["Q8_0", "Q4_0", "BF16", "F16", "F32"]),
+)
+@settings(deadline=None, max_examples=60)
+def test_our_blocks_are_those_of_the_gguf_package(values: list[float], name: str) -> None:
+    package = pytest.importorskip("gguf", reason="gguf is not installed")
+    tensor, kind = torch.tensor([values, values[::-1]]), quants.BY_NAME[name]
+    theirs = package.quants.quantize(tensor.numpy(), package.GGMLQuantizationType(kind.number))
+    ours = quants.encode(tensor, kind)
+    assert ours.tobytes() == theirs.tobytes()
+    back = package.quants.dequantize(theirs, package.GGMLQuantizationType(kind.number))
+    assert torch.equal(quants.decode(ours, kind, (2, 32), "").float(), torch.from_numpy(back.reshape(2, 32)))
+
+
+@given(st.binary(min_size=40, max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_q4_1_is_read_as_the_gguf_package_reads_it(data: bytes) -> None:
+    package = pytest.importorskip("gguf", reason="gguf is not installed")
+    blocks = np.frombuffer(data, dtype=np.uint8).copy()
+    theirs = package.quants.dequantize(blocks.reshape(2, 20), package.GGMLQuantizationType.Q4_1)
+    ours = quants.decode(blocks, quants.BY_NAME["Q4_1"], (2, 32), "")
+    assert torch.equal(ours.nan_to_num(), torch.from_numpy(theirs.reshape(2, 32)).nan_to_num())
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("dtype", gguf.DTYPES)
+def test_llama_cpp_reads_an_export_and_says_the_same(dtype: str, tmp_path: Path, model: Path) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    said = convert.export(model, "gguf", tmp_path / "out.gguf", dtype=dtype, require_reader=True)
+    assert "read by llama.cpp" in said
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.usefixtures("by_us")
+def test_shards_of_model_parallelism_are_cut_and_joined(ranks: int, tmp_path: Path) -> None:
+    parts = made_parts.made(heads=4, kv_heads=4)
+    convert.export(made_parts.folder(tmp_path / "own", parts), "meta", tmp_path / "out", ranks=ranks)
+    first = torch.load(tmp_path / "out" / "consolidated.01.pth", weights_only=True)
+    assert first["layers.0.attention.wo.weight"].shape == (64, 64 // ranks)
+    assert first["layers.0.attention.wq.weight"].shape == (64 // ranks, 64)
+    back = meta.read(tmp_path / "out")
+    assert all(torch.equal(back.state[name], tensor) for name, tensor in parts.state.items())

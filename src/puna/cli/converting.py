@@ -15,6 +15,8 @@ class To(StrEnum):
     """What an export is written as: puna.convert.FORMS, which this file must not import for `--help`."""
 
     hf = "hf"
+    gguf = "gguf"
+    meta = "meta"
     puna = "puna"
 
 
@@ -24,18 +26,29 @@ class Stored(StrEnum):
     f16 = "f16"
 
 
-Dtype = Annotated[Stored | None, typer.Option("--dtype", help="What weights are stored as; else as they are.")]
+class Written(StrEnum):
+    f32 = "f32"
+    bf16 = "bf16"
+    f16 = "f16"
+    q8_0 = "q8_0"
+    q4_0 = "q4_0"
+
+
+Dtype = Annotated[
+    Written | None, typer.Option("--dtype", help="What weights are stored as, else as they are; q8_0, q4_0: gguf.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
     end = epilog(
-        "puna import model-folder --out models/theirs",
-        "puna generate models/theirs 'The '",
+        "puna import SmolLM2-135M.gguf --out models/smollm2",
+        "puna generate models/smollm2 'The '",
         status="0 done, 1 failed, 2 no model that is known, or a damaged one.",
     )
-    app.command("import", short_help="Take a model in from Hugging Face's form.", epilog=end)(take)
+    app.command("import", short_help="Take in a model of Hugging Face, GGUF or Meta.", epilog=end)(take)
     end = epilog(
         "puna export runs/laptop --to hf --out laptop-hf",
+        "puna export runs/laptop --to gguf --dtype q8_0 --out laptop.gguf",
         status="0 done, 1 what was written was not what the model is: nothing is left, 2 wrong input.",
     )
     app.command("export", short_help="Write a model as others read it, compared.", epilog=end)(export)
@@ -84,6 +97,7 @@ def export(
     licence: Annotated[
         str, typer.Option("--licence", metavar="ID", help="Of hf: the card's, as the hub names it (apache-2.0).")
     ] = "",
+    ranks: Annotated[int, typer.Option("--ranks", min=1, max=100, help="Of meta: shards of model parallelism.")] = 1,
     require_reader: Annotated[
         bool, typer.Option("--require-reader", help="Fail unless the form's own program is there to read it back.")
     ] = False,
@@ -91,9 +105,9 @@ def export(
 ) -> None:
     """Write a model in another form, read it back, and compare it with the model before PATH gets its name.
 
-    The form's own program reads it where it is installed (transformers for hf), otherwise Puna; which one it was is
-    printed. Its logits and token ids on real text must be the model's. When they are not, nothing is left on disk and
-    the reason is told.
+    The form's own program reads it where it is installed (transformers for hf, llama.cpp for gguf), otherwise Puna;
+    which one it was is printed. Its logits and token ids on real text must be the model's. When they are not, nothing
+    is left on disk and the reason is told.
     """
     from puna.convert import export as convert
     from puna.progress import configure
@@ -112,5 +126,6 @@ def export(
         require_reader=require_reader,
         shard_size=size,
         licence=licence,
+        ranks=ranks,
     )
     show(f"{out}: {said}")

@@ -7,11 +7,13 @@ read is never believed: headers are bounded before a library sees them, and noth
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from puna import storage
-from puna.convert import foreign, huggingface, own
+from puna.convert import foreign, gguf, gguf_file, huggingface, meta, own
 from puna.convert.comparison import Mismatch, verify
 from puna.convert.parts import DTYPES, NAMES, Parts
 from puna.errors import InputError
@@ -32,6 +34,8 @@ class Form:
 
 FORMS = {
     "hf": Form("a folder of Hugging Face", huggingface.read),
+    "gguf": Form("a GGUF file", gguf.read, gguf.DTYPES),
+    "meta": Form("a folder in Meta's layout", meta.read),
     "puna": Form("a folder of Puna", own.read),
 }
 
@@ -45,13 +49,14 @@ def export(
     require_reader: bool = False,
     shard_size: int = huggingface.SHARD,
     licence: str = "",
+    ranks: int = 1,
 ) -> str:
     """Write `model` (a run, a checkpoint, an imported folder) to `out` in the form `to`; a line that says who read it
     back and how far its logits were.
 
-    dtype: of FORMS[to].dtypes; None: as it is stored. require_reader: fail unless the form's own program is installed.
-    Memory: three times the model in f32. Raises InputError for what cannot be exported so, and Mismatch, leaving
-    nothing on disk, when what was written does not say what the model says.
+    dtype: of FORMS[to].dtypes; None: as it is stored. shard_size, licence: of hf. ranks: of meta. require_reader: fail
+    unless the form's own program is installed. Memory: three times the model in f32. Raises InputError for what cannot
+    be exported so, and Mismatch, leaving nothing on disk, when what was written does not say what the model says.
     """
     form = FORMS[to]
     if dtype is not None and dtype not in form.dtypes:
@@ -66,12 +71,20 @@ def export(
         parts = parts.cast(DTYPES[dtype])
     elif len({tensor.dtype for tensor in parts.state.values()}) > 1:
         parts = parts.cast(parts.dtype)
+    kind = dtype or NAMES[parts.dtype]
+    if to == "gguf":
+        wanted = replace(parts, state=gguf.rounded(parts, kind))
+        with _aside(target) as file:
+            gguf.write(file, parts, dtype=kind)
+            return verify(to, file, wanted, gguf.read, kind)
     with storage.create_folder(target) as folder:
         if to == "hf":
             huggingface.write(folder, parts, shard_size=shard_size, licence=licence)
+        elif to == "meta":
+            meta.write(folder, parts, ranks=ranks)
         else:
             own.write(folder, parts, {"from": "puna", "name": parts.name})
-        return verify(to, folder, parts, form.read, NAMES[parts.dtype])
+        return verify(to, folder, parts, form.read, kind)
 
 
 def read(source: Location, form: str | None = None) -> tuple[str, Parts]:
@@ -108,8 +121,22 @@ def _form(place: Place) -> str:
     if storage.is_folder(place) and huggingface.is_one(place):
         return "hf"
     if storage.is_folder(place):
-        return "puna"
+        return "meta" if meta.is_one(place) else "puna"
+    with storage.open_read(place) as file:
+        if file.read(4) == gguf_file.MAGIC:
+            return "gguf"
     raise InputError("is no model in a form that is known", where=str(place), mend=f"known are {', '.join(FORMS)}")
+
+
+@contextmanager
+def _aside(target: Place) -> Iterator[Path]:
+    """A name beside `target` for a file, which gets its name when the block ends without an exception."""
+    path = storage.aside(Path(str(target)))
+    try:
+        yield path
+        storage.move(path, target)
+    finally:
+        storage.remove(path)
 
 
 def _free(out: Location) -> Place:

@@ -21,12 +21,15 @@ from puna.convert.names import half_split, in_order, interleaved, rotary_heads
 from puna.convert.parts import Parts
 from puna.convert.passages import CONTROLS, PASSAGES, SPELLINGS
 from puna.errors import PunaError
+from puna.tokenizer.sentencepiece_bpe import SPACE
+from puna.tokenizer.tokenizer_json import JsonTokenizer
 
-# The largest difference of two logits, in standard deviations of the logits of its passage, that arithmetic explains.
-# llama.cpp rounds activations to the weights' type (8 bits for Q4_0 and Q8_0); all else is computed in f32.
+# The largest difference of two logits, in standard deviations of its passage's logits, that f32 arithmetic explains.
 EXACT = 1e-3
-LLAMA_CPP = {"f32": 1e-3, "f16": 2e-2, "bf16": 1.5e-1, "q8_0": 2.5e-1, "q4_0": 2.5e-1}
-LONGEST = 128  # tokens of a passage
+# llama.cpp rounds activations to the weights' type, to 8 bits for Q8_0 and Q4_0: there the root of the mean square is
+# compared. Measured on SmolLM2-135M and a made model: 0.004, 0.03, 0.05, 0.08 at most. The weights are held bit by bit.
+ROUNDED = {"f16": 1e-2, "bf16": 8e-2, "q8_0": 1.5e-1, "q4_0": 1.5e-1}
+LONGEST = 64  # tokens of a passage
 _SAID = {
     "norm_epsilon": "the norm epsilon",
     "rope_base": "the rotary base",
@@ -50,24 +53,29 @@ def verify(form: str, path: Path, wanted: Parts, read: Callable[[Path], Parts], 
     by_parts(wanted, back)
     passages = [wanted.tokenizer.begin(text)[: min(LONGEST, wanted.config.context)] for text in PASSAGES]
     texts = [*PASSAGES, *SPELLINGS, *(() if wanted.chat_template else CONTROLS)]
+    # SentencePiece's sign for a space is one to llama.cpp too; Puna's own tokenizer alone spells it in bytes.
+    alike = form != "gguf" or isinstance(wanted.tokenizer, JsonTokenizer)
+    texts = [text for text in texts if alike or SPACE not in text]
     ids = [wanted.tokenizer.encode(text) for text in texts]
     ours = logits(wanted, passages)
     reader = foreign.installed(form)
     if reader is None:
-        theirs, found, limit = logits(back, passages), [back.tokenizer.encode(text) for text in texts], EXACT
+        theirs, found = logits(back, passages), [back.tokenizer.encode(text) for text in texts]
     else:
         found, theirs = foreign.ask(form, path, texts, passages)
-        limit = EXACT if reader == "transformers" else LLAMA_CPP[dtype]
+    rounds = reader == "llama.cpp" and dtype in ROUNDED
+    limit, far = (ROUNDED[dtype], spread) if rounds else (EXACT, distance)
     name = reader or "Puna"
     _same_ids(name, texts, ids, found)
-    worst = max(map(distance, ours, theirs))
+    worst = max(map(far, ours, theirs))
     if not worst <= limit:  # NaN too
-        number = int(np.argmax([distance(*each) for each in zip(ours, theirs, strict=True)]))
+        number = int(np.argmax([far(*each) for each in zip(ours, theirs, strict=True)]))
         cause = next(_causes(wanted, passages[number], theirs[number]), "")
         what = f"logits of {name} differ by {worst:.2g} of their spread, and may by {limit:g}, in passage {number + 1}"
         raise Mismatch(f"{what}{f': {cause}' if cause else ''}")
-    said = f"{worst:.1e} of their spread" if worst else "nothing"
-    return f"read by {name}: logits differ by at most {said}, ids of {len(texts)} texts are the same"
+    said = f"{'on average' if rounds else 'at most'} {worst:.1e} of their spread"
+    but = "" if alike else "; U+2581 in a text is a space there"
+    return f"read by {name}: logits differ by {said}, ids of {len(texts)} texts are the same{but}"
 
 
 def by_parts(wanted: Parts, back: Parts) -> None:
@@ -106,6 +114,13 @@ def distance(ours: Logits, theirs: Logits) -> float:
     if ours.shape != theirs.shape:
         return float("inf")
     return float(np.abs(ours - theirs).max() / max(float(ours.std()), 1e-30))
+
+
+def spread(ours: Logits, theirs: Logits) -> float:
+    """As `distance`, of the root of the mean square of all differences."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float(np.sqrt(np.square(ours - theirs).mean()) / max(float(ours.std()), 1e-30))
 
 
 def _same_ids(name: str, texts: Sequence[str], ours: Sequence[list[int]], theirs: Sequence[list[int]]) -> None:

@@ -82,6 +82,12 @@ def write(folder: Place, parts: Parts, *, own: bool = False) -> None:
         storage.write_json(folder / "tokenizer_config.json", settings)
 
 
+def write_template(folder: Place, parts: Parts) -> None:
+    """Write the chat template by itself, for a form that has no place for it."""
+    if parts.chat_template is not None:
+        storage.write(folder / "chat_template.jinja", parts.chat_template.encode(errors="replace"))
+
+
 def settings(folder: Place) -> dict[str, Any]:
     """What tokenizer_config.json and chat_template.jinja say, of the keys that are kept."""
     path = folder / "tokenizer_config.json"
