@@ -127,8 +127,8 @@ def _unsafe(node: ast.AST) -> str:
             | ast.Attribute(value=ast.Name(id="os"), attr="system" | "popen" as name)
         ):
             return name
-        case ast.keyword(arg="shell" | "allow_pickle" | "trust_remote_code" as name):
-            return f"{name}="
+        case ast.keyword(arg="shell" | "allow_pickle" | "trust_remote_code" as name, value=value):
+            return "" if isinstance(value, ast.Constant) and value.value is False else f"{name}="
     return ""
 
 
