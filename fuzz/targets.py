@@ -174,6 +174,44 @@ def _classifier() -> list[bytes]:
     return [made_classifier.model(**small), made_classifier.model(**small, quantised=True, pruned=True)]
 
 
+def model_header(kind: str, data: bytes) -> None:
+    """Read the header of a model's file, or its pieces, or be told in one line why not."""
+    from puna.convert import gguf_file, safetensors_file
+    from puna.tokenizer import pieces
+
+    with suppress(InputError):
+        if kind == "gguf":
+            gguf_file.parse(data, len(data), "a file")
+        elif kind == "safetensors":
+            safetensors_file.header(io.BytesIO(data), len(data), "a file")
+        else:
+            pieces.parse(data)
+
+
+def _gguf() -> list[bytes]:
+    import torch
+
+    import made_parts
+    from puna.convert import gguf_file, gguf_tokenizer, quants
+
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        path = Path(folder) / "a.gguf"
+        tensor = {"a": (torch.ones(4, 32), quants.BY_NAME["Q8_0"])}
+        gguf_file.write(path, gguf_tokenizer.written(made_parts.made()), tensor)
+        return [path.read_bytes()]
+
+
+def _safetensors() -> list[bytes]:
+    head = b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+    return [len(head).to_bytes(8, "little") + head + bytes(8)]
+
+
+def _pieces() -> list[bytes]:
+    import made_parts
+
+    return [made_parts.tokenizer().model]
+
+
 TARGETS: dict[str, Target] = {
     "warc": Target(partial(reader, "commoncrawl", "a.warc"), lambda: _warc()[:1]),
     "warc.gz": Target(partial(reader, "commoncrawl", "a.warc.gz"), lambda: _warc()[1:]),
@@ -196,6 +234,9 @@ TARGETS: dict[str, Target] = {
     "tar": Target(partial(reader, "github", "p-1.tar"), lambda: [_tar("w")]),
     "tar.gz": Target(partial(reader, "github", "p-1.tar.gz"), lambda: [_tar("w:gz")]),
     "zip": Target(partial(reader, "github", "p-1.zip"), lambda: [_zip()]),
+    "gguf": Target(partial(model_header, "gguf"), _gguf),
+    "safetensors": Target(partial(model_header, "safetensors"), _safetensors),
+    "tokenizer.model": Target(partial(model_header, "tokenizer.model"), _pieces),
     "classifier": Target(classifier, _classifier),
     **{f"testsets.{name}": Target(partial(testset, name), partial(_testset, name)) for name in BENCHMARKS},
     **dict(_inside()),

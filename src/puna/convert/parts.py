@@ -52,6 +52,10 @@ class Parts:
 
     def checked(self, where: str) -> Parts:
         """These parts, if they fit each other; InputError, naming `where`, when they do not."""
+        # Counted first: a config that lies about its layers would otherwise be built.
+        if self.config.layers > len(self.state):
+            what = f"its config says {self.config.layers} layers, and it holds {len(self.state)} tensors"
+            raise InputError(what, where=where)
         wrong = difference(self.state, self.config)
         if wrong:
             raise InputError(f"its tensors do not fit its config: {wrong}", where=where)

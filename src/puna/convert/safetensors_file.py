@@ -92,7 +92,7 @@ def shards(folder: Place) -> Iterator[Place]:
 
 def within(folder: Place, name: str, where: str) -> Place:
     """The file `name` of `folder`. InputError when the name leads out of it, by itself or by a link."""
-    if PurePosixPath(name).name != name or "\\" in name or "\0" in name or name in (".", ".."):
+    if PurePosixPath(name).name != name or "\\" in name or "\0" in name or name in ("", ".", ".."):
         raise InputError(f"names the file {name[:200]!r}, which does not lie beside it", where=where, mend=MEND)
     path = folder / name
     if not storage.is_remote(path) and Path(str(path)).is_symlink():

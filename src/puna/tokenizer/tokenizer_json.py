@@ -227,7 +227,7 @@ def _open(value: dict[str, Any], where: str) -> Any:
         mend = "install it: pip install 'puna[convert]'"
         raise InputError("needs the package tokenizers", where=where, mend=mend) from None
     try:
-        encoding = Library.from_str(json.dumps(value))
+        encoding = Library.from_str(json.dumps({**value, "decoder": None}))  # ids become bytes here, not there
         encoding.encode_special_tokens = True
         encoding.encode("a 1\n", add_special_tokens=False)
     except (KeyboardInterrupt, SystemExit):
