@@ -178,12 +178,15 @@ def model_header(kind: str, data: bytes) -> None:
     """Read the header of a model's file, or its pieces, or be told in one line why not."""
     from puna.convert import gguf_file, safetensors_file
     from puna.tokenizer import pieces
+    from puna.tokenizer.tokenizer_json import JsonTokenizer
 
     with suppress(InputError):
         if kind == "gguf":
             gguf_file.parse(data, len(data), "a file")
         elif kind == "safetensors":
             safetensors_file.header(io.BytesIO(data), len(data), "a file")
+        elif kind == "tokenizer.json":
+            assert JsonTokenizer(data, "a file", bos="<s>", eos="</s>").encode("a  b\n12") is not None
         else:
             pieces.parse(data)
 
@@ -204,6 +207,14 @@ def _gguf() -> list[bytes]:
 def _safetensors() -> list[bytes]:
     head = b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
     return [len(head).to_bytes(8, "little") + head + bytes(8)]
+
+
+def _tokenizer_json() -> list[bytes]:
+    from puna.tokenizer import pieces
+
+    names = ("<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a", "\u2581a")
+    kinds = (pieces.UNKNOWN, pieces.CONTROL, pieces.CONTROL, *[pieces.BYTE] * 256, *[pieces.NORMAL] * 3)
+    return [pieces.to_json(pieces.Pieces(names, (0.0,) * len(names), kinds, prefix=prefix)) for prefix in (False, True)]
 
 
 def _pieces() -> list[bytes]:
@@ -236,6 +247,7 @@ TARGETS: dict[str, Target] = {
     "zip": Target(partial(reader, "github", "p-1.zip"), lambda: [_zip()]),
     "gguf": Target(partial(model_header, "gguf"), _gguf),
     "safetensors": Target(partial(model_header, "safetensors"), _safetensors),
+    "tokenizer.json": Target(partial(model_header, "tokenizer.json"), _tokenizer_json),
     "tokenizer.model": Target(partial(model_header, "tokenizer.model"), _pieces),
     "classifier": Target(classifier, _classifier),
     **{f"testsets.{name}": Target(partial(testset, name), partial(_testset, name)) for name in BENCHMARKS},

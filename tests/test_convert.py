@@ -15,6 +15,7 @@ import made_parts
 import puna
 import tiny
 from puna import convert, storage
+from puna.cli import converting
 from puna.convert import Mismatch, comparison, foreign, gguf, huggingface, meta, names, own, quants
 from puna.convert.parts import Parts
 from puna.errors import InputError
@@ -244,3 +245,24 @@ def test_shards_of_model_parallelism_are_cut_and_joined(ranks: int, tmp_path: Pa
     assert first["layers.0.attention.wq.weight"].shape == (64 // ranks, 64)
     back = meta.read(tmp_path / "out")
     assert all(torch.equal(back.state[name], tensor) for name, tensor in parts.state.items())
+
+
+def test_the_commands_say_what_is_wrong_in_one_line(tmp_path: Path, model: Path) -> None:
+    for words, said in (
+        (("export", model, "--to", "hf", "--dtype", "q8_0"), "hf is not written as q8_0"),
+        (("export", model, "--to", "hf", "--shard-size", "5 bananas"), "--shard-size 5 bananas is no size"),
+        (("export", model, "--to", "meta", "--ranks", "3"), "cannot be cut for 3 ranks"),
+        (("import", Path(__file__)), "no model in a form that is known"),
+    ):
+        done = tiny.puna(*words, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_commands_offer_is_what_there_is() -> None:
+    assert [form.value for form in converting.To] == list(convert.FORMS)
+    dtypes = {dtype for form in convert.FORMS.values() for dtype in form.dtypes}
+    assert {dtype.value for dtype in converting.Written} == dtypes
+    assert [dtype.value for dtype in converting.Stored] == list(convert.FORMS["puna"].dtypes)

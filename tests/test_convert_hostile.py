@@ -251,6 +251,8 @@ def test_a_pth_that_is_cut_or_unfolds_is_refused(good: Path, tmp_path: Path) -> 
         refused(lambda: meta.read(folder), "consolidated.00.pth")
     torch.save({"tok_embeddings.weight": torch.ones(1).expand(10**9)}, path)
     refused(lambda: meta.read(folder), "larger than its bytes")
+    torch.save(dict.fromkeys(map(str, range(1000)), torch.ones(10_000)), path)
+    refused(lambda: meta.read(folder), "larger than its bytes")
 
 
 def tokenizer_json(**changed: Any) -> bytes:

@@ -34,11 +34,6 @@ class Written(StrEnum):
     q4_0 = "q4_0"
 
 
-Dtype = Annotated[
-    Written | None, typer.Option("--dtype", help="What weights are stored as, else as they are; q8_0, q4_0: gguf.")
-]
-
-
 def add_to(app: typer.Typer) -> None:
     end = epilog(
         "puna import SmolLM2-135M.gguf --out models/smollm2",
@@ -89,7 +84,7 @@ def export(
     to: Annotated[To, typer.Option("--to", help="The form to write.")],
     out: Annotated[str, typer.Option("--out", metavar="PATH", callback=not_empty, help="The folder or file to make.")],
     dtype: Annotated[
-        Stored | None, typer.Option("--dtype", help="What weights are stored as; else as they are.")
+        Written | None, typer.Option("--dtype", help="What weights are stored as; else as they are. q*: gguf only.")
     ] = None,
     shard_size: Annotated[
         str, typer.Option("--shard-size", callback=not_empty, help="Of hf: the largest file of weights.")

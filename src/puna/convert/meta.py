@@ -152,6 +152,9 @@ def _load(path: Place) -> dict[str, Tensor]:
                 raise InputError(f"{name[:100]!r} is {tensor.dtype} on {tensor.device}", where=where, mend=MEND)
             if tensor.numel() > tensor.untyped_storage().nbytes() // tensor.itemsize:
                 raise InputError(f"{name[:100]!r} says that it is larger than its bytes", where=where, mend=MEND)
+        # Many names for the same bytes would each become a copy of them.
+        if sum(tensor.nbytes for tensor in found.values()) > storage.size(copy):
+            raise InputError("its tensors say that they are larger than its bytes", where=where, mend=MEND)
         return {name: tensor.contiguous().clone() for name, tensor in found.items()}
 
 
