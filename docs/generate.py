@@ -1,4 +1,4 @@
-"""Write the parts of the documents that are made from the code: the table of recipe keys and the tree of modules.
+"""Write the parts of the documents that are made from the code: recipe keys, limits, the tree of modules.
 
     python docs/generate.py [--check]
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import re
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from puna import recipe
+from puna.serve.limits import Limits
 
 ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "src" / "puna"
@@ -77,6 +79,18 @@ def tree() -> str:
     return "\n".join(["```", "src/puna/", *lines, "```", ""])
 
 
+def limits() -> str:
+    """Each limit of the server with its number and what stands under it."""
+    module = ast.parse((HOUSE / "serve" / "limits.py").read_text(encoding="utf-8"))
+    record = next(node for node in module.body if isinstance(node, ast.ClassDef))
+    lines = ["| limit | number | of what, and the answer beyond it |", "|---|---|---|"]
+    for field, told in itertools.pairwise(record.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(told, ast.Expr):
+            value = getattr(Limits(), ast.unparse(field.target))
+            lines.append(f"| `{ast.unparse(field.target)}` | {value:,.10g} | {ast.literal_eval(told.value)} |")
+    return "\n".join([*lines, ""])
+
+
 def purpose(path: Path) -> str:
     """The first sentence of a module's docstring, without asides; of a long one the clauses that fit."""
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -111,6 +125,7 @@ def _stem(name: str) -> str:
 PARTS: list[tuple[str, str, Callable[[], str]]] = [
     ("README.md", "tree", tree),
     ("docs/recipe.md", "keys", recipe.key_table),
+    ("docs/serve.md", "limits", limits),
 ]
 
 if __name__ == "__main__":

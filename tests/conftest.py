@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from puna import storage
-from puna.train.compiler import name_torch_without_spaces
+from puna.compiler import name_torch_without_spaces
 
 pytest_plugins = ["promises"]
 

@@ -12,7 +12,7 @@ import pytest
 CODE = """
 import sys
 sys.path.append(sys.argv[1])
-from puna.train.compiler import name_torch_without_spaces
+from puna.compiler import name_torch_without_spaces
 name_torch_without_spaces()
 name_torch_without_spaces()
 import torch

@@ -59,7 +59,17 @@ def _of_api(names: dict[str, Any], printed: str) -> None:
     assert issubclass(names["InputError"], PunaError)
 
 
-SHOWN: dict[str, Callable[[dict[str, Any], str], None]] = {"README.md": _of_readme, "docs/api.md": _of_api}
+def _of_generate(names: dict[str, Any], printed: str) -> None:
+    lines = printed.splitlines()
+    assert lines[0].startswith("Token(handle=0, sample=0")
+    assert lines[-1].startswith("End(handle=0, sample=0")
+
+
+SHOWN: dict[str, Callable[[dict[str, Any], str], None]] = {
+    "README.md": _of_readme,
+    "docs/api.md": _of_api,
+    "docs/generate.md": _of_generate,
+}
 
 
 @pytest.mark.parametrize("page", SHOWN)

@@ -173,16 +173,17 @@ def test_bfloat16_follows_float32_and_keeps_the_gradient_of_a_frequent_piece() -
     batch=st.integers(1, 3),
     groups=st.sampled_from([(1, 1), (4, 2), (6, 2)]),
     length=st.integers(1, 33),
+    past=st.sampled_from([0, 0, 1, 7]),
     head_dim=st.sampled_from([2, 5, 16]),
 )
 @few
 def test_the_fast_attention_agrees_with_its_softmax_twin(
-    batch: int, groups: tuple[int, int], length: int, head_dim: int
+    batch: int, groups: tuple[int, int], length: int, past: int, head_dim: int
 ) -> None:
     chance = torch.Generator().manual_seed(length)
     q, k, v = (
-        torch.randn(batch, heads, length, head_dim, generator=chance, requires_grad=True)
-        for heads in (groups[0], groups[1], groups[1])
+        torch.randn(batch, heads, positions, head_dim, generator=chance, requires_grad=True)
+        for heads, positions in ((groups[0], length), (groups[1], past + length), (groups[1], past + length))
     )
     fast, slow = attention(q, k, v), softmax_attention(q, k, v)
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)

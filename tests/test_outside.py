@@ -121,15 +121,20 @@ def _unsafe(node: ast.AST) -> str:
         case ast.Call(func=ast.Name(id=name)) if name in RUN:
             return name
         case ast.Call(func=ast.Attribute(value=ast.Name(id="torch" | "np" | "numpy" as module), attr="load")):
-            return f"{module}.load"
+            held = any(each.arg == "weights_only" and _is(each.value, True) for each in node.keywords)
+            return "" if module == "torch" and held else f"{module}.load"  # torch's own reader of tensors and dicts
         case (
             ast.Attribute(attr="read_pickle" as name)
             | ast.Attribute(value=ast.Name(id="os"), attr="system" | "popen" as name)
         ):
             return name
-        case ast.keyword(arg="shell" | "allow_pickle" | "trust_remote_code" as name):
-            return f"{name}="
+        case ast.keyword(arg="shell" | "allow_pickle" | "trust_remote_code" as name, value=value):
+            return "" if _is(value, False) else f"{name}="
     return ""
+
+
+def _is(node: ast.AST, value: bool) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
 
 
 def test_no_module_can_unpickle_or_run_a_text() -> None:

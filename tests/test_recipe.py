@@ -305,10 +305,7 @@ def test_none_leaves_a_source_out() -> None:
         ("train.context=many", 'train.context takes a whole number above 0, not "many"'),
         ("train.context=256.5", "train.context takes a whole number above 0, not 256.5"),
         ("train.keep=true", "train.keep takes a whole number above 0, not true"),
-        (
-            "train.hang_minutes=1e-9",
-            "train.hang_minutes takes minutes, 1/60 or more, or 0, not 1E-9; is less than a second",
-        ),
+        ("train.hang_minutes=1e-9", "train.hang_minutes takes minutes, 1/60 or more, or 0, not 1E-9; too few"),
         ("train.clip=inf", "train.clip takes a number above 0, not Infinity"),
         ("train.beta2=1", "train.beta2 takes a number from 0, below 1, not 1"),
         ("train.dtype=float16", 'train.dtype takes one of "auto", "bfloat16", "float32", not "float16"'),

@@ -117,9 +117,12 @@ def _two_rising(value: list[float]) -> list[float]:
     return value
 
 
+A_YEAR = 365 * 24 * 60  # minutes
+
+
 def _none_or_a_second(value: float) -> float:
-    if 0 < value < 1 / 60:
-        raise ValueError("is less than a second")
+    if 0 < value < 1 / 60 or value > A_YEAR:
+        raise ValueError("too few" if value < 1 else "more than a year")
     return value
 
 

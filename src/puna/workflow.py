@@ -13,6 +13,7 @@ from typing import Any
 
 from puna import recipe as recipes
 from puna import space, storage
+from puna.compiler import compiler, name_torch_without_spaces
 from puna.data import pipeline
 from puna.data.brought import Look
 from puna.data.pipeline import Located
@@ -28,7 +29,6 @@ from puna.space import Need
 from puna.steps import Context, Step, refuse_newer, run_steps
 from puna.storage import Place
 from puna.tokens import steps as token_steps
-from puna.train.compiler import compiler, name_torch_without_spaces
 from puna.train.extras import refuse_missing
 
 NO_RUN = Look()

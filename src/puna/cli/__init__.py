@@ -1,9 +1,10 @@
 """The `puna` command. A station is imported only when a command needs it, so that `--help` costs nothing.
 
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
-learning.py trains models of quality by themselves, tracing.py has the way back to that text, converting.py exchanges
-models with others, recipes.py has those that look at recipes, care.py those for runs and machine, benching.py those
-that measure it; completion.py answers shells, ending.py says how it all ends.
+learning.py trains models of quality by themselves, generating.py and conversation.py have text of a model, serving.py
+serves it, tracing.py has the way back to its own, converting.py exchanges models with others, recipes.py those that
+look at recipes, care.py those for runs and machine, benching.py those that measure it; completion.py answers shells,
+ending.py says how it all ends.
 """
 
 from __future__ import annotations
@@ -18,7 +19,21 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from puna.cli import benching, care, completion, converting, ending, fetching, learning, recipes, road, tracing
+from puna.cli import (
+    benching,
+    care,
+    completion,
+    conversation,
+    converting,
+    ending,
+    fetching,
+    generating,
+    learning,
+    recipes,
+    road,
+    serving,
+    tracing,
+)
 from puna.cli.words import epilog, show
 from puna.processes import stopping
 from puna.progress import result
@@ -26,7 +41,7 @@ from puna.progress import result
 GROUPS = {
     "Raw text": ("fetch",),
     "From raw text to a model": (*road.ROAD, "lm"),
-    "What came of it": ("generate", "report", "inspect", "trace"),
+    "What came of it": ("generate", "chat", "serve", "report", "inspect", "trace"),
     "Other people's models": ("import", "export"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "bench", "completion"),
@@ -56,6 +71,9 @@ app = typer.Typer(
 fetching.add_to(app)
 road.add_to(app)
 learning.add_to(app)
+generating.add_to(app)
+conversation.add_to(app)
+serving.add_to(app)
 converting.add_to(app)
 tracing.add_to(app)
 care.add_to(app)

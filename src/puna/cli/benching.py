@@ -42,8 +42,8 @@ def train(
 
     All run in turn, and are compared round by round. Takes about a minute for a small model. Writes nothing.
     """
+    from puna.compiler import name_torch_without_spaces
     from puna.progress import configure
-    from puna.train.compiler import name_torch_without_spaces
 
     configure(quiet=quiet)
     name_torch_without_spaces()

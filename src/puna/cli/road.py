@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import typer
 
@@ -24,7 +22,6 @@ from puna.cli.words import (
     Verify,
     Workers,
     epilog,
-    not_empty,
     show,
 )
 
@@ -106,11 +103,6 @@ ROAD = {
         ("puna train laptop", "puna train laptop train.steps=50 --threads 2"),
     ),
 }
-GENERATED = (
-    "puna generate runs/laptop 'The history of'",
-    "puna generate runs/laptop/checkpoints/step-000672 'The ' --temperature 0",
-    "puna generate runs/laptop - < prompt.txt",
-)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -120,9 +112,6 @@ def add_to(app: typer.Typer) -> None:
         status = f"{ENDINGS[:-1]}, 75 training hung and is resumable." if part.trains else ENDINGS
         added = app.command(name, help=tells, short_help=part.short, epilog=epilog(*part.examples, status=status))
         added(_training(part.target) if part.trains else _preparing(part.target))
-    status = "0 done, 1 failed, 2 no model there that can be read, or a wrong option, 130 interrupted."
-    end = epilog(*GENERATED, status=status)
-    app.command("generate", short_help="Go on from a prompt with a model.", epilog=end)(generate)
     end = epilog("puna report runs/laptop", status="0 done, 1 failed, 2 no run, or one that is under way.")
     app.command("report", short_help="Write a run's report.html anew.", epilog=end)(report)
 
@@ -176,38 +165,6 @@ def _preparing(target: str | None) -> Callable[..., None]:
         work(recipe, overrides, out, workers, engine, take_over=take_over, verify=verify, quiet=quiet)
 
     return command
-
-
-def generate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", callback=not_empty, help="A run folder or a checkpoint folder.")
-    ],
-    prompt: Annotated[
-        str, typer.Argument(metavar="PROMPT", help="Text to go on from; - reads it from standard input.")
-    ] = "",
-    tokens: Annotated[int, typer.Option(min=1, help="Most tokens to add.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the probability to sample from.")] = 0.95,
-    top_k: Annotated[int, typer.Option(min=0, help="Sample from the k likeliest tokens; 0: from all.")] = 0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 1,
-    stop: Annotated[list[str] | None, typer.Option(help="Text to stop before; may be given several times.")] = None,
-) -> None:
-    """Go on from a prompt; prompt and text are printed as they come.
-
-    Reads the newest checkpoint of a run, or the checkpoint named, and its tokenizer. Writes nothing.
-    """
-    from puna.generate import load
-
-    if prompt == "-":
-        prompt = sys.stdin.read()
-    pieces = load(model).stream(
-        prompt, tokens=tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=tuple(stop or ())
-    )
-    first = next(pieces, "")  # what is wrong with the options is told before anything is printed
-    show(prompt + first, end="")
-    for piece in pieces:
-        show(piece, end="")
-    show("")
 
 
 def report(run: RunFolder) -> None:

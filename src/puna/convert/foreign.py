@@ -9,7 +9,6 @@ standard input (`texts` to spell, `passages` of ids to read), the answer goes as
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import os
 import subprocess
@@ -43,8 +42,14 @@ def ask(form: str, path: Path, texts: Sequence[str], passages: Sequence[Sequence
     if ended.returncode:
         lines = ended.stderr.decode(errors="replace").strip().splitlines()
         raise PunaError(f"{name} cannot read it ({lines[-1][:300] if lines else f'status {ended.returncode}'})")
-    with np.load(io.BytesIO(ended.stdout), allow_pickle=False) as answer:
-        return json.loads(str(answer["ids"])), [answer[str(number)] for number in range(len(passages))]
+    head, _, body = ended.stdout.partition(b"\n")
+    told = json.loads(head)
+    numbers, logits = np.frombuffer(body, dtype="<f4"), []
+    for shape in told["shapes"]:
+        size = shape[0] * shape[1]
+        logits.append(numbers[:size].reshape(shape))
+        numbers = numbers[size:]
+    return told["ids"], logits
 
 
 def main() -> None:
@@ -56,7 +61,9 @@ def main() -> None:
     read = {"transformers": _transformers, "llama.cpp": _llama_cpp}[reader]
     ids, logits = read(path, question["texts"], question["passages"])
     with out:
-        np.savez(out, ids=np.array(json.dumps(ids)), **{str(number): each for number, each in enumerate(logits)})  # type: ignore[arg-type]
+        out.write(json.dumps({"ids": ids, "shapes": [each.shape for each in logits]}).encode() + b"\n")
+        for each in logits:
+            out.write(each.astype("<f4").tobytes())
 
 
 def _transformers(path: str, texts: list[str], passages: list[list[int]]) -> tuple[Any, list[Logits]]:

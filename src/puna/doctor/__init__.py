@@ -3,7 +3,7 @@
 It must work where nothing else does. So it imports no package but those it looks at within a probe; what may crash or
 hang (torch, compiled packages, the compiler, drivers) is asked in processes of their own with a time limit; and a probe
 that fails is a finding. It writes nothing that stays, but for the link by which torch.compile works in a folder with
-a space (train/compiler.py), and reaches no network.
+a space (compiler.py), and reaches no network.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ extern "C" int puna_answer() {{ std::vector<int> v(1, 42); return v[0]; }}
 
 def main() -> None:
     sys.path[:] = json.loads(sys.argv[1])
-    from puna.train.compiler import compiler, name_torch_without_spaces
+    from puna.compiler import compiler, name_torch_without_spaces
 
     found = compiler()
     name_torch_without_spaces()

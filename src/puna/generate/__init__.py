@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from puna import tokenizer as tokenizers
 from puna.errors import InputError
 from puna.generate.decode import generate
+from puna.generate.engine import Engine
+from puna.generate.packed import pack
 from puna.model.folder import find
 from puna.model.llama import Llama
 from puna.model.weights import load_checkpoint, read_config
@@ -76,6 +78,11 @@ class Generator:
             seed=seed,
             stop=stop,
         )
+
+    def engine(self, *, slots: int = 8, context: int | None = None, dtype: str = "f32") -> Engine:
+        """Makes many texts at once: see engine.py. slots: samples at a time; context: tokens of one, at most the
+        model's; dtype: of the weights, f32, bf16 or int8."""
+        return Engine(pack(self.model, dtype), self.tokenizer, slots=slots, context=context)
 
 
 def load(model: Location) -> Generator:

@@ -1,12 +1,10 @@
 """Text from a model, as it is made: a prompt is read once, then one token a step on the key-value cache.
 
-Ids become text here too: bytes are held back until they are whole characters, and text until it cannot be the beginning
-of a stop string any more, whatever the borders between tokens.
+One text at a time and by the reference model: the readable twin of engine.py, which does many at once.
 """
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from puna.errors import InputError
 from puna.generate.sampling import Sampling
+from puna.generate.text import TextStream
 from puna.model.cache import Cache
 from puna.model.llama import Llama
 from puna.tokenizer import Tokenizer
@@ -40,8 +39,8 @@ def generate(
         raise InputError(f"tokens = {tokens}, but it must be 0 or more")
     if "" in stop:
         raise InputError("a stop string is empty")
-    sampling = Sampling(temperature, top_p, top_k, seed)
-    ids = [tokenizer.bos, *tokenizer.encode(prompt)]
+    sampling = Sampling(temperature, top_p, top_k, seed=seed)
+    ids = tokenizer.begin(prompt)
     return to_text(continuation(model, ids, tokens=tokens, eos=tokenizer.eos, sampling=sampling), tokenizer, stop)
 
 
@@ -49,9 +48,10 @@ def continuation(model: Llama, ids: Sequence[int], *, tokens: int, eos: int, sam
     """At most `tokens` ids that follow `ids`, `eos` not among them."""
     generator = sampling.generator()
     context = Context(model)
-    fed = list(ids)
+    fed, past = list(ids), list(ids)
     for _ in range(tokens):
-        drawn = sampling.draw(context.feed(fed), generator)
+        drawn = sampling.draw(context.feed(fed), generator, past)
+        past.append(drawn)
         if drawn == eos:
             return
         yield drawn
@@ -59,26 +59,15 @@ def continuation(model: Llama, ids: Sequence[int], *, tokens: int, eos: int, sam
 
 
 def to_text(ids: Iterator[int], tokenizer: Tokenizer, stop: Sequence[str] = ()) -> Iterator[str]:
-    """The text of `ids`, whole characters as soon as they are whole, up to the first stop string.
-
-    Bytes that are no UTF-8 come out as U+FFFD.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    held = ""
+    """The text of `ids` in pieces, whole characters as soon as they are whole, up to the first stop string."""
+    text = TextStream(stop)
     for number in ids:
-        held += decoder.decode(tokenizer.decode_bytes([number]))
-        cut = _first(held, stop)
-        if cut is not None:
-            if cut:
-                yield held[:cut]
+        if piece := text.feed(tokenizer.decode_bytes([number])):
+            yield piece
+        if text.stopped:
             return
-        ready = len(held) - _beginning(held, stop)
-        if ready:
-            yield held[:ready]
-            held = held[ready:]
-    held += decoder.decode(b"", final=True)
-    if held:
-        yield held
+    if piece := text.close():
+        yield piece
 
 
 class Context:
@@ -106,18 +95,3 @@ class Context:
         fresh = torch.tensor([self._ids[self._cache.filled :]], device=model.device)
         hidden_BLD = model(fresh, cache=self._cache)
         return torch.nn.functional.linear(hidden_BLD[0, -1], model.output_weight)
-
-
-def _first(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first stop string in `text` begins."""
-    found = [place for place in (text.find(word) for word in stop) if place >= 0]
-    return min(found, default=None)
-
-
-def _beginning(text: str, stop: Sequence[str]) -> int:
-    """Length of the longest end of `text` with which a stop string may begin."""
-    longest = max((len(word) for word in stop), default=1) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        if any(word.startswith(text[-length:]) for word in stop):
-            return length
-    return 0

@@ -1,11 +1,12 @@
-"""Which piece comes next: temperature, top-k, top-p.
+"""Which piece comes next: repetition penalty, temperature, top-k, top-p, min-p, in this order.
 
 In f64 and on the CPU whatever the model's device and dtype, so that one seed gives one text for one row of logits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,11 @@ class Sampling:
     """Only the likeliest pieces that together reach this probability are kept; 1 keeps all."""
     top_k: int = 0
     """Only so many of the likeliest pieces are kept, before top_p; 0 keeps all."""
+    min_p: float = 0.0
+    """Only pieces at least this likely beside the likeliest are kept, after top_p; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Logits of pieces in the prompt or the text so far are divided by it where positive, else multiplied (Keskar et
+    al. 2019); 1 changes nothing."""
     seed: int = 1
     """The same seed, prompt and model give the same text."""
 
@@ -33,21 +39,40 @@ class Sampling:
             raise InputError(f"top_p = {self.top_p}, but it must be above 0 and at most 1")
         if self.top_k < 0:
             raise InputError(f"top_k = {self.top_k}, but it must be 0 (all) or more")
+        if not 0 <= self.min_p <= 1:
+            raise InputError(f"min_p = {self.min_p}, but it must be 0 (all) to 1")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise InputError(f"repetition_penalty = {self.repetition_penalty}, but it must be above 0")
+
+    def of_sample(self, index: int) -> Sampling:
+        """The same with the seed of a request's sample `index`."""
+        return replace(self, seed=self.seed + index)
 
     def generator(self) -> torch.Generator:
         """The source of chance that `draw` takes, at its start."""
         return torch.Generator().manual_seed(self.seed % 2**63)
 
-    def draw(self, logits_V: Tensor, generator: torch.Generator) -> int:
-        """The id of the next piece, from the scores of all pieces."""
-        logits_V = logits_V.detach().cpu().double()
+    def draw(self, logits_V: Tensor, generator: torch.Generator, past: Collection[int] = ()) -> int:
+        """The id of the next piece, from the scores of all pieces. past: the ids before it."""
+        logits_V = logits_V.detach().cpu()
+        if self.repetition_penalty != 1 and past:
+            logits_V = penalised(logits_V.double(), past, self.repetition_penalty)
         if self.temperature == 0:
             return int(logits_V.argmax())
-        ids, probabilities = candidates(logits_V, self.temperature, self.top_k, self.top_p)
+        ids, probabilities = candidates(logits_V.double(), self.temperature, self.top_k, self.top_p, self.min_p)
         return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
 
 
-def candidates(logits_V: Tensor, temperature: float, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+def penalised(logits_V: Tensor, past: Collection[int], penalty: float) -> Tensor:
+    """A copy of the logits with those of the ids in `past` made less likely."""
+    ids = torch.tensor(sorted(set(past)))
+    seen = logits_V[ids]
+    return logits_V.index_copy(0, ids, torch.where(seen > 0, seen / penalty, seen * penalty))
+
+
+def candidates(
+    logits_V: Tensor, temperature: float, top_k: int, top_p: float, min_p: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """The ids that may be drawn, likeliest first (lower id first among equals), and their probabilities.
 
     The likeliest piece is always among them; of top_p, the piece that crosses the share is kept.
@@ -57,7 +82,7 @@ def candidates(logits_V: Tensor, temperature: float, top_k: int, top_p: float) -
         scaled, ids = scaled[:top_k], ids[:top_k]
     probabilities = scaled.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
-    kept = before < top_p
+    kept = (before < top_p) & (probabilities >= min_p * probabilities[0])
     kept[0] = True
     probabilities = probabilities[kept]
     return ids[kept], probabilities / probabilities.sum()

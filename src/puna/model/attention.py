@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from puna.model.documents import attention_by_documents, documents_gradient
-from puna.model.flash import flash, flash_gradient, repeat
+from puna.model.flash import Kernel, flash, flash_gradient, repeat
 
 
 def attention(
@@ -32,12 +32,28 @@ def attention(
     if segments_BS is not None and kernel is not None and queries == keys:
         output_BHLK, logsumexp_BHL = attention_by_documents(q_BHLK, k_BGSK, v_BGSK, segments_BS)
         return output_BHLK, logsumexp_BHL.detach()
-    # The kernels align a causal mask to the first key, which is right for a square; one query sees every key.
-    if kernel is None or segments_BS is not None or queries not in (1, keys):
+    if kernel is None or segments_BS is not None:
         return softmax_attention(q_BHLK, k_BGSK, v_BGSK, segments_BS)
     heads = q_BHLK.shape[1]
     k_BHSK, v_BHSK = repeat(k_BGSK, heads), repeat(v_BGSK, heads)
+    # The kernels align a causal mask to the first key, which is right for a square; one query sees every key.
+    if queries not in (1, keys):
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q_BHLK, k_BGSK, v_BGSK)):
+            return softmax_attention(q_BHLK, k_BGSK, v_BGSK)  # no gradient flows through the parts' weights
+        return _split(kernel, q_BHLK, k_BHSK, v_BHSK)
     output_BHLK, logsumexp_BHL, *_ = kernel(q_BHLK, k_BHSK, v_BHSK, 0.0, queries == keys)
+    return output_BHLK, logsumexp_BHL.detach()
+
+
+def _split(kernel: Kernel, q_BHLK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries over the keys before them, all of which they see, and causally over their own: each part weighs as the
+    exponential of its logsumexp."""
+    past = k_BHSK.shape[2] - q_BHLK.shape[2]
+    before_BHLK, before_BHL, *_ = kernel(q_BHLK, k_BHSK[:, :, :past], v_BHSK[:, :, :past], 0.0, False)
+    own_BHLK, own_BHL, *_ = kernel(q_BHLK, k_BHSK[:, :, past:], v_BHSK[:, :, past:], 0.0, True)
+    logsumexp_BHL = torch.logaddexp(before_BHL, own_BHL)
+    share_BHL = (before_BHL - logsumexp_BHL).exp().to(q_BHLK.dtype)
+    output_BHLK = torch.lerp(own_BHLK, before_BHLK, share_BHL[..., None])
     return output_BHLK, logsumexp_BHL.detach()
 
 

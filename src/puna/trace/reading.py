@@ -117,8 +117,8 @@ def step(run: str, number: int, recorded: bool = False) -> StepTrace:
         raise InputError("has no tokens yet", where=run, mend="puna tokens RECIPE makes them")
     if not 1 <= number <= planned:
         raise InputError(f"there is no step {number}: they go from 1 to {planned}", where=run, mend="take one of those")
-    spikes = _spikes(folder, number)
     window = steps.windows_of(number)
+    spikes = _spikes(folder, number, len(window))
     gone = [range(*spike["read"]) for spike in spikes if spike.get("action") == "rewind"]
     known = None if recorded or number > trained + len(gone) else _model(folder, number)
     found: dict[tuple[str, bool], list[dict[str, Any]]] = {}
@@ -157,17 +157,20 @@ def _cost(each: Sequence[dict[str, Any]], by: str) -> dict[str, Any]:
     return {"loss": round(loss, 6), "tokens": tokens, "by": RECORDED if all("read" in p for p in each) else by}
 
 
-def _spikes(folder: Place, number: int) -> list[dict[str, Any]]:
-    """What metrics.jsonl tells of spikes at a step."""
+def _spikes(folder: Place, number: int, batch: int) -> list[dict[str, Any]]:
+    """What metrics.jsonl tells of spikes at a step, which read a batch of windows."""
     told_of = (line.get("spike") for line in history.lines(folder / history.METRICS_NAME))
     spikes = [spike for spike in told_of if isinstance(spike, dict) and spike.get("step") == number]
-    return [spike for spike in spikes if history.is_range(spike.get("read"))]
+    ranged = [spike for spike in spikes if history.is_range(spike.get("read"))]
+    return [spike for spike in ranged if spike["read"][1] - spike["read"][0] == batch]
 
 
 def _named(spike: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for part in spike.get("documents", ()):
-        if isinstance(part, dict) and {"id", "window", "tokens", "loss"} <= part.keys():
-            yield {**part, "read": spike["read"]}
+    kinds = {"id": str, "window": int, "tokens": int, "loss": float | int}
+    documents = spike.get("documents")
+    for part in documents if isinstance(documents, list) else ():
+        if isinstance(part, dict) and all(isinstance(part.get(name), kind) for name, kind in kinds.items()):
+            yield {**part, "read": spike["read"], "tokens": max(1, part["tokens"])}
 
 
 @dataclass(frozen=True)

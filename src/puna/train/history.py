@@ -39,9 +39,7 @@ def window_losses(path: Place, step: int) -> StepLosses | None:
     for line in _losses_lines(path):
         at = step - line["step"]
         if 0 <= at < len(line["first"]):
-            count = line["windows"]
-            nats = np.frombuffer(base64.b64decode(line["nats"]), dtype="<f4")
-            return StepLosses(line["first"][at], nats[at * count : (at + 1) * count].astype(np.float32))
+            return StepLosses(line["first"][at], line["nats"][at])
     return None
 
 
@@ -75,7 +73,8 @@ def rewinds(told: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def is_range(value: Any) -> bool:
     """Whether it is the first window of a range and the one behind its last."""
-    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(number, int) for number in value)
+    whole = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(number, int) for number in value)
+    return whole and 0 <= value[0] < value[1]
 
 
 def summary(path: Place) -> dict[str, Any]:
@@ -93,7 +92,9 @@ def summary(path: Place) -> dict[str, Any]:
 
 
 def _sum(told: list[Mapping[str, Any]], name: str) -> float:
-    return math.fsum(value for line in told if isinstance(value := line.get(name), float | int))
+    """Of what is a number of this world; a damaged line may say anything."""
+    values = (line.get(name) for line in told)
+    return math.fsum(value for value in values if isinstance(value, float | int) and 0 <= value < 1e15)
 
 
 def lines(path: Place) -> list[Mapping[str, Any]]:
@@ -119,9 +120,24 @@ def _value(line: bytes) -> Mapping[str, Any] | None:
     """What a line of metrics.jsonl says; None for a half or damaged one."""
     try:
         value = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and isinstance(value.get("step", 0), int) else None
+
+
+def _losses_value(line: bytes) -> dict[str, Any] | None:
+    """What a line of losses.jsonl says, `nats` as an array (steps, windows); None for a half or damaged one."""
+    value = _value(line)
+    if value is None or not {"step", "first", "windows", "nats"} <= value.keys():
+        return None
+    first, windows = value["first"], value["windows"]
+    if not isinstance(first, list) or not all(isinstance(each, int) for each in (*first, windows)):
+        return None
+    try:
+        nats = np.frombuffer(base64.b64decode(value["nats"]), dtype="<f4").astype(np.float32)
+        return {**value, "nats": nats.reshape(len(first), windows)}
+    except (TypeError, ValueError):
+        return None
 
 
 def _losses_lines(path: Place) -> Iterator[dict[str, Any]]:
@@ -130,10 +146,12 @@ def _losses_lines(path: Place) -> Iterator[dict[str, Any]]:
         return
     with storage.open_read(path) as file:
         for text in file:
-            value = _value(text)
-            if value is not None and {"step", "first", "windows", "nats"} <= value.keys():
-                LOSSES.refuse_newer(value.get("format"), path)
-                yield dict(value)
+            told = _value(text)
+            if told is not None:
+                LOSSES.refuse_newer(told.get("format"), path)
+            value = _losses_value(text)
+            if value is not None:
+                yield value
 
 
 def cut_losses(path: Place, step: int) -> None:
@@ -143,8 +161,8 @@ def cut_losses(path: Place, step: int) -> None:
         return
     with storage.open_read(path) as file:
         for text in file:
-            value = _value(text)
-            if value is None or value.get("step", 0) + len(value.get("first", ())) - 1 > step:
+            value = _losses_value(text)
+            if value is None or value["step"] + len(value["first"]) - 1 > step:
                 break
             end += len(text)
     if end < storage.size(path):

@@ -73,6 +73,7 @@ def train(
     status 75 (watchdog.py).
     """
     windows = Windows(folder)
+    batch = windows.mixture.batch_windows
     steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / METRICS_NAME
     found, without = resumable(folder, fingerprint)
     machines.mend_record(folder, found.machine if found else None, fingerprint)
@@ -82,7 +83,7 @@ def train(
             recipe.train,
             threads,
             ModelConfig.from_recipe(recipe, windows.manifest.vocabulary),
-            windows=recipe.train.micro_batch or windows.mixture.batch_windows,
+            windows=min(recipe.train.micro_batch or batch, batch),
             earlier=found.machine if found else None,
         )
         _remove(without, machine, allow_other)

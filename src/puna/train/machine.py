@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from puna import storage
+from puna.compiler import compiler
 from puna.engine import usable_cpus
 from puna.errors import InputError
 from puna.formats import MACHINE
@@ -27,7 +28,6 @@ from puna.progress import say
 from puna.recipe import Train
 from puna.storage import Place
 from puna.train import memory, onednn
-from puna.train.compiler import compiler
 
 # Processors whose bfloat16 torch's matmul uses, as seen to be faster than float32 there. ARM has such instructions too,
 # but torch's builds for it were not measured.
@@ -140,9 +140,9 @@ def mend_record(folder: Place, then: Mapping[str, Any] | None, fingerprint: str)
     MACHINE.refuse_newer_file(path)
     segments = _segments(path)
     begun = any(one["start_step"] == 0 and one["fingerprint"] == fingerprint for one in segments or [])
+    if segments is None:
+        storage.remove(path)
     if then is None or begun:
-        if segments is None:
-            storage.remove(path)
         return
     say(f"{path} does not tell how this training began: what its checkpoint tells of the machine is written there")
     entry = {"format": MACHINE.version, "start_step": 0, "fingerprint": fingerprint, "rebuilt": True, **then}

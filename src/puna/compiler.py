@@ -1,6 +1,6 @@
-"""Which C++ compiler torch.compile would call here, and by which path torch names itself to it.
+"""Which C++ compiler is used here, and by which path torch names itself to it.
 
-Apart from machine.py, since both are settled before torch is loaded.
+Apart from what compiles with it (torch.compile, generate/native.py), since both are settled before torch is loaded.
 """
 
 from __future__ import annotations

@@ -1,0 +1,193 @@
+"""`puna generate`: text that a model goes on with, from a prompt or a file of them, as plain text or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from puna.cli.words import epilog, not_empty, show
+from puna.errors import InputError
+
+if TYPE_CHECKING:
+    from puna.generate.batch import Sampled
+    from puna.generate.engine import Engine
+    from puna.generate.request import Request
+
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", callback=not_empty, help="A run folder or a checkpoint folder.")
+]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")]
+TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the probability to sample from.")]
+TopK = Annotated[int, typer.Option(min=0, help="Sample from the k likeliest tokens; 0: from all.")]
+MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Sample from tokens this likely beside the likeliest.")]
+Penalty = Annotated[float, typer.Option("--repetition-penalty", help="Above 1: less of what was said.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
+Stop = Annotated[list[str] | None, typer.Option(help="Text to stop before; may be given several times.")]
+DType = Annotated[
+    str, typer.Option("--dtype", help="Weights as f32, bf16 or int8: a half and a quarter of the memory.")
+]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="Threads; else one per usable CPU.")]
+EXAMPLES = (
+    "puna generate runs/laptop 'The history of'",
+    "puna generate runs/laptop/checkpoints/step-000672 'The ' --temperature 0",
+    "puna generate runs/laptop - < prompt.txt",
+    "puna generate runs/laptop --file prompts.jsonl --jsonl -n 4 > made.jsonl",
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    status = "0 done, 1 failed, 2 no model there that can be read, or a wrong option, 130 interrupted."
+    end = epilog(*EXAMPLES, status=status)
+    app.command("generate", short_help="Go on from a prompt with a model.", epilog=end)(generate)
+
+
+def generate(
+    model: ModelName,
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="Text to go on from; - reads it from standard input.")
+    ] = "",
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file", metavar="FILE", callback=not_empty, help="A text to go on from; of *.jsonl each line's `prompt`."
+        ),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens to add.")] = 128,
+    n: Annotated[int, typer.Option("-n", min=1, max=1024, help="Samples of each prompt; the i-th has seed + i.")] = 1,
+    temperature: Temperature = 0.8,
+    top_p: TopP = 0.95,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    repetition_penalty: Penalty = 1.0,
+    seed: Seed = 1,
+    stop: Stop = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a sample, without the prompt.")] = False,
+    logprobs: Annotated[
+        int | None, typer.Option(min=0, max=100, help="With --jsonl: each token's, and of so many alternatives.")
+    ] = None,
+    dtype: DType = "f32",
+    slots: Annotated[int, typer.Option(min=1, max=256, help="Samples made at a time.")] = 8,
+    threads: Threads = None,
+) -> None:
+    """Go on from a prompt; prompt and text are printed as they come.
+
+    Reads the newest checkpoint of a run, or the checkpoint named, and its tokenizer. Writes nothing. A text longer than
+    the model's context goes on from the last half of it. With --jsonl each line has `prompt` (its number, from 0),
+    `sample`, `text`, `finish_reason` ("stop" or "length"), `tokens` (ids), and `logprobs` where asked for: for each
+    token `id`, `text`, `logprob` and `top`, pairs of id and logprob.
+    """
+    from puna.generate import load
+    from puna.generate.request import Request
+    from puna.generate.sampling import Sampling
+
+    if file is not None and prompt:
+        raise InputError("PROMPT and --file were both given", mend="give one of them")
+    if logprobs is not None and not jsonl:
+        raise InputError("--logprobs are for --jsonl", mend="add --jsonl")
+    sampling = Sampling(temperature, top_p, top_k, min_p, repetition_penalty, seed)
+    prompts = _prompts(file) if file is not None else iter([sys.stdin.read() if prompt == "-" else prompt])
+    if threads:
+        _use(threads)
+    loaded = load(model)
+    engine = loaded.engine(slots=min(slots, n) if file is None else slots, dtype=dtype)
+    texts: list[str] = []
+
+    def requests() -> Iterator[Request]:
+        for text in prompts:
+            texts.append("" if jsonl else text)
+            ids = tuple(loaded.tokenizer.begin(text))
+            yield Request(ids, tokens, sampling, n, tuple(stop or ()), logprobs=logprobs, slide=True)
+
+    if jsonl:
+        _as_lines(engine, requests(), logprobs)
+    else:
+        _as_text(engine, requests(), texts, several=n > 1 or file is not None)
+
+
+def _as_text(engine: Engine, requests: Iterator[Request], texts: list[str], *, several: bool) -> None:
+    """Prompt and text as they come; of several, each whole, with a line of --- between."""
+    from puna.generate.batch import samples
+
+    if several:
+        for number, sample in enumerate(samples(engine, requests)):
+            _good(sample.error)
+            show(("---\n" if number else "") + texts[sample.request] + sample.text)
+        return
+    from puna.generate.request import Prompt
+
+    engine.submit(next(requests))
+    show(texts[0], end="")  # after what is wrong with the options was told
+    while engine.busy:
+        for event in engine.step():
+            if not isinstance(event, Prompt):
+                _good(getattr(event, "error", ""))
+                show(event.text, end="")
+    show("")
+
+
+def _as_lines(engine: Engine, requests: Iterator[Request], logprobs: int | None) -> None:
+    from puna.generate.batch import samples
+
+    for sample in samples(engine, requests):
+        _good(sample.error)
+        show(json.dumps(_line(sample, logprobs is not None), ensure_ascii=False))
+
+
+def _line(sample: Sampled, logprobs: bool) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "prompt": sample.request,
+        "sample": sample.sample,
+        "text": sample.text,
+        "finish_reason": sample.reason,
+        "tokens": [token.id for token in sample.tokens],
+    }
+    if logprobs:
+        line["logprobs"] = [
+            {
+                "id": token.id,
+                "text": token.bytes.decode(errors="replace"),
+                "logprob": token.logprob,
+                "top": token.top,
+            }
+            for token in sample.tokens
+        ]
+    return line
+
+
+def _prompts(file: str) -> Iterator[str]:
+    """The text of a file, or of each line of a *.jsonl its `prompt`, read as they are needed."""
+    from puna import storage
+
+    if not file.endswith(".jsonl"):
+        try:
+            yield storage.read(file).decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"is not UTF-8 at byte {error.start}", where=file) from None
+        return
+    with storage.open_read(file) as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                found = json.loads(line)
+            except ValueError:
+                found = None
+            if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
+                what = "is no JSON object with a text as `prompt`"
+                raise InputError(what, where=f"{file}:{number}", mend='write {"prompt": "..."}')
+            yield found["prompt"]
+
+
+def _good(error: str) -> None:
+    from puna.errors import PunaError
+
+    if error:
+        raise PunaError(error)
+
+
+def _use(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,111 @@
+"""Keys and values of many texts at once: a slot each, of different lengths, in memory that is set aside once.
+
+A slot keeps what it read until another text takes it, so that a prompt that begins as an earlier one did, or as one
+that is being read, computes only what is its own: the rest is in its slot already or is copied from another. That is
+how n samples of a prompt, the questions behind the same examples, and the turns of a chat share what they have in
+common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puna.model.config import ModelConfig
+
+
+class Slots:
+    """The cache. keys and values: (layers, slots, kv_heads, context, head_dim), f32.
+
+    context: positions a slot, at most the model's own, which are all that training saw.
+    """
+
+    def __init__(
+        self, config: ModelConfig, slots: int, context: int | None = None, *, device: torch.device | str | None = None
+    ) -> None:
+        self.context = min(context or config.context, config.context)
+        shape = (config.layers, slots, config.kv_heads, self.context, config.head_dim)
+        self.keys = torch.zeros(shape, device=device)
+        self.values = torch.zeros(shape, device=device)
+        self._ids = np.zeros((slots, self.context), np.int64)
+        self._filled = [0] * slots
+        self._busy = [False] * slots
+        self._left = [0] * slots  # when it became free
+        self._clock = 0
+
+    @property
+    def bytes(self) -> int:
+        """What the cache takes in memory."""
+        return self.keys.nbytes + self.values.nbytes
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody has."""
+        return self._busy.count(False)
+
+    def filled(self, slot: int) -> int:
+        """Positions of `slot` whose keys and values stand."""
+        return self._filled[slot]
+
+    def take(self, ids: Sequence[int], most: int) -> int:
+        """A free slot for a text that begins with `ids`; up to `most` of them may stand in it already (`filled`).
+
+        The free slot with the most in common is taken; where another has more, that is copied from it.
+        """
+        wanted = np.asarray(ids[: max(most, 0)], np.int64)
+        common = [_common(wanted, self._ids[slot, : self._filled[slot]]) for slot in range(len(self._busy))]
+        free = [slot for slot, busy in enumerate(self._busy) if not busy]
+        # Of those with nothing in common the one that was left longest ago, so that what is kept is what is recent.
+        slot = max(free, key=lambda one: (common[one], -self._left[one]))
+        source = max(range(len(common)), key=lambda one: common[one])
+        if common[source] > common[slot]:
+            slot = min(free, key=lambda one: self._left[one])
+            shared = common[source]
+            for memory in (self.keys, self.values):
+                memory[:, slot, :, :shared] = memory[:, source, :, :shared]
+            self._ids[slot, :shared] = self._ids[source, :shared]
+            common[slot] = shared
+        self._filled[slot] = common[slot]
+        self._busy[slot] = True
+        return slot
+
+    def wrote(self, slot: int, ids: Sequence[int]) -> None:
+        """Count `ids`, whose keys and values were written behind those of `slot`, as read."""
+        end = self._filled[slot] + len(ids)
+        self._ids[slot, self._filled[slot] : end] = ids
+        self._filled[slot] = end
+
+    def clear(self, slot: int) -> None:
+        """Forget what `slot` read; it stays taken."""
+        self._filled[slot] = 0
+
+    def leave(self, slot: int, *, keep: bool = True) -> None:
+        """Give `slot` back. keep: whether what it holds may be shared still."""
+        self._clock += 1
+        self._busy[slot] = False
+        self._left[slot] = self._clock
+        if not keep:
+            self._filled[slot] = 0
+
+    def shared(self, ids: Sequence[int]) -> int:
+        """How many of the first of `ids` stand in some slot."""
+        wanted = np.asarray(ids, np.int64)
+        return max(_common(wanted, self._ids[slot, :filled]) for slot, filled in enumerate(self._filled))
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, (slots, kv_heads, context, head_dim) each."""
+        return self.keys[index], self.values[index]
+
+
+def common(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many ids two texts have in common from their beginning."""
+    return _common(np.asarray(left, np.int64), np.asarray(right, np.int64))
+
+
+def _common(left: np.ndarray[tuple[int], np.dtype[np.int64]], right: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
+    length = min(len(left), len(right))
+    unlike = np.flatnonzero(left[:length] != right[:length])
+    return int(unlike[0]) if len(unlike) else length
