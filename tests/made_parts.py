@@ -18,6 +18,7 @@ from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.weights import initialise
 from puna.tokenizer import Tokenizer, pieces
+from puna.tokenizer.tokenizer_json import JsonTokenizer
 
 TEXT = "the cat and the hat and the bat. the end is near, the end is here. naïve café, 東京 🦜\n    x = 1\n        y\n"
 
@@ -48,14 +49,23 @@ def made(*, tied: bool = False, dtype: torch.dtype = torch.float32, heads: int =
     return Parts(config, state, tokenizer(), name="made")
 
 
+def theirs(*, rows: int = 0) -> Parts:
+    """The same with a tokenizer as LLaMA's own: a space before each text. rows: of the embedding."""
+    parts = made()
+    found = replace(pieces.parse(tokenizer().model), prefix=True)
+    encoding = JsonTokenizer(pieces.to_json(found), bos="<s>", eos="</s>", adds_bos=True, rows=rows)
+    more = {
+        name: torch.cat([parts.state[name], torch.ones(max(0, rows - len(found.pieces)), parts.config.dim)])
+        for name in ("tok_embeddings.weight", "output.weight")
+    }
+    config = replace(parts.config, vocabulary=encoding.vocabulary)
+    return replace(parts, config=config, state={**parts.state, **more}, tokenizer=encoding)
+
+
 def folder(place: Path, parts: Parts) -> Path:
     """The parts as a Puna folder."""
     own.write(place, parts, {"from": "a test"})
     return place
-
-
-def _state(parts: Parts, **changed: torch.Tensor) -> Parts:
-    return replace(parts, state={**parts.state, **{name.replace("__", "."): each for name, each in changed.items()}})
 
 
 def _rotary(parts: Parts) -> Parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import puna
 import tiny
 from puna import convert, storage
 from puna.cli import converting
-from puna.convert import Mismatch, comparison, foreign, gguf, huggingface, meta, names, own, quants
+from puna.convert import Mismatch, comparison, foreign, gguf, huggingface, meta, names, own, passages, quants
 from puna.convert.parts import Parts
 from puna.errors import InputError
 
@@ -266,3 +267,30 @@ def test_what_the_commands_offer_is_what_there_is() -> None:
     dtypes = {dtype for form in convert.FORMS.values() for dtype in form.dtypes}
     assert {dtype.value for dtype in converting.Written} == dtypes
     assert [dtype.value for dtype in converting.Stored] == list(convert.FORMS["puna"].dtypes)
+
+
+@pytest.mark.usefixtures("by_us")
+@pytest.mark.parametrize(
+    ("form", "rows"), [("hf", 0), ("gguf", 0), ("meta", 0), ("puna", 0), ("hf", 448), ("puna", 448)]
+)
+def test_a_tokenizer_of_others_goes_through_every_form(form: str, rows: int, tmp_path: Path) -> None:
+    parts = made_parts.theirs(rows=rows)
+    convert.export(made_parts.folder(tmp_path / "own", parts), form, tmp_path / "out")
+    convert.take(tmp_path / "out", tmp_path / "back")
+    back = own.read(tmp_path / "back")
+    assert back.config == parts.config
+    for text in (*passages.PASSAGES, *passages.SPELLINGS, *passages.CONTROLS):
+        assert back.tokenizer.begin(text) == parts.tokenizer.begin(text)
+    loaded = puna.load(tmp_path / "back")
+    assert loaded.generate("the cat", tokens=4, temperature=0)
+
+
+@pytest.mark.usefixtures("by_us")
+@pytest.mark.parametrize("form", ["hf", "gguf", "meta", "puna"])
+def test_a_chat_template_goes_along(form: str, tmp_path: Path) -> None:
+    parts = replace(
+        made_parts.made(), settings={"chat_template": "{% for m in messages %}<s>{{ m.content }}{% endfor %}"}
+    )
+    convert.export(made_parts.folder(tmp_path / "own", parts), form, tmp_path / "out")
+    convert.take(tmp_path / "out", tmp_path / "back")
+    assert own.read(tmp_path / "back").chat_template == parts.chat_template

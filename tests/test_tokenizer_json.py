@@ -16,6 +16,7 @@ import made_parts
 from puna import storage
 from puna import tokenizer as tokenizers
 from puna.convert.passages import CONTROLS, PASSAGES, SPELLINGS
+from puna.errors import InputError
 from puna.tokenizer import pieces
 from puna.tokenizer.known_parts import PRE
 from puna.tokenizer.tokenizer_json import JsonTokenizer, byte_characters
@@ -66,6 +67,8 @@ def prefixed() -> tuple[sentencepiece.SentencePieceProcessor, JsonTokenizer]:
     found = pieces.Pieces(own.pieces, own.scores, own.kinds, prefix=True)
     model = pieces.serialise(found)
     assert pieces.parse(model) == found
+    with pytest.raises(InputError, match="adds a space before it"):
+        tokenizers.Tokenizer(model)
     return sentencepiece.SentencePieceProcessor(model_proto=model), JsonTokenizer(
         pieces.to_json(found), bos="<s>", eos="</s>"
     )
@@ -83,6 +86,17 @@ def test_pieces_come_back_as_the_library_reads_them() -> None:
     own = made_parts.tokenizer()
     found = pieces.parse(own.model)
     assert tokenizers.Tokenizer(pieces.serialise(found)).pieces == own.pieces == list(found.pieces)
+
+
+def test_pieces_come_back_from_a_tokenizer_json_in_their_order() -> None:
+    own = pieces.parse(made_parts.tokenizer().model)
+    back = pieces.from_json(pieces.to_json(own))
+    assert back is not None
+    assert (back.pieces, back.kinds, back.prefix) == (own.pieces, own.kinds, own.prefix)
+    again = tokenizers.Tokenizer(pieces.serialise(back))
+    for text in (*PASSAGES, *SPELLINGS, *CONTROLS):
+        assert again.encode(text) == made_parts.tokenizer().encode(text)
+    assert pieces.from_json(byte_level("gpt-2").model) is None
 
 
 def byte_level(pre: str) -> JsonTokenizer:

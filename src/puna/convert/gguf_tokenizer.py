@@ -84,6 +84,9 @@ def _of_pieces(found: pieces.Pieces) -> dict[str, tuple[str, Any]]:
 
 
 def _of_json(tokenizer: JsonTokenizer) -> dict[str, tuple[str, Any]]:
+    found = None if tokenizer.byte_level else pieces.from_json(tokenizer.model)
+    if found is not None and len(found.pieces) == tokenizer.vocabulary:
+        return _of_pieces(found)
     value = json.loads(tokenizer.model)
     name = pre_name(value) if tokenizer.byte_level else None
     if name is None:

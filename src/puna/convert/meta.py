@@ -25,6 +25,7 @@ from puna.convert.safetensors_file import within
 from puna.errors import InputError
 from puna.model.config import ModelConfig
 from puna.storage import Place
+from puna.tokenizer import pieces
 from puna.tokenizer.tokenizer_json import JsonTokenizer
 
 BY_COLUMNS = ("tok_embeddings.weight", "attention.wo.weight", "feed_forward.w2.weight")
@@ -65,14 +66,18 @@ def read(folder: Place) -> Parts:
 
 def write(folder: Place, parts: Parts, *, ranks: int = 1) -> None:
     """Write the parts into `folder`, cut for so many ranks; InputError where the layout cannot hold them."""
+    model: bytes = parts.tokenizer.model
     if isinstance(parts.tokenizer, JsonTokenizer):
+        found = pieces.from_json(model)
+        model = pieces.serialise(found) if found else b""
+    if not model:
         mend = "export it as hf or gguf"
         raise InputError("Meta's layout takes a SentencePiece tokenizer, and this model's is none", mend=mend)
     config = parts.config
     for what, size in (("heads", config.kv_heads), ("hidden", config.hidden), ("vocabulary", config.vocabulary)):
         if size % ranks:
             raise InputError(f"its {what} ({size}) cannot be cut for {ranks} ranks", mend="give another number")
-    storage.write(folder / "tokenizer.model", parts.tokenizer.model)
+    storage.write(folder / "tokenizer.model", model)
     tokenizer_files.write_template(folder, parts)
     storage.write_json(folder / "params.json", _params(config))
     storage.write_json(folder / BESIDE, {"context": config.context})

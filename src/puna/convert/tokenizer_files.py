@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from puna import storage
@@ -27,11 +28,12 @@ def read(folder: Place, rows: int) -> tuple[Tokenizer, dict[str, Any]]:
     model, plain = folder / "tokenizer.model", folder / "tokenizer.json"
     if storage.is_file(model):
         data = _bytes(folder, "tokenizer.model")
-        try:
-            return Tokenizer(data, str(model)), said
-        except InputError:
-            if not storage.is_file(plain):
-                return from_pieces(pieces.parse(data, str(model)), said, str(model), rows), said
+        with suppress(InputError):
+            tokenizer = Tokenizer(data, str(model))
+            if tokenizer.vocabulary == rows:
+                return tokenizer, said
+        if not storage.is_file(plain):
+            return from_pieces(pieces.parse(data, str(model)), said, str(model), rows), said
     if storage.is_file(plain):
         within(folder, "tokenizer.json", str(folder))
         return load_json(plain, rows=rows), said
@@ -41,10 +43,8 @@ def read(folder: Place, rows: int) -> tuple[Tokenizer, dict[str, Any]]:
 def from_pieces(found: pieces.Pieces, settings: dict[str, Any], where: str, rows: int = 0) -> Tokenizer:
     """The tokenizer of SentencePiece's pieces; `settings` are filled up with what it needs."""
     if not found.prefix and len(found.pieces) == (rows or len(found.pieces)):
-        try:
+        with suppress(InputError):  # where its control pieces are others than Puna's own
             return Tokenizer(pieces.serialise(found), where)
-        except InputError:
-            pass  # other control pieces than Puna's own
     settings.setdefault("bos_token", "<s>")
     settings.setdefault("eos_token", "</s>")
     settings.setdefault("add_bos_token", True)

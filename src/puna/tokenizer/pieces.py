@@ -7,6 +7,7 @@ byte-pair encoding is taken), and how a text is normalised (only a space before 
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -140,6 +141,37 @@ def to_json(found: Pieces, *, bos: str = "<s>") -> bytes:
         },
     }
     return json.dumps(value, ensure_ascii=False, indent=1).encode()
+
+
+def from_json(data: bytes) -> Pieces | None:
+    """The pieces of a tokenizer.json that SentencePiece could have; None when it does what SentencePiece does not.
+
+    Scores are not in it: those given here are in the order of its merges, which is all that the encoding asks of them.
+    """
+    value = json.loads(data)
+    model, normaliser = value["model"], value.get("normalizer") or {}
+    kinds = [each.get("type") for each in normaliser.get("normalizers", [normaliser] if normaliser else [])]
+    if not model.get("byte_fallback") or value.get("pre_tokenizer") or kinds not in ([], ["Prepend", "Replace"]):
+        return None
+    added = {each["content"]: each for each in value["added_tokens"]}
+    ids = {**model["vocab"], **{content: each["id"] for content, each in added.items()}}
+    ordered = sorted(ids, key=lambda piece: ids[piece])
+    if [ids[piece] for piece in ordered] != list(range(len(ids))):
+        return None
+    ranks: dict[str, int] = {}
+    for rank, pair in enumerate(model["merges"]):
+        ranks.setdefault("".join(pair.split(" ") if isinstance(pair, str) else pair), rank)
+    pieces, scores, found = [], [], []
+    for number, piece in enumerate(ordered):
+        normal = piece not in added and not re.fullmatch("<0x[0-9A-F]{2}>", piece)
+        special = CONTROL if added.get(piece, {}).get("special") else USER if piece in added else BYTE
+        found.append(NORMAL if normal else UNKNOWN if piece == model.get("unk_token") else special)
+        pieces.append(piece.replace(" ", SPACE) if normal else piece)
+        scores.append(-float(ranks.get(piece, len(model["merges"]) + number)) if normal else 0.0)
+    try:
+        return sound(Pieces(tuple(pieces), tuple(scores), tuple(found), bool(kinds)), "")
+    except InputError:
+        return None
 
 
 def _merges(found: Pieces, spelt: Iterable[str]) -> Iterator[list[str]]:
