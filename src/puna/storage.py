@@ -112,7 +112,7 @@ def read_json(location: Location) -> Any:
     """The JSON value at `location`; InputError when it is not JSON."""
     try:
         return json.loads(read(location))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"not valid JSON ({error})", where=str(location)) from None
 
 
