@@ -93,6 +93,19 @@ def test_a_template_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
     assert template("x").ids(ASKED, made_model.tokenizer())
 
 
+def test_an_answer_that_nobody_waited_for_is_not_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    tokenizer = made_model.tokenizer()
+    template("warm").ids(ASKED, tokenizer)
+    monkeypatch.setattr("select.select", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        template("old").ids(ASKED, tokenizer)
+    monkeypatch.undo()
+    assert template("new").ids(ASKED, tokenizer) == tokenizer.encode("new")
+
+
 def test_a_template_is_found_where_models_have_it(tmp_path: Path) -> None:
     tokenizer = made_model.tokenizer()
     assert find(tmp_path, tokenizer) is None
@@ -131,13 +144,14 @@ def test_a_base_model_reads_a_transcript() -> None:
     assert "\nQ:" in stop
 
 
-def puna(*arguments: str, monkeypatch: pytest.MonkeyPatch, stdin: str = "") -> int:
+def puna(*arguments: str, monkeypatch: pytest.MonkeyPatch, stdin: str | bytes = "") -> int:
     import io
     import signal
 
     old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr("sys.argv", ["puna", *arguments])
-    monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+    strict = io.TextIOWrapper(io.BytesIO(stdin), "utf-8") if isinstance(stdin, bytes) else io.StringIO(stdin)
+    monkeypatch.setattr("sys.stdin", strict)
     try:
         with pytest.raises(SystemExit) as end:
             cli.main()
@@ -177,6 +191,30 @@ def test_the_oldest_questions_make_room(
     assert "error" not in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_written_or_read_does_not_cost_the_talk(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, deep = tmp_path / "kept.json", tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    typed = ["the cat", f"/save {tmp_path}", "/load " + "x" * 300, f"/load {deep}", f"/save {kept}"]
+    assert puna("chat", str(folder), "--tokens", "2", monkeypatch=monkeypatch, stdin="\n".join(typed)) == 0
+    said = capsys.readouterr().err
+    assert f"error: /save {tmp_path}: Is a directory" in said
+    assert "File name too long" in said
+    assert f"{deep}: not valid JSON" in said
+    assert [message["role"] for message in json.loads(kept.read_text())] == ["user", "assistant"]
+
+
+def test_the_last_question_is_never_left_out(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps([{"role": "assistant", "content": "the hat"}]))
+    typed = f"/load {kept}\n" + "x" * 300
+    assert puna("chat", str(folder), "--tokens", "4", monkeypatch=monkeypatch, stdin=typed) == 0
+    assert "fit beside an answer" in capsys.readouterr().err
+
+
 def test_generate_writes_lines_of_every_sample(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +252,11 @@ def test_generate_writes_lines_of_every_sample(
         (("--file", "latin.txt"), "latin.txt: is not UTF-8 at byte 1"),
         (("--file", "bad.jsonl"), "bad.jsonl:2: is no JSON object with a text as `prompt`"),
         (("--file", "missing.txt"), "missing.txt"),
+        (("--file", "deep.jsonl"), "deep.jsonl:1: is no JSON object"),
+        (("--file", "half.jsonl"), "half.jsonl:1: is not valid Unicode at character 1"),
+        (("x", "--temperature", "inf"), "must be a number, 0 or more"),
+        (("x", "--repetition-penalty", "1e-320"), "must be 0.01 to 100"),
+        (("a\udcff",), "PROMPT: is not valid Unicode at character 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -227,11 +270,25 @@ def test_what_generate_cannot_take_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("latin.txt").write_bytes(b"a\xe9b")
+    Path("deep.jsonl").write_text('{"prompt": ' + "[" * 100_000)
+    Path("half.jsonl").write_text('{"prompt": "a\\ud800"}')
     Path("bad.jsonl").write_text('{"prompt": "a"}\n{"text": "b"}\n')
     assert puna("generate", str(folder), *arguments, monkeypatch=monkeypatch) == 2
     said = capsys.readouterr().err
     assert says in said
     assert "Traceback" not in said
+
+
+@pytest.mark.promise("errors")
+def test_typed_bytes_that_are_not_utf_8_are_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert puna("generate", str(folder), "-", monkeypatch=monkeypatch, stdin=b"a\xff\x00") == 2
+    assert capsys.readouterr().err == "error: standard input: is not valid Unicode at character 1\n"
+    assert puna("chat", str(folder), "--tokens", "2", monkeypatch=monkeypatch, stdin=b"a\xff\n/settings\n") == 0
+    said = capsys.readouterr().err
+    assert "not valid Unicode" in said
+    assert "temperature" in said  # the talk went on
 
 
 def test_further_arguments_are_words_too_and_cannot_replace_what_is_set() -> None:

@@ -19,6 +19,7 @@ from puna.errors import InputError
 from puna.generate import Generator, find, load
 from puna.generate.decode import Context, continuation, generate, to_text
 from puna.generate.sampling import Sampling, candidates
+from puna.generate.text import TextStream
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.weights import initialise, write_model
@@ -145,9 +146,19 @@ def test_only_whole_characters_are_streamed_and_all_of_them(tokenizer: Tokenizer
 @settings(deadline=None, max_examples=80)
 def test_text_ends_before_the_first_stop_string_across_tokens(tokenizer: Tokenizer, text: str, stop: list[str]) -> None:
     found = "".join(to_text(iter([3 + byte for byte in text.encode()]), tokenizer, stop))
+    at_once = TextStream(stop)
+    assert at_once.feed(text.encode()) + at_once.close() == found
     # The first stop string is the one that is whole first: nothing behind its end is ever read.
     read = next((text[:end] for end in range(len(text) + 1) if any(word in text[:end] for word in stop)), text)
     assert found == read[: min((read.index(word) for word in stop if word in read), default=len(read))]
+
+
+def test_the_borders_of_tokens_do_not_say_which_stop_string_was_met() -> None:
+    stops, texts = ("abcX", "c"), []
+    for pieces in (["abcX"], ["abc", "X"], ["ab", "cX"], ["a", "b", "c"]):
+        stream = TextStream(stops)
+        texts.append("".join(stream.feed(piece.encode()) for piece in pieces) + stream.close())
+    assert texts == ["ab"] * 4
 
 
 def test_text_is_held_back_only_while_it_may_be_a_stop(tokenizer: Tokenizer) -> None:

@@ -224,6 +224,7 @@ def test_metrics_count_what_was_done(server: Running) -> None:
         ({"logprobs": 20, "max_tokens": 90, "n": 16, "prompt": "a"}, 400, "logprobs", "fewer prompts"),
         ({"temperature": -1}, 400, "temperature", "greater"),
         ({"top_p": 0}, 400, "top_p", "greater"),
+        ({"repetition_penalty": 1e-320}, 400, "repetition_penalty", "0.01"),
         ({"stop": ""}, 400, "stop", "stop"),
         ({"stop": ["a"] * 17}, 400, "stop", "16"),
         ({"stop": "a" * 257}, 400, "stop", "256"),

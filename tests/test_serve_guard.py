@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from puna.cli import serving
 from puna.errors import InputError
 from puna.serve import Options, page, serve
 from puna.serve.guard import COOKIE, Door
@@ -245,6 +246,14 @@ def test_more_connections_than_are_allowed_are_told_so(open_door: Running) -> No
 def test_a_door_that_is_open_to_nobody_in_particular_is_refused(options: Options, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         door_of(options)
+
+
+@pytest.mark.promise("errors")
+def test_a_file_without_a_key_in_it_does_not_open_the_door(tmp_path: Path) -> None:
+    empty = tmp_path / "key.txt"
+    empty.write_text("\n")
+    with pytest.raises(InputError, match="holds no key"):
+        serving.serve(str(tmp_path / "nothing"), key_file=str(empty))
 
 
 def test_addresses_of_this_machine_are_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import httpx
 import pytest
 
 from puna.serve.limits import Limits
+from puna.serve.worker import Stream
 from serving import Running, plain, running
 
 RUN = Path(__file__).parent / "fixtures" / "run-1"
@@ -97,6 +99,29 @@ def test_a_reader_that_does_not_read_loses_its_request_and_stalls_nobody() -> No
         assert dropped[1] == "1"
         _until(lambda: len(server.server.server_state.connections) == 0 or _cut(wire))
         wire.close()
+
+
+def test_a_whole_reply_that_nobody_reads_holds_no_connection_for_ever() -> None:
+    with running(plain(), limits=Limits(reader_seconds=0.5)) as server:
+        body = {**ENDLESS, "stream": False, "logprobs": 20, "echo": True, "n": 16, "prompt": "the end " * 3}
+        wires = [_wire(server, {**body, "max_tokens": 60}, room=4096)]
+        wires.append(_wire(server, {**body, "max_tokens": 60}, room=4096))
+        _until(lambda: server.worker.waiting)
+        server.quiet()
+        _until(lambda: len(server.server.server_state.connections) == 0)
+        for wire in wires:
+            wire.close()
+
+
+def test_a_request_that_the_queue_has_no_room_for_is_kept_nowhere() -> None:
+    """Each would stay in memory with its prompt for as long as a request may take."""
+    kept: list[int] = []
+    with running(plain(), limits=Limits(queue=3)) as server:
+        for _ in range(3):
+            assert server.post("/v1/completions", {"prompt": "the cat", "n": 4}).status_code == 429
+        gc.collect()
+        kept += [1 for each in gc.get_objects() if type(each) is Stream]
+    assert not kept
 
 
 def _cut(wire: socket.socket) -> bool:

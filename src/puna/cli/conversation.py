@@ -77,6 +77,8 @@ def chat(
                 return
         except InputError as error:
             say(f"error: {error}")
+        except OSError as error:  # of a file that cannot be written or read, which must not cost the conversation
+            say(f"error: {line.strip()}: {error.strerror}")
 
 
 @dataclass
@@ -151,7 +153,7 @@ class Talk:
             if len(messages) <= first + 1:
                 what = f"the message makes {len(ids)} tokens, but only {room} fit beside an answer"
                 raise InputError(what, mend="shorten it, or /set tokens to fewer")
-            del messages[first : first + 2]
+            del messages[first : min(first + 2, len(messages) - 1)]
 
     def _told(self, request: Request) -> str:
         """Print an answer as it comes; Ctrl-C ends it, and what was said stands."""

@@ -64,9 +64,13 @@ def open_streams() -> None:
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in (
+        (sys.stdin, "surrogateescape"),  # what is not UTF-8 is told of by who reads it
+        (sys.stdout, "backslashreplace"),  # a terminal without the character shows its number
+        (sys.stderr, "backslashreplace"),
+    ):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without the character shows its number
+            stream.reconfigure(errors=errors)
 
 
 def close_streams(status: int) -> int:

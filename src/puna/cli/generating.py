@@ -89,7 +89,7 @@ def generate(
     if logprobs is not None and not jsonl:
         raise InputError("--logprobs are for --jsonl", mend="add --jsonl")
     sampling = Sampling(temperature, top_p, top_k, min_p, repetition_penalty, seed)
-    prompts = _prompts(file) if file is not None else iter([sys.stdin.read() if prompt == "-" else prompt])
+    prompts = _prompts(file) if file is not None else iter([_given(prompt)])
     if threads:
         _use(threads)
     loaded = load(model)
@@ -158,6 +158,10 @@ def _line(sample: Sampled, logprobs: bool) -> dict[str, Any]:
     return line
 
 
+def _given(prompt: str) -> str:
+    return _valid(sys.stdin.read(), "standard input") if prompt == "-" else _valid(prompt, "PROMPT")
+
+
 def _prompts(file: str) -> Iterator[str]:
     """The text of a file, or of each line of a *.jsonl its `prompt`, read as they are needed."""
     from puna import storage
@@ -172,12 +176,21 @@ def _prompts(file: str) -> Iterator[str]:
         for number, line in enumerate(lines, 1):
             try:
                 found = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 found = None
             if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
                 what = "is no JSON object with a text as `prompt`"
                 raise InputError(what, where=f"{file}:{number}", mend='write {"prompt": "..."}')
-            yield found["prompt"]
+            yield _valid(found["prompt"], f"{file}:{number}")
+
+
+def _valid(text: str, where: str) -> str:
+    """`text`, unless it holds what no text can: Python reads bytes that are not UTF-8 as halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"is not valid Unicode at character {error.start}", where=where) from None
+    return text
 
 
 def _good(error: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from puna.cli.words import epilog, not_empty
+from puna.errors import InputError
 
 ENDINGS = "0 ended by a signal, 1 the work failed, 2 wrong input."
 KEY = "PUNA_KEY"  # of the environment: what stands on a command line is read by everybody on the machine
@@ -64,12 +65,14 @@ def serve(
     from puna.serve import serve as start
 
     configure(quiet=quiet)
-    key = storage.read(key_file).decode("utf-8", "replace") if key_file else os.environ.get(KEY, "")
+    key = (storage.read(key_file).decode("utf-8", "replace") if key_file else os.environ.get(KEY, "")).strip()
+    if key_file and not key:
+        raise InputError("holds no key", where=key_file, mend="write one into it, or leave --key-file out")
     options = Options(
         host=host,
         port=port,
         name=name,
-        key=key.strip(),
+        key=key,
         slots=slots,
         context=context,
         dtype=dtype,

@@ -165,9 +165,12 @@ class _Renderer:
                     raise TimeoutError
                 line = process.stdout.readline()
                 return dict(json.loads(line)) if line else {"error": "its process was ended: it needs too much memory"}
-            except (TimeoutError, BrokenPipeError):
+            except BrokenPipeError:
                 self._end()
-                raise TimeoutError from None
+                return {"error": "its process was ended"}
+            except BaseException:  # an interrupt too: what is answered late would be taken for the next answer
+                self._end()
+                raise
 
     def _end(self) -> None:
         if self._process:

@@ -348,7 +348,7 @@ void puna_layers(const Shape* s, const LayerWeights* layers, float* x, int64_t n
 #pragma omp parallel num_threads(threads)
   {
     Inputs in(n, s->widest);
-    float* scores = (float*)aligned_alloc(64, (s->context + 2 * W) / W * W * 4);
+    float* scores = (float*)aligned_alloc(64, (s->context + 2 * W + 15) / 16 * 64);
     for (int64_t l = 0; l < s->layers; l++) {
       const LayerWeights& layer = layers[l];
       int64_t begin, end, base = l * s->slots * slot;

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from puna.errors import InputError
 
+LEAST_PENALTY, MOST_PENALTY = 0.01, 100  # a logit that is divided by next to nothing is no finite number any more
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -34,15 +36,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature = {self.temperature}, but it must be 0 or more")
+            raise InputError(f"temperature = {self.temperature}, but it must be a number, 0 or more")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p = {self.top_p}, but it must be above 0 and at most 1")
         if self.top_k < 0:
             raise InputError(f"top_k = {self.top_k}, but it must be 0 (all) or more")
         if not 0 <= self.min_p <= 1:
             raise InputError(f"min_p = {self.min_p}, but it must be 0 (all) to 1")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise InputError(f"repetition_penalty = {self.repetition_penalty}, but it must be above 0")
+        if not LEAST_PENALTY <= self.repetition_penalty <= MOST_PENALTY:
+            what = f"repetition_penalty = {self.repetition_penalty}, but it must be {LEAST_PENALTY} to {MOST_PENALTY}"
+            raise InputError(what)
 
     def of_sample(self, index: int) -> Sampling:
         """The same with the seed of a request's sample `index`."""

@@ -44,9 +44,10 @@ class TextStream:
 
 
 def _first(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first stop string in `text` begins."""
-    found = [place for place in (text.find(word) for word in stop) if place >= 0]
-    return min(found, default=None)
+    """Where the stop string in `text` begins that is whole first: a longer one that began before it might have been
+    whole or not when it came, by how the text was cut into tokens. Of those that end together the longest."""
+    found = [(place + len(word), place) for word in stop if (place := text.find(word)) >= 0]
+    return min(found)[1] if found else None
 
 
 def _beginning(text: str, stop: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from puna.generate.sampling import LEAST_PENALTY
 from puna.serve.limits import LIMITS
 
 
@@ -62,7 +63,7 @@ class Sampled(Body):
     """Draw from so many of the likeliest; 0 and -1: from all."""
     min_p: float | None = Field(0.0, ge=0, le=1)
     """Draw only from what is at least so likely, as a share of the likeliest."""
-    repetition_penalty: float | None = Field(1.0, gt=0, le=10)
+    repetition_penalty: float | None = Field(1.0, ge=LEAST_PENALTY, le=10)
     """What is in the prompt or the text already becomes less likely by this factor of its logit; 1: it does not."""
     seed: Annotated[Whole, Field(ge=-SEEDS, lt=SEEDS)] | None = None
     """The same seed gives the same text; without one each request has another."""

@@ -113,6 +113,7 @@ class Protocol(H11Protocol):
         super().__init__(*values, **named)
         self.limits = limits
         self._late: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -125,7 +126,25 @@ class Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._no_longer_late()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait_for_reader()
+
+    def _wait_for_reader(self, before: int | None = None) -> None:
+        """Cut the connection where nothing of a whole reply was read for a while: to close it would wait for that.
+        before: bytes that were left then."""
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        left = self.transport.get_write_buffer_size()
+        if left and left == before:
+            self.transport.abort()
+        elif left:
+            self._unread = self.loop.call_later(self.limits.reader_seconds, self._wait_for_reader, left)
 
     def _wait_for_headers(self) -> None:
         """uvicorn gives up its own timer at the first byte of a request."""

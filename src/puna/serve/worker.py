@@ -159,11 +159,12 @@ class Worker:
             raise Refusal(503, f"decoding has ended: {self.broken}", code="broken")
         if self.draining:
             raise Refusal(503, "the server is shutting down")
-        stream = Stream(self, requests, bounded)
-        if self.waiting + stream.choices > self.limits.queue:
+        choices = sum(request.n for request in requests)
+        if self.waiting + choices > self.limits.queue:
             self.metrics.full.add()
-            what = f"the queue is full: {self.waiting} choices are under way, and {stream.choices} more are asked for"
+            what = f"the queue is full: {self.waiting} choices are under way, and {choices} more are asked for"
             raise Refusal(429, f"{what}; at most {self.limits.queue} may be", retry=1)
+        stream = Stream(self, requests, bounded)
         self._open.add(stream)
         self.metrics.read.add(sum(len(request.prompt) for request in requests))
         self._inbox.put(("submit", stream))
