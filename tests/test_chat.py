@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from puna import cli, storage
 from puna.errors import InputError
 from puna.generate import chat
 from puna.generate.chat import Template, find, transcript
+from puna.generate.slots import Slots
 from puna.model.weights import write_model
 
 SOURCE = """{%- for message in messages %}
@@ -136,6 +138,23 @@ def test_a_damaged_template_is_named(tmp_path: Path, text: str) -> None:
         find(tmp_path, made_model.tokenizer())
 
 
+def test_values_that_are_nested_without_end_are_refused() -> None:
+    deep: object = "x"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(InputError, match="nested too deeply"):
+        template().ids(ASKED, made_model.tokenizer(), arguments={"x": deep})
+    assert template("x").ids(ASKED, made_model.tokenizer())
+
+
+def test_of_several_templates_the_default_is_taken_whatever_the_others_are(tmp_path: Path) -> None:
+    settings = {"chat_template": [{"name": [1], "template": "a"}, 3, {"name": "default", "template": "b"}]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    found = find(tmp_path, made_model.tokenizer())
+    assert found
+    assert found.source == "b"
+
+
 def test_a_base_model_reads_a_transcript() -> None:
     tokenizer = made_model.tokenizer()
     said = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
@@ -203,6 +222,26 @@ def test_a_file_that_cannot_be_written_or_read_does_not_cost_the_talk(
     assert "File name too long" in said
     assert f"{deep}: not valid JSON" in said
     assert [message["role"] for message in json.loads(kept.read_text())] == ["user", "assistant"]
+
+
+def test_a_cache_that_memory_does_not_hold_is_one_line() -> None:
+    config = dataclasses.replace(made_model.llama(context=200).config, context=2**50)
+    with pytest.raises(InputError, match="no memory for keys and values of 3 slots"):
+        Slots(config, 3)
+
+
+def test_a_question_that_the_model_fails_at_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, tokenizer = made_model.llama(context=200), made_model.tokenizer()
+    with torch.no_grad():
+        model.norm.weight.fill_(float("nan"))
+    write_model(tmp_path, model.config, model.state_dict(), tokenizer=tokenizer.digest)
+    storage.write(tmp_path / "tokenizer.model", tokenizer.model)
+    kept = tmp_path / "kept.json"
+    assert puna("chat", str(tmp_path), monkeypatch=monkeypatch, stdin=f"the cat\n/save {kept}") == 0
+    assert "error: the model gave a score that is not a finite number" in capsys.readouterr().err
+    assert json.loads(kept.read_text()) == []
 
 
 def test_the_last_question_is_never_left_out(

@@ -209,6 +209,19 @@ def test_a_broken_model_without_digests_is_refused_too(
     assert str(error.value).startswith(str(folder / name))
 
 
+@pytest.mark.promise("formats")
+@pytest.mark.parametrize(("name", "value"), [("layers", 10**9), ("hidden", 2**62), ("vocabulary", 2**62)])
+def test_a_config_that_asks_for_more_than_there_is_is_refused_at_once(
+    checkpoint: Path, tmp_path: Path, name: str, value: int
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+    (copy / "checkpoint.json").unlink()
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, name: value}))
+    with pytest.raises(InputError, match=f"does not fit its config.json: {name} = {value}"):
+        weights.load_checkpoint(copy)
+
+
 def test_tensors_of_another_config_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(checkpoint, tmp_path / "model")
     (folder / "checkpoint.json").unlink()

@@ -10,9 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from puna.cli.generating import DType, MinP, ModelName, Penalty, Seed, Stop, Temperature, Threads, TopK, TopP, _use
+from puna.cli.generating import (
+    DType,
+    MinP,
+    ModelName,
+    Penalty,
+    Seed,
+    Stop,
+    Temperature,
+    Threads,
+    TopK,
+    TopP,
+    _good,
+    _use,
+    _valid,
+)
 from puna.cli.words import epilog, show
-from puna.errors import InputError
+from puna.errors import InputError, PunaError
 from puna.progress import say
 
 if TYPE_CHECKING:
@@ -75,7 +89,7 @@ def chat(
                 talk.answer(line)
             elif not talk.command(line):
                 return
-        except InputError as error:
+        except PunaError as error:
             say(f"error: {error}")
         except OSError as error:  # of a file that cannot be written or read, which must not cost the conversation
             say(f"error: {line.strip()}: {error.strerror}")
@@ -100,14 +114,14 @@ class Talk:
         return [*first, *self.said]
 
     def answer(self, text: str) -> None:
-        """Print what the model says to `text`, and keep both; neither where the template refuses it."""
-        self.said.append({"role": "user", "content": text})
+        """Print what the model says to `text`, and keep both; neither where template or model fail at it."""
+        self.said.append({"role": "user", "content": _valid(text, "the message")})
         try:
-            request = self._request()
-        except InputError:
+            told = self._told(self._request())
+        except PunaError:
             self.said.pop()
             raise
-        self.said.append({"role": "assistant", "content": self._told(request)})
+        self.said.append({"role": "assistant", "content": told})
         # So that the same question asked again gets another answer.
         self.sampling = dataclasses.replace(self.sampling, seed=self.sampling.seed + 1)
 
@@ -168,8 +182,7 @@ class Talk:
                     piece = event.text if told else event.text.lstrip()
                     told += piece
                     show(piece, end="")
-                    if getattr(event, "error", ""):
-                        say(f"error: {getattr(event, 'error', '')}")
+                    _good(getattr(event, "error", ""))
         except KeyboardInterrupt:
             self.engine.cancel(handle)
         show("")

@@ -60,17 +60,20 @@ class Template:
         arguments = arguments or {}
         if taken := sorted({*self.values, "messages", "add_generation_prompt"} & arguments.keys()):
             raise InputError(f"{taken[0]} is set already, and no further argument", where=self.where)
-        text = json.dumps([list(messages), arguments], ensure_ascii=False)
-        apart = next((mark for mark in APART if mark not in text), None)
-        if apart is None:
-            raise InputError("a message holds all of Unicode's noncharacters", mend="send text")
-        values = {
-            **self.values,
-            **_apart(arguments, self.controls, apart),
-            "messages": [_apart(message, self.controls, apart) for message in messages],
-            "add_generation_prompt": go_on,
-        }
-        rendered = self._rendered(values)
+        try:
+            text = json.dumps([list(messages), arguments], ensure_ascii=False)
+            apart = next((mark for mark in APART if mark not in text), None)
+            if apart is None:
+                raise InputError("a message holds all of Unicode's noncharacters", mend="send text")
+            values = {
+                **self.values,
+                **_apart(arguments, self.controls, apart),
+                "messages": [_apart(message, self.controls, apart) for message in messages],
+                "add_generation_prompt": go_on,
+            }
+            rendered = self._rendered(values)
+        except RecursionError:
+            raise InputError("a message or an argument is nested too deeply", mend="send it flatter") from None
         pieces = re.split(f"({'|'.join(sorted(map(re.escape, self.controls), key=len, reverse=True))})", rendered)
         found: list[int] = []
         for piece in pieces if self.controls else [rendered]:
@@ -100,8 +103,8 @@ def find(folder: Place, tokenizer: Tokenizer, file: Place | None = None) -> Temp
             raise InputError("is no JSON object", where=str(where))
     source: Any = settings.get("chat_template")
     if isinstance(source, list):  # several by name, of which one is the default
-        named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
-        source = named.get("default")
+        named = [(entry.get("name"), entry.get("template")) for entry in source if isinstance(entry, dict)]
+        source = next((text for name, text in named if name == "default"), None)
     if file or storage.is_file(folder / "chat_template.jinja"):
         where = file or folder / "chat_template.jinja"
         source = storage.read(where).decode(errors="replace")

@@ -22,8 +22,8 @@ def main() -> None:
     limit()
     environment = _environment()
     for line in sys.stdin:
-        asked = json.loads(line)
         try:
+            asked = json.loads(line)
             answer = {"text": render(environment, asked["template"], asked["values"], asked["most"])}
         except MemoryError:
             answer = {"error": f"needs more than {MEMORY >> 20} MB"}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from puna.errors import InputError
 from puna.model.config import ModelConfig
 
 
@@ -28,8 +29,12 @@ class Slots:
     ) -> None:
         self.context = min(context or config.context, config.context)
         shape = (config.layers, slots, config.kv_heads, self.context, config.head_dim)
-        self.keys = torch.zeros(shape, device=device)
-        self.values = torch.zeros(shape, device=device)
+        try:
+            self.keys = torch.zeros(shape, device=device)
+            self.values = torch.zeros(shape, device=device)
+        except RuntimeError:  # torch has no name for memory that it does not get
+            what = f"there is no memory for keys and values of {slots} slots x {self.context} tokens"
+            raise InputError(what, mend="give fewer slots, or a smaller context") from None
         self._ids = np.zeros((slots, self.context), np.int64)
         self._filled = [0] * slots
         self._busy = [False] * slots

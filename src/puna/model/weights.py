@@ -251,6 +251,13 @@ def _is_record(value: Any) -> bool:
 
 def difference(state: Mapping[str, Tensor], config: ModelConfig) -> str:
     """What keeps `state` from being a state dict of a model of this config; "" when it is one."""
+    # A config may ask for more than could even be listed.
+    if config.layers > len(state):
+        return f"layers = {config.layers}, but there are {len(state)} tensors"
+    widest = max((size for tensor in state.values() for size in tensor.shape), default=0)
+    for name in ("dim", "hidden", "vocabulary"):
+        if getattr(config, name) > widest:
+            return f"{name} = {getattr(config, name)}, but the tensors are at most {widest} wide"
     expected = shapes(config)
     for name in sorted(expected.keys() | state.keys()):
         if name not in state:
