@@ -328,3 +328,18 @@ def test_the_log_of_a_run_ends_with_what_the_run_ended_with(tmp_path: Path) -> N
     log = tmp_path / "run" / "log.txt"
     assert caught.value.__notes__ == ["the step was tokenizer", f"the log is {log}"]
     assert log.read_text().endswith(" the disk is full\n")
+
+
+@pytest.mark.promise("errors")
+@pytest.mark.parametrize(
+    "command", [["bench", "train", "laptop"], ["train", "laptop"], ["generate", "m"], ["chat", "m"], ["serve", "m"]]
+)
+def test_more_threads_than_a_machine_has_are_refused_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["puna", *command, "--threads", "100000000"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: Invalid value for '--threads'")

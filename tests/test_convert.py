@@ -17,7 +17,19 @@ import puna
 import tiny
 from puna import convert, storage
 from puna.cli import converting
-from puna.convert import Mismatch, comparison, foreign, gguf, huggingface, meta, names, own, passages, quants
+from puna.convert import (
+    Mismatch,
+    comparison,
+    foreign,
+    gguf,
+    huggingface,
+    meta,
+    names,
+    own,
+    passages,
+    quants,
+    tokenizer_files,
+)
 from puna.convert.parts import Parts
 from puna.errors import InputError
 
@@ -294,3 +306,9 @@ def test_a_chat_template_goes_along(form: str, tmp_path: Path) -> None:
     convert.export(made_parts.folder(tmp_path / "own", parts), form, tmp_path / "out")
     convert.take(tmp_path / "out", tmp_path / "back")
     assert own.read(tmp_path / "back").chat_template == parts.chat_template
+
+
+def test_the_template_of_several_by_name_is_the_default_whatever_else_is_named(tmp_path: Path) -> None:
+    named = [{"name": ["x"], "template": "a"}, 3, {"name": "default", "template": "b"}]
+    storage.write_json(tmp_path / "tokenizer_config.json", {"chat_template": named})
+    assert tokenizer_files.settings(tmp_path) == {"chat_template": "b"}

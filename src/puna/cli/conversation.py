@@ -18,14 +18,13 @@ from puna.cli.generating import (
     Seed,
     Stop,
     Temperature,
-    Threads,
     TopK,
     TopP,
-    _good,
-    _use,
-    _valid,
+    refuse_error,
+    use_threads,
+    valid_text,
 )
-from puna.cli.words import epilog, show
+from puna.cli.words import Threads, epilog, show
 from puna.errors import InputError, PunaError
 from puna.progress import say
 
@@ -75,7 +74,7 @@ def chat(
 
     sampling = Sampling(temperature, top_p, top_k, min_p, repetition_penalty, seed)
     if threads:
-        _use(threads)
+        use_threads(threads)
     loaded = load(model)
     template = find(loaded.folder, loaded.tokenizer)
     if template is None:
@@ -115,7 +114,7 @@ class Talk:
 
     def answer(self, text: str) -> None:
         """Print what the model says to `text`, and keep both; neither where template or model fail at it."""
-        self.said.append({"role": "user", "content": _valid(text, "the message")})
+        self.said.append({"role": "user", "content": valid_text(text, "the message")})
         try:
             told = self._told(self._request())
         except PunaError:
@@ -182,7 +181,7 @@ class Talk:
                     piece = event.text if told else event.text.lstrip()
                     told += piece
                     show(piece, end="")
-                    _good(getattr(event, "error", ""))
+                    refuse_error(getattr(event, "error", ""))
         except KeyboardInterrupt:
             self.engine.cancel(handle)
         show("")

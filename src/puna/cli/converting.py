@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from puna.cli.generating import ModelName
 from puna.cli.words import Quiet, epilog, not_empty, show
 from puna.errors import InputError
 
@@ -78,9 +79,7 @@ def take(
 
 
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", callback=not_empty, help="A run, a checkpoint or an imported folder.")
-    ],
+    model: ModelName,
     to: Annotated[To, typer.Option("--to", help="The form to write.")],
     out: Annotated[str, typer.Option("--out", metavar="PATH", callback=not_empty, help="The folder or file to make.")],
     dtype: Annotated[

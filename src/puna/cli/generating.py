@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from puna.cli.words import epilog, not_empty, show
+from puna.cli.words import Threads, epilog, not_empty, show
 from puna.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from puna.generate.request import Request
 
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", callback=not_empty, help="A run folder or a checkpoint folder.")
+    str, typer.Argument(metavar="MODEL", callback=not_empty, help="A run, a checkpoint or an imported folder.")
 ]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")]
 TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the probability to sample from.")]
@@ -30,7 +30,6 @@ Stop = Annotated[list[str] | None, typer.Option(help="Text to stop before; may b
 DType = Annotated[
     str, typer.Option("--dtype", help="Weights as f32, bf16 or int8: a half and a quarter of the memory.")
 ]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="Threads; else one per usable CPU.")]
 EXAMPLES = (
     "puna generate runs/laptop 'The history of'",
     "puna generate runs/laptop/checkpoints/step-000672 'The ' --temperature 0",
@@ -91,7 +90,7 @@ def generate(
     sampling = Sampling(temperature, top_p, top_k, min_p, repetition_penalty, seed)
     prompts = _prompts(file) if file is not None else iter([_given(prompt)])
     if threads:
-        _use(threads)
+        use_threads(threads)
     loaded = load(model)
     engine = loaded.engine(slots=min(slots, n) if file is None else slots, dtype=dtype)
     texts: list[str] = []
@@ -114,7 +113,7 @@ def _as_text(engine: Engine, requests: Iterator[Request], texts: list[str], *, s
 
     if several:
         for number, sample in enumerate(samples(engine, requests)):
-            _good(sample.error)
+            refuse_error(sample.error)
             show(("---\n" if number else "") + texts[sample.request] + sample.text)
         return
     from puna.generate.request import Prompt
@@ -124,7 +123,7 @@ def _as_text(engine: Engine, requests: Iterator[Request], texts: list[str], *, s
     while engine.busy:
         for event in engine.step():
             if not isinstance(event, Prompt):
-                _good(getattr(event, "error", ""))
+                refuse_error(getattr(event, "error", ""))
                 show(event.text, end="")
     show("")
 
@@ -133,7 +132,7 @@ def _as_lines(engine: Engine, requests: Iterator[Request], logprobs: int | None)
     from puna.generate.batch import samples
 
     for sample in samples(engine, requests):
-        _good(sample.error)
+        refuse_error(sample.error)
         show(json.dumps(_line(sample, logprobs is not None), ensure_ascii=False))
 
 
@@ -159,7 +158,7 @@ def _line(sample: Sampled, logprobs: bool) -> dict[str, Any]:
 
 
 def _given(prompt: str) -> str:
-    return _valid(sys.stdin.read(), "standard input") if prompt == "-" else _valid(prompt, "PROMPT")
+    return valid_text(sys.stdin.read(), "standard input") if prompt == "-" else valid_text(prompt, "PROMPT")
 
 
 def _prompts(file: str) -> Iterator[str]:
@@ -181,26 +180,26 @@ def _prompts(file: str) -> Iterator[str]:
             if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
                 what = "is no JSON object with a text as `prompt`"
                 raise InputError(what, where=f"{file}:{number}", mend='write {"prompt": "..."}')
-            yield _valid(found["prompt"], f"{file}:{number}")
+            yield valid_text(found["prompt"], f"{file}:{number}")
 
 
-def _valid(text: str, where: str) -> str:
+def valid_text(text: str, where: str) -> str:
     """`text`, unless it holds what no text can: Python reads bytes that are not UTF-8 as halves of characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"is not valid Unicode at character {error.start}", where=where) from None
+    from puna.tokenizer.sentencepiece_bpe import lone_surrogate
+
+    if (at := lone_surrogate(text)) is not None:
+        raise InputError(f"is not valid Unicode at character {at}", where=where)
     return text
 
 
-def _good(error: str) -> None:
+def refuse_error(error: str) -> None:
     from puna.errors import PunaError
 
     if error:
         raise PunaError(error)
 
 
-def _use(threads: int) -> None:
+def use_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)

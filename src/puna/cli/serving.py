@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from puna.cli.words import epilog, not_empty
+from puna.cli.generating import DType, ModelName
+from puna.cli.words import Threads, epilog, not_empty
 from puna.errors import InputError
 
 ENDINGS = "0 ended by a signal, 1 the work failed, 2 wrong input."
@@ -25,9 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", callback=not_empty, help="A run folder or a checkpoint folder.")
-    ],
+    model: ModelName,
     host: Annotated[str, typer.Option(callback=not_empty, help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     name: Annotated[str, typer.Option(help="What the API calls the model; else its folder's name.")] = "",
@@ -38,10 +37,8 @@ def serve(
     context: Annotated[
         int | None, typer.Option(min=2, help="Tokens of prompt and continuation; else the model's own.")
     ] = None,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="Weights as f32, bf16 or int8: a half and a quarter of the memory.")
-    ] = "f32",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads that decode.")] = None,
+    dtype: DType = "f32",
+    threads: Threads = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A name this server goes by; may be given several times.")
     ] = None,

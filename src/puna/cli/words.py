@@ -54,7 +54,7 @@ Engine = Annotated[
     typer.Option("--engine", callback=not_empty, help="Where data tasks run: processes, ray, or ray://HOST:PORT."),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, max=1024, help="Training threads; else one per usable CPU.")
+    int | None, typer.Option("--threads", min=1, max=1024, help="Threads that compute; else one per usable CPU.")
 ]
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Take the run over from a process on another host that is dead.")

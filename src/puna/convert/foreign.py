@@ -2,8 +2,9 @@
 
 It runs in a process of its own, begun as `python -m puna.convert.foreign READER PATH`. So a reader that aborts takes
 nothing with it, its memory is given back, and the caller needs none of its packages. The question comes as JSON on
-standard input (`texts` to spell, `passages` of ids to read), the answer goes as a numpy archive to standard output:
-`ids` as JSON, and logits `0`, `1`, ... of each passage, (length, vocabulary), f32. Nothing is asked of a network.
+standard input (`texts` to spell, `passages` of ids to read), the answer goes to standard output: a line of JSON
+(`ids`, and `shapes` of the logits, (length, vocabulary)), then the logits themselves, little-endian f32, passage by
+passage. Nothing is asked of a network.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from puna.convert.safetensors_file import within
 from puna.errors import InputError
 from puna.storage import Place
 from puna.tokenizer import Tokenizer, pieces
-from puna.tokenizer.tokenizer_json import LONGEST, JsonTokenizer, load_json, written
+from puna.tokenizer.tokenizer_json import LONGEST, JsonTokenizer, default_template, load_json, written
 
 KEPT = ("bos_token", "eos_token", "unk_token", "pad_token", "add_bos_token", "chat_template")
 
@@ -98,10 +98,7 @@ def settings(folder: Place) -> dict[str, Any]:
     for key in KEPT[:4]:
         if key in found:
             found[key] = written(found[key])
-    template: Any = found.pop("chat_template", None)
-    if isinstance(template, list):  # several by name, of which one is the default
-        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
-        template = named.get("default")
+    template = default_template(found.pop("chat_template", None))
     if storage.is_file(folder / "chat_template.jinja"):
         template = _bytes(folder, "chat_template.jinja").decode(errors="replace")
     if isinstance(template, str):

@@ -22,6 +22,7 @@ from puna import storage
 from puna.errors import InputError
 from puna.storage import Place
 from puna.tokenizer import Tokenizer
+from puna.tokenizer.tokenizer_json import default_template, written
 
 SECONDS = 5.0  # for one rendering
 MOST = 1_000_000  # characters of a template, and of what it gives
@@ -101,10 +102,7 @@ def find(folder: Place, tokenizer: Tokenizer, file: Place | None = None) -> Temp
         settings = storage.read_json(where)
         if not isinstance(settings, dict):
             raise InputError("is no JSON object", where=str(where))
-    source: Any = settings.get("chat_template")
-    if isinstance(source, list):  # several by name, of which one is the default
-        named = [(entry.get("name"), entry.get("template")) for entry in source if isinstance(entry, dict)]
-        source = next((text for name, text in named if name == "default"), None)
+    source = default_template(settings.get("chat_template"))
     if file or storage.is_file(folder / "chat_template.jinja"):
         where = file or folder / "chat_template.jinja"
         source = storage.read(where).decode(errors="replace")
@@ -112,10 +110,10 @@ def find(folder: Place, tokenizer: Tokenizer, file: Place | None = None) -> Temp
         return None
     if not isinstance(source, str) or len(source) > MOST:
         raise InputError(f"its chat_template is no text of at most {MOST} characters", where=str(where))
-    written = {name: _written(settings.get(f"{name}_token")) for name in ("bos", "eos")}
+    spelt = {name: written(settings.get(f"{name}_token")) for name in ("bos", "eos")}
     own = {"bos": tokenizer.bos, "eos": tokenizer.eos}
-    controls = {text: own[name] for name, text in written.items() if text} | dict(tokenizer.controls)
-    return Template(source, str(where), controls, {f"{name}_token": text for name, text in written.items()})
+    controls = {text: own[name] for name, text in spelt.items() if text} | dict(tokenizer.controls)
+    return Template(source, str(where), controls, {f"{name}_token": text for name, text in spelt.items()})
 
 
 def transcript(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int], tuple[str, ...]]:
@@ -123,12 +121,6 @@ def transcript(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[
     names = {"user": "Q", "assistant": "A"}
     lines = [f"{names[m['role']]}: {m['content']}" if m["role"] in names else str(m["content"]) for m in messages]
     return tokenizer.begin("\n\n".join([*lines, "A:"])), ("\nQ:", "\n\nQ:")
-
-
-def _written(token: Any) -> str:
-    """How a control token is written: a string, or an object that has it as `content`."""
-    found = token.get("content") if isinstance(token, dict) else token
-    return found if isinstance(found, str) else ""
 
 
 def _apart(value: Any, controls: Mapping[str, int], mark: str) -> Any:

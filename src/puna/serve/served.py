@@ -10,6 +10,7 @@ from puna.generate.chat import Template
 from puna.serve.refusals import Refusal
 from puna.storage import Place
 from puna.tokenizer import Tokenizer
+from puna.tokenizer.sentencepiece_bpe import lone_surrogate
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,9 @@ class Served:
     @staticmethod
     def valid(text: str, param: str) -> None:
         """Refusal when a text is not Unicode."""
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            what = f"{param}: holds a lone surrogate at character {error.start}, which is not valid Unicode"
-            raise Refusal(400, what, param=param) from None
+        if (at := lone_surrogate(text)) is not None:
+            what = f"{param}: holds a lone surrogate at character {at}, which is not valid Unicode"
+            raise Refusal(400, what, param=param)
 
     def report(self) -> Place | None:
         """The page that tells how the model was raised, where it is of a run and the page is written."""

@@ -155,8 +155,15 @@ def _open(model: bytes, where: str) -> tuple[Any, list[str]]:
 
 def not_text(text: str) -> InputError | None:
     """The error to raise when `text` holds half a surrogate pair, which SentencePiece cannot take; else None."""
+    at = lone_surrogate(text)
+    what = f"the text holds a lone surrogate at character {at}, which is not valid Unicode"
+    return None if at is None else InputError(what)
+
+
+def lone_surrogate(text: str) -> int | None:
+    """Where in `text` the first half of a surrogate pair stands by itself; None when it is valid Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return InputError(f"the text holds a lone surrogate at character {error.start}, which is not valid Unicode")
+        return error.start
     return None

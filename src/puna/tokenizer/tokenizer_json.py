@@ -1,6 +1,6 @@
 """A second kind of tokenizer, for models from elsewhere: a `tokenizer.json` read by the tokenizers library.
 
-It has the interface of `Tokenizer` (encode, decode, bytes, bos, eos, controls), so that generating and scoring do not
+It is a `Tokenizer` (encode, decode, bytes, bos, eos, controls) of another file, so that generating and scoring do not
 know which one they have. Such a file is a small program: normalisers that multiply text, expressions that backtrack for
 hours. So it is not handed on as it is. Only parts from a list of known ones are taken, byte-pair encoding over them,
 and what is not on the list is refused by name; what the file would add around a text is left to `begin`.
@@ -13,12 +13,10 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from puna import storage
 from puna.errors import InputError
 from puna.tokenizer.known_parts import decoder, normalizer, pre_tokenizer
-from puna.tokenizer.sentencepiece_bpe import SPACE, Ids, Tokenizer, dtype_for, not_text
+from puna.tokenizer.sentencepiece_bpe import SPACE, Tokenizer, dtype_for, not_text
 
 LONGEST = 1 << 26  # bytes of a tokenizer.json; those of vocabularies of 256,000 pieces are 35 MB
 MEND = "give the tokenizer.json of a LLaMA: byte-pair encoding over bytes or with byte pieces"
@@ -80,23 +78,11 @@ class JsonTokenizer(Tokenizer):
         ids = self.encode(text)
         return [self.bos, *ids] if self.adds_bos or not ids else ids
 
-    def encode_batch(self, texts: Iterable[str]) -> list[Ids]:
-        """The ids of each text as an array of `dtype`."""
-        return [np.array(self.encode(text), dtype=self.dtype) for text in texts]
-
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD. Where `encode` puts a space before a text, it is
         taken away again."""
         text = self.decode_bytes(ids).decode("utf-8", errors="replace")
         return text[1:] if self.prefix and text.startswith(" ") else text
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The UTF-8 bytes of `ids`, to be joined freely; control pieces are empty."""
-        spelt = self._spelt
-        try:
-            return b"".join([spelt[int(i)] for i in ids])
-        except KeyError as error:
-            raise InputError(f"{error} is not a piece: ids are 0 to {self.vocabulary - 1}") from None
 
     @cached_property
     def _spelt(self) -> dict[int, bytes]:
@@ -126,6 +112,14 @@ def load_json(location: storage.Location, *, rows: int = 0) -> JsonTokenizer:
     return JsonTokenizer(
         data, str(path), bos=bos, eos=eos, adds_bos=_adds_bos(data, bos) if adds is None else adds is True, rows=rows
     )
+
+
+def default_template(value: object) -> object:
+    """The chat template that a tokenizer_config.json means: a text, or of several by name the one called default."""
+    if not isinstance(value, list):
+        return value
+    named = ((each.get("name"), each.get("template")) for each in value if isinstance(each, dict))
+    return next((template for name, template in named if name == "default"), None)
 
 
 def written(token: object) -> str:

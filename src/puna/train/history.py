@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,8 @@ def window_losses(path: Place, step: int) -> StepLosses | None:
     for line in _losses_lines(path):
         at = step - line["step"]
         if 0 <= at < len(line["first"]):
-            return StepLosses(line["first"][at], line["nats"][at])
+            nats = _nats(line)
+            return None if nats is None else StepLosses(line["first"][at], nats[at])
     return None
 
 
@@ -125,32 +126,33 @@ def _value(line: bytes) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) and isinstance(value.get("step", 0), int) else None
 
 
-def _losses_value(line: bytes) -> dict[str, Any] | None:
-    """What a line of losses.jsonl says, `nats` as an array (steps, windows); None for a half or damaged one."""
-    value = _value(line)
+def _is_losses(value: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a line of losses.jsonl tells which steps read which windows; `_nats` says what they cost."""
     if value is None or not {"step", "first", "windows", "nats"} <= value.keys():
-        return None
-    first, windows = value["first"], value["windows"]
-    if not isinstance(first, list) or not all(isinstance(each, int) for each in (*first, windows)):
-        return None
+        return False
+    first = value["first"]
+    return isinstance(first, list) and all(isinstance(each, int) for each in (*first, value["windows"]))
+
+
+def _nats(line: Mapping[str, Any]) -> npt.NDArray[np.float32] | None:
+    """(steps, windows) of a line of losses.jsonl; None where they are damaged."""
     try:
-        nats = np.frombuffer(base64.b64decode(value["nats"]), dtype="<f4").astype(np.float32)
-        return {**value, "nats": nats.reshape(len(first), windows)}
+        nats = np.frombuffer(base64.b64decode(line["nats"]), dtype="<f4").astype(np.float32)
+        return nats.reshape(len(line["first"]), line["windows"])
     except (TypeError, ValueError):
         return None
 
 
-def _losses_lines(path: Place) -> Iterator[dict[str, Any]]:
+def _losses_lines(path: Place) -> Iterator[Mapping[str, Any]]:
     """The whole lines of losses.jsonl."""
     if not storage.exists(path):
         return
     with storage.open_read(path) as file:
         for text in file:
-            told = _value(text)
-            if told is not None:
-                LOSSES.refuse_newer(told.get("format"), path)
-            value = _losses_value(text)
+            value = _value(text)
             if value is not None:
+                LOSSES.refuse_newer(value.get("format"), path)
+            if _is_losses(value):
                 yield value
 
 
@@ -161,8 +163,8 @@ def cut_losses(path: Place, step: int) -> None:
         return
     with storage.open_read(path) as file:
         for text in file:
-            value = _losses_value(text)
-            if value is None or value["step"] + len(value["first"]) - 1 > step:
+            value = _value(text)
+            if not _is_losses(value) or value["step"] + len(value["first"]) - 1 > step:
                 break
             end += len(text)
     if end < storage.size(path):
