@@ -39,7 +39,7 @@ def realtoxicityprompts(location: Place, split: str) -> Iterator[Item]:
 
 def crows_pairs(location: Place, split: str) -> Iterator[Item]:
     """choices: the sentence that is more of a stereotype, and the one that is less. extra: bias (one of nine), and
-    direction: stereo, or antistereo where the first sentence is the one that goes against the stereotype."""
+    direction: stereo, or antistereo where the second sentence is written against the stereotype."""
     for record in records.table(location):
         choices = (record.text("sent_more"), record.text("sent_less"))
         ways = ("stereo", "antistereo")

@@ -1,0 +1,87 @@
+"""Section 3.5, Table 8: HumanEval and MBPP.
+
+What a model writes is a program, and whether it passes its tests is known when it ran. This pack runs none: a task here
+`needs` programs to be judged from outside of it, and is refused where nobody does (run.py). `program` is the whole text
+to run for one sample; `pass_at` turns numbers of passed samples into the unbiased estimate of Chen et al. (2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from puna.errors import InputError
+from puna.evaluate.task import Answer, Asked, Norm, Prompt, Task
+from puna.testsets import Item
+
+TOKENS = 512
+SAMPLES = 200  # of a program, for the estimate at 1 as well as at 80 and 100
+COLD, WARM = 0.1, 0.8
+TOP_LEVEL = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ")
+UNBIASED = f"Unbiased estimate of Chen et al. from {SAMPLES} samples of at most {TOKENS} tokens"
+
+
+def humaneval(temperature: float) -> Callable[[Item, str], Prompt]:
+    def asked(item: Item, shown: str) -> Prompt:
+        return Prompt(shown + item.question, TOP_LEVEL, TOKENS, SAMPLES, temperature, 0.95)
+
+    return asked
+
+
+def mbpp(temperature: float) -> Callable[[Item, str], Prompt]:
+    def asked(item: Item, shown: str) -> Prompt:
+        return Prompt(f"{shown}{described(item)}[BEGIN]\n", ("[DONE]",), TOKENS, SAMPLES, temperature, 0.95)
+
+    return asked
+
+
+def described(item: Item) -> str:
+    tests = "\n".join(item.extra["tests"])
+    return f"{item.question}\nThe program should pass these tests:\n\n{tests}\n"
+
+
+def mbpp_example(item: Item) -> str:
+    return f"{described(item)}[BEGIN]\n{item.extra['solution']}\n[DONE]"
+
+
+def program(item: Item, made: str) -> str:
+    """The text to run: it ends without an error when a sample passes its tests. MBPP's setup (tasks 367 and 927 have
+    one) stands between the sample and the tests."""
+    if item.benchmark == "humaneval":
+        return f"{item.question}{made}\n\n{item.extra['test']}\n\ncheck({item.extra['entry_point']})\n"
+    return "\n".join([made, item.extra["setup"], *item.extra["tests"], ""])
+
+
+def pass_at(k: int, samples: int, passed: int) -> float:
+    """The chance that one of k samples passes, without bias, from how many of `samples` did:
+    1 - C(n - c, k) / C(n, k)."""
+    if not 0 < k <= samples:
+        raise InputError(f"pass@{k} cannot be told from {samples} samples", mend=f"make {k} or more of each program")
+    failing = 1.0
+    for index in range(passed):
+        failing *= max(0, samples - k - index) / (samples - index)
+    return 1.0 - failing
+
+
+def unjudged(item: Item, asked: Asked, answer: Answer, norm: Norm) -> dict[str, float]:
+    raise InputError(f"{item.benchmark} needs programs to be run", mend="leave it out")
+
+
+def _task(name: str, benchmark: str, title: str, k: int, temperature: float) -> Task:
+    shown = benchmark == "mbpp"
+    return Task(
+        name, 1, benchmark, f"{title}@{k}", f"pass@{k} at temperature {temperature:g}"
+        + ("; description and tests, three examples." if shown else "; signature and docstring, zero-shot."),
+        f"{UNBIASED}, top-p 0.95; " + ("the examples are tasks 2 to 4 of the release." if shown else
+        "a sample ends where the text leaves the function."),
+        (mbpp if shown else humaneval)(temperature), unjudged, (3,) if shown else (0,), metric=f"pass@{k}",
+        example=mbpp_example if shown else None, pool=lambda item: item.split == "prompt" and item.id != "1",
+        drawn=False, needs="programs",
+    )  # fmt: skip
+
+
+TASKS = (
+    _task("humaneval", "humaneval", "HumanEval", 1, COLD),
+    _task("humaneval_100", "humaneval", "HumanEval", 100, WARM),
+    _task("mbpp", "mbpp", "MBPP", 1, COLD),
+    _task("mbpp_80", "mbpp", "MBPP", 80, WARM),
+)
