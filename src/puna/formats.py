@@ -75,6 +75,7 @@ LOCK = Format("lock", ("run.lock",))
 PROGRESS = Format("account of progress", ("progress.json",))
 FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder: docs/fetch.md
 ORIGIN = Format("record of where a model came from", ())  # in a folder that puna import made
+TOXICITY = Format("list of toxicity scores", ())  # kept wherever evaluate is told to
 REFERENCE = Format("classifier of cited pages", ())  # may be brought along from another run: docs/run-folder.md
 
 FORMATS = (
