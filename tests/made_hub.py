@@ -82,7 +82,8 @@ def status(number: int, message: str = "", code: str = "", headers: Mapping[str,
     """An answer that refuses."""
 
     def fault(request: Request) -> None:
-        told = {**({"X-Error-Code": code} if code else {}), **({"X-Error-Message": message} if message else {})}
+        line = "".join(c for c in message if c.isprintable())
+        told = {**({"X-Error-Code": code} if code else {}), **({"X-Error-Message": line} if line else {})}
         request.json({"error": message}, number, {**told, **(headers or {})})
 
     return fault
@@ -102,6 +103,8 @@ def cut(request: Request) -> None:
 class Request(BaseHTTPRequestHandler):
     server: Any
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # an answer in one piece, or its end waits for the other side's word
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -185,7 +188,9 @@ def _tree(request: Request, made: MadeHub, name: str, revision: str) -> None:
     files = sorted(found.commits.get(revision, found.files).items())
     query = urlsplit(request.path).query
     start = int(match[1]) if (match := re.search(r"cursor=(\d+)", query)) else 0
-    told: list[dict[str, Any]] = [{"type": "directory", "path": "data", "oid": "0" * 40, "size": 0}] if not start else []
+    told: list[dict[str, Any]] = (
+        [{"type": "directory", "path": "data", "oid": "0" * 40, "size": 0}] if not start else []
+    )
     for path, data in files[start : start + PAGE]:
         large = path.endswith(LARGE)
         lfs = {"lfs": {"oid": sha256(data), "size": len(data), "pointerSize": 134}} if large else {}

@@ -7,7 +7,6 @@ name is never named here.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -80,7 +79,7 @@ def _header(told: Facts, licence: str) -> Iterator[str]:
 
 
 def _body(told: Facts) -> Iterator[str]:
-    yield f"# {told.name or 'Documents'}"
+    yield f"# {_cell(told.name) or 'Documents'}"
     yield ""
     yield "Text for training a language model: documents from public dumps, cleaned, without exact repeats, each"
     yield f"with the place where it was published. Made by Puna {__version__}."
@@ -248,8 +247,9 @@ def _list(key: str, values: list[str]) -> Iterator[str]:
 
 
 def _quoted(value: str) -> str:
-    """A string of JSON, which is one of YAML too, whatever stands in it."""
-    return json.dumps(value)
+    """A string of YAML in double quotes, whatever stands in it."""
+    plain = (c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
+    return f'"{"".join(plain)}"'
 
 
 def _cell(value: Any) -> str:

@@ -73,7 +73,8 @@ class Push:
         """All that somebody should know who is asked whether to push."""
         total, missing = sum(file.size for file in self.files), self.missing
         replaced = [file.name for file in missing if file.name in self.standing.files]
-        there = f", {len(self.files) - len(missing):,} of them are there" if len(missing) < len(self.files) else ""
+        known = len(self.files) - len(missing)
+        there = f", {known:,} of them are there" if known and missing else ""
         lines = [
             f"Push {self.folder} to {self.to.address}",
             f"  what     a {self.to.kind}: {len(self.files):,} files, {size(total)}{there}",
@@ -83,8 +84,10 @@ class Push:
         ]
         if not self.standing.exists:
             lines.append("  there    nothing yet: the repository is made")
+        elif not missing and not self.stale:
+            lines.append("  there    all of it already")
         elif not (replaced or self.stale or self.others):
-            lines.append("  there    a repository with nothing that would be lost")
+            lines.append("  there    an empty repository")
         lines += [f"  there    {_names(replaced)} replaced"] if replaced else []
         lines += [f"  there    {_names(self.stale)} of an earlier export taken out"] if self.stale else []
         lines += [f"  there    {_names(self.others)} left as they are"] if self.others else []
