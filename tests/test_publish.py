@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import puna
 import tiny
 from care_run import begin
 from puna import publish, storage, workflow
-from puna.data.document import read_documents
+from puna.data.document import Document, Origin, read_documents, write_documents
 from puna.errors import InputError, PunaError
 from puna.inspect import Funnel
 from puna.publish import data_card, dataset, facts
@@ -120,6 +122,51 @@ def test_the_card_names_nobody_who_was_left_out_and_no_folder_of_this_machine(sm
     text = (tmp_path / "text" / "README.md").read_text()
     assert str(tmp_path) not in text
     assert "Nothing was asked for" in text
+
+
+def test_what_was_masked_and_left_out_is_told_without_names(run: Path, tmp_path: Path) -> None:
+    first = next(puna.documents(run, "wikipedia"))
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    changed = ('data.mask=["mail"]', f'data.exclude=["{first.origin.url}"]')
+    options = workflow.Options(workers=1)
+    workflow.work(str(run.parent / "tiny.toml"), changed, str(folder), "documents", options)
+    publish.write(folder, tmp_path / "text")
+    text = (tmp_path / "text" / "README.md").read_text()
+    assert "Replaced by their kind, where their form is plain: mail." in text
+    assert "Documents that a list names were left out" in text
+    assert "| − data.exclude | 1 |" in text
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "text").rglob("*") if path.is_file())
+    assert first.origin.url.encode() not in everything
+    got = sum(len(list(read_documents(shard))) for shard in (tmp_path / "text/data/wikipedia").glob("*.parquet"))
+    kept = storage.read_json(run / "records" / "documents.wikipedia.json")["counts"]
+    assert got == kept["training"]["documents"] + kept["heldout"]["documents"] - 1
+
+
+@pytest.mark.prove
+def test_memory_does_not_grow_with_the_text(tmp_path: Path, proved: Callable[[str], None]) -> None:
+    """Ten times the text takes the same memory: what is held is one row group."""
+    most = {}
+    for megabytes in (30, 300):
+        folder = Path(shutil.copytree(FIXTURE, tmp_path / f"run-{megabytes}"))
+        place = Origin("dump", "key", "file", 0, "", "", "", "")
+        words = "all the words of a page, and the next ones "
+        text = words * (1_000_000 // len(words))
+        name = "documents/wikipedia/00000.parquet"
+        written = (Document(f"{i:032x}", "wikipedia", "g", "en", text, place) for i in range(megabytes))
+        count = write_documents(folder / name, written)
+        record = json.loads((folder / "records" / "documents.wikipedia.json").read_text())
+        heldout = "heldout/wikipedia/00000.parquet"
+        stored = {"size": storage.size(folder / name), "digest": storage.digest(folder / name), "modified": 0}
+        record["outputs"] = {name: stored, heldout: record["outputs"][heldout]}
+        record["counts"]["training"] = {"documents": count, "bytes": count * len(text)}
+        (folder / "records" / "documents.wikipedia.json").write_text(json.dumps(record))
+        code = "import resource, sys; from puna import publish; publish.write(*sys.argv[1:]); "
+        code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        command = [sys.executable, "-c", code, str(folder), str(tmp_path / f"text-{megabytes}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        most[megabytes] = int(done.stdout) / 1000
+    proved(f"a data set of 30 MB of text takes {most[30]:.0f} MB of memory, of 300 MB {most[300]:.0f} MB")
+    assert most[300] < most[30] + 60
 
 
 @pytest.mark.parametrize(
