@@ -58,6 +58,8 @@ class MadeHub:
     always: dict[str, Fault] = field(default_factory=dict)
     asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     ignored: tuple[str, ...] = ()
+    deaf: bool = False
+    """Whether repositories are made public, whatever is asked."""
 
     def repository(self, name: str, *, private: bool = True, files: Mapping[str, bytes] | None = None) -> Repository:
         """One that is there; name: models/OWNER/NAME or datasets/OWNER/NAME."""
@@ -170,7 +172,8 @@ def _create(request: Request, made: MadeHub) -> None:
         return status(403, "You don't have the rights to create a repository there")(request)
     if name in made.repositories:
         return request.json({"error": "You already created this repo"}, 409)
-    made.repository(name, private=asked.get("visibility", "public") == "private")
+    private = asked.get("visibility") == "private" or bool(asked.get("private"))  # by the client's version
+    made.repository(name, private=private and not made.deaf)
     return request.json({"url": f"{made.address}/{name.removeprefix('models/')}"})
 
 
@@ -258,7 +261,8 @@ def _commit(request: Request, made: MadeHub, name: str, revision: str) -> None:
         elif key == "deletedFile":
             del files[value["path"]]
     oid = found.commit(files)
-    return request.json({"commitUrl": f"{made.address}/{name}/commit/{oid}", "commitOid": oid, "success": True})
+    url = f"{made.address}/{name.removeprefix('models/')}/commit/{oid}"
+    return request.json({"commitUrl": url, "commitOid": oid, "success": True})
 
 
 def _resolve(request: Request, made: MadeHub, revision: str, file: str, name: str, kind: str = "") -> None:

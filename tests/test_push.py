@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -197,7 +198,13 @@ def test_a_hub_that_cannot_be_reached_or_may_not_be_asked_is_one_line(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     code, _, err = says(*words, hub.address)
     assert (code, err) == (2, f"error: {hub.address}: the client is told to ask nobody; unset HF_HUB_OFFLINE\n")
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "__version__", "1.0.0")
+    code, _, err = says(*words, hub.address)
+    assert code == 2
+    assert err.startswith("error: huggingface_hub 1.0.0 cannot speak with every hub, and 1.31.0 can; pip install -U")
+    assert not hub.asked
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     code, _, err = says(*words, hub.address)
     assert (code, err) == (2, "error: the package huggingface_hub is missing; pip install 'puna[hub]'\n")
 
@@ -294,6 +301,13 @@ def test_a_public_repository_is_not_written_to_unless_that_is_said(says: Says, h
     code, _, err = says(*words, "--public")
     assert code == 0
     assert "  who      everybody can read it; as me" in err
+
+
+def test_a_hub_that_makes_public_what_was_to_be_private_is_sent_nothing(hub: MadeHub, exported: Path) -> None:
+    hub.deaf = True
+    with pytest.raises(PunaError, match="was made public by the hub, and nothing was sent"):
+        push(exported / "text", publish.destination("me/text", "dataset", hub.address))
+    assert hub.count("PUT|preupload|commit") == 0
 
 
 def test_a_repository_that_has_another_name_now_is_told(hub: MadeHub, exported: Path) -> None:

@@ -23,12 +23,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from packaging.version import Version
+
 from puna.errors import InputError, PunaError
 from puna.publish import refusals
 
 HUB = "https://huggingface.co"
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+OLDEST = Version("1.31.0")  # of the client, as in pyproject.toml; 1.0 ends with an error behind a commit elsewhere
 TIMEOUT = 120.0  # seconds without a byte
 PLAIN = 16_000_000  # bytes of a file that a hub may want inside the commit itself, which is made in memory
 OPTIONS = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
@@ -134,10 +137,14 @@ class Hub:
             return Standing(user, True, bool(info.private), head, self._files(head) if head else {})
 
     def create(self, *, private: bool) -> str:
-        """Make the repository; its first commit, "" where a hub makes none."""
+        """Make the repository; its first commit, "" where a hub makes none. PunaError where it is not as private as was
+        asked, before anything is sent."""
         with self._told("create"):
             self._api.create_repo(self.to.name, repo_type=self.to.kind, private=private)
-            return str(self._api.repo_info(**self._which).sha or "")
+            info = self._api.repo_info(**self._which)
+            if private and not info.private:
+                raise PunaError("was made public by the hub, and nothing was sent", where=self.to.address)
+            return str(info.sha or "")
 
     def send(self, folder: Path, file: File, sent: Callable[[int], None]) -> Any:
         """Bring one file to the hub's store; what the commit is to hold of it. sent: is told of bytes as they go.
@@ -226,6 +233,9 @@ def _client() -> Any:
         importlib.import_module("huggingface_hub.errors")
     except ImportError:
         raise InputError("the package huggingface_hub is missing", mend="pip install 'puna[hub]'") from None
+    if Version(client.__version__) < OLDEST:
+        what = f"huggingface_hub {client.__version__} cannot speak with every hub, and {OLDEST} can"
+        raise InputError(what, mend="pip install -U 'puna[hub]'")
     client.logging.set_verbosity_error()
     return client
 
