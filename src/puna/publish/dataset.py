@@ -127,7 +127,9 @@ def _asked(folder: Place) -> tuple[Facts, list[Shard]]:
         raise InputError(known.newer or known.trouble, where=str(folder))
     funnels = {funnel.source: funnel for funnel in inspect.funnels(str(folder))}
     mend = f"puna data {known.recipe.name} makes them"
-    unfinished = [name for name, funnel in funnels.items() if not funnel.left or f"documents.{name}" in known.begun]
+    unfinished = [
+        name for name, funnel in funnels.items() if not funnel.left or f"documents.{name}" not in known.current
+    ]
     if unfinished:
         raise InputError(f"its documents of {', '.join(unfinished)} are not finished", where=str(folder), mend=mend)
     # What the recipe takes out of documents may have been changed after they were written: nobody wants that published.

@@ -27,11 +27,14 @@ from packaging.version import Version
 
 from puna.errors import InputError, PunaError
 from puna.publish import refusals
+from puna.publish.refusals import plain
 
 HUB = "https://huggingface.co"
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
+PORTS = {"http": 80, "https": 443}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OLDEST = Version("1.31.0")  # of the client, as in pyproject.toml; 1.0 ends with an error behind a commit elsewhere
+MOST = 100_000  # files of a repository
 TIMEOUT = 120.0  # seconds without a byte
 PLAIN = 16_000_000  # bytes of a file that a hub may want inside the commit itself, which is made in memory
 OPTIONS = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
@@ -124,7 +127,7 @@ class Hub:
     def look(self) -> Standing:
         """What stands there now."""
         with self._told("look"):
-            user = str(self._api.whoami().get("name", ""))
+            user = plain(str(self._api.whoami().get("name", "")))
             try:
                 info = self._api.repo_info(**self._which)
             except self._client.errors.RepositoryNotFoundError as error:
@@ -132,7 +135,7 @@ class Hub:
                     raise
                 return Standing(user, exists=False)
             if info.id.lower() != self.to.name.lower():
-                raise PunaError(f"is called {info.id} now", where=self.to.address, mend="give that name")
+                raise PunaError(f"is called {plain(info.id)} now", where=self.to.address, mend="give that name")
             head = str(info.sha or "")
             return Standing(user, True, bool(info.private), head, self._files(head) if head else {})
 
@@ -194,8 +197,13 @@ class Hub:
 
     def _files(self, commit: str) -> dict[str, str]:
         found = self._api.list_repo_tree(self.to.name, repo_type=self.to.kind, revision=commit, recursive=True)
-        of_files = (each for each in found if hasattr(each, "blob_id"))
-        return {each.path: each.lfs.sha256 if each.lfs else each.blob_id for each in of_files}
+        files: dict[str, str] = {}
+        for each in found:
+            if hasattr(each, "blob_id"):  # a folder has none
+                files[each.path] = each.lfs.sha256 if each.lfs else each.blob_id
+            if len(files) > MOST:
+                raise PunaError(f"holds more than {MOST:,} files", where=self.to.address, mend="take another name")
+        return files
 
     @contextmanager
     def _told(self, doing: str, name: str = "") -> Iterator[None]:
@@ -251,9 +259,8 @@ def _guarded(client: Any, hub: str) -> Iterator[None]:
             return
         if address.scheme == "https" and url.scheme != "https":
             raise PunaError(f"sends on to {url.host} without encryption, which is not followed", where=hub)
-        port = url.port or {"http": 80, "https": 443}[url.scheme]
-        own = address.port or {"http": 80, "https": 443}[address.scheme]
-        same = (url.scheme, url.host.lower(), port) == (address.scheme, (address.hostname or "").lower(), own)
+        here = (url.scheme, url.host.lower(), url.port or PORTS.get(url.scheme))
+        same = here == (address.scheme, (address.hostname or "").lower(), address.port or PORTS[address.scheme])
         if not same and "authorization" in request.headers:
             raise PunaError(f"asks for the token at another address, {url.host}, which does not get it", where=hub)
 

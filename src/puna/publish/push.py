@@ -22,6 +22,7 @@ from puna.errors import InputError, Interrupted, PunaError
 from puna.progress import progress, size
 from puna.publish.data_card import licence_of
 from puna.publish.hub import Destination, File, Hub, Standing, opened
+from puna.publish.refusals import plain
 
 # The files that an export has, and no others. What lies beside them was not verified.
 MADE = {
@@ -79,7 +80,7 @@ class Push:
             f"Push {self.folder} to {self.to.address}",
             f"  what     a {self.to.kind}: {len(self.files):,} files, {size(total)}{there}",
             f"  checked  {self.verified}",
-            f"  licence  {self.licence or 'the card says none'}",
+            f"  licence  {plain(self.licence) or 'the card says none'}",
             f"  who      {'everybody can read it' if not self.private else 'private'}; as {self.standing.user}",
         ]
         if not self.standing.exists:
@@ -167,4 +168,4 @@ def _made(kind: str, name: str) -> bool:
 
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"
+    return f"{', '.join(map(plain, names[:SHOWN]))}{more}"

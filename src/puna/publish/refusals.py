@@ -34,9 +34,8 @@ def told(error: BaseException, where: str, hub: str, doing: str, name: str, toke
     send or commit; name: the file that was sent."""
 
     def clean(text: object) -> str:
-        """What a hub says is shown without what could be the token, on one line."""
-        plain = " ".join(str(text).replace(token, "[the token]").split()) if token else " ".join(str(text).split())
-        return "".join(character if character.isprintable() else "?" for character in plain)[:LONG]
+        """What a hub says, without what could be the token."""
+        return plain(str(text).replace(token, "[the token]"))
 
     chain = list(_chain(error))
     for each in chain:
@@ -58,11 +57,19 @@ def told(error: BaseException, where: str, hub: str, doing: str, name: str, toke
     if found := [each for kind, each in names.items() if kind in BROKEN]:
         return PunaError(f"{of_file}the connection failed ({clean(found[0]) or type(found[0]).__name__})", where=hub)
     # The client makes ValueErrors of what a hub says in the body of a good answer: of LFS, and of a card's header.
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) and doing in ("send", "commit"):
         room = any(word in str(error).lower() for word in NO_ROOM)
         what = "has no room for it" if room else "does not take it"
         return PunaError(f"{of_file}{what} ({clean(error)})", where=where)
+    if isinstance(error, ValueError | LookupError | TypeError | AttributeError | AssertionError):
+        what = f"{of_file}does not answer as a hub does ({type(error).__name__}: {clean(error)})"
+        return PunaError(what, where=hub, mend="look at the address")
     return None
+
+
+def plain(text: str) -> str:
+    """What comes from a hub, on one line and as characters that do nothing to a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))[:LONG]
 
 
 def _answered(response: object, said: str, where: str, hub: str, of_file: str) -> PunaError:
