@@ -140,6 +140,15 @@ def test_an_export_that_is_another_models_is_not_pushed(says: Says, hub: MadeHub
     assert says(*words)[0] == 0
 
 
+def test_a_licence_that_the_card_does_not_say_is_not_passed_over(says: Says, hub: MadeHub, exported: Path) -> None:
+    words = (RUN, "--to", "dataset", "--out", "out/text", "--push", "me/text", "--hub", hub.address, "--yes")
+    code, _, err = says(*words, "--licence", "mit")
+    assert code == 2
+    assert "out/text/README.md: its card says cc of the licence, not mit; edit it, or remove the export" in err
+    assert not hub.repositories
+    assert says(*words, "--licence", "cc")[0] == 0
+
+
 @pytest.mark.parametrize("strange", ["notes.txt", ".env", "data/x.bin", "pytorch_model.bin", ".git/config", "link"])
 def test_what_lies_beside_an_export_is_not_pushed(strange: str, hub: MadeHub, exported: Path) -> None:
     to = publish.destination("me/made", "model", hub.address)

@@ -179,7 +179,7 @@ def export(
         return
     if to not in (To.hf, To.dataset):
         raise InputError(f"--push goes with --to hf and --to dataset, not {to.value}", mend="push it by other means")
-    _push(write, check, Path(out), push, to, hub, public=public, yes=yes)
+    _push(write, check, Path(out), push, to, hub, licence=licence, public=public, yes=yes)
 
 
 def _push(
@@ -190,6 +190,7 @@ def _push(
     to: To,
     hub: str | None,
     *,
+    licence: str,
     public: bool,
     yes: bool,
 ) -> None:
@@ -204,6 +205,9 @@ def _push(
         verified = check() if out.exists() else write()
         show(f"{out}: {verified}")
         push = beginning.of(out, verified)
+        if licence and push.licence != licence:  # what lies there was exported with another
+            what = f"its card says {push.licence or 'nothing'} of the licence, not {licence}"
+            raise InputError(what, where=str(out / "README.md"), mend="edit it, or remove the export")
         (say if yes else tell)(push.as_text())
         if not yes and not _agreed():
             show("nothing was pushed")

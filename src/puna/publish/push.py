@@ -78,7 +78,7 @@ class Push:
         there = f", {known:,} of them are there" if known and missing else ""
         lines = [
             f"Push {self.folder} to {self.to.address}",
-            f"  what     a {self.to.kind}: {len(self.files):,} files, {size(total)}{there}",
+            f"  what     a {self.to.kind}: {_count(self.files)}, {size(total)}{there}",
             f"  checked  {self.verified}",
             f"  licence  {plain(self.licence) or 'the card says none'}",
             f"  who      {'everybody can read it' if not self.private else 'private'}; as {self.standing.user}",
@@ -115,7 +115,7 @@ class Push:
         except PunaError as error:
             mend = f"{error.mend}; {stays}" if error.mend else stays
             raise type(error)(error.what, where=error.where, mend=mend) from None
-        return f"{self.to.address}: {len(self.files):,} files, and the hub has the digests of the disk"
+        return f"{self.to.address}: {_count(self.files)}, and the hub has the digests of the disk"
 
 
 @contextmanager
@@ -164,6 +164,10 @@ def _made(kind: str, name: str) -> bool:
         if len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted)):
             return True
     return False
+
+
+def _count(files: Sequence[File]) -> str:
+    return f"{len(files):,} file{'' if len(files) == 1 else 's'}"
 
 
 def _names(names: Sequence[str]) -> str:
