@@ -225,6 +225,19 @@ def test_a_copy_that_lost_rows_is_found_by_reading_it_back(
     assert not (tmp_path / "text").exists()
 
 
+def test_what_is_held_out_is_left_out_where_that_is_asked(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "text"
+    assert publish.write(small, out, heldout=False).startswith("8 documents of 1 source")
+    assert not list(out.rglob("test-*"))
+    heldout = {document.id for document in puna.documents(small, heldout=True)}
+    assert not heldout & {document.id for shard in out.rglob("*.parquet") for document in read_documents(shard)}
+    assert [split["split"] for split in _header(out)["configs"][0]["data_files"]] == ["train"]
+    assert "What the run holds out is not in it" in (out / "README.md").read_text()
+    publish.check(small, out, heldout=False)
+    with pytest.raises(PunaError, match="lacks data/wikipedia/test-"):
+        publish.check(small, out)
+
+
 def test_what_is_there_already_is_neither_replaced_nor_taken_for_a_run(small: Path, tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     with pytest.raises(InputError, match="is there already"):
@@ -261,7 +274,7 @@ def test_no_name_breaks_the_card(name: str, dump: str, licence: str, language: s
     counts = facts.Counts(funnel, inputs)
     counts.train = facts.Part(1, 10, 10, 10)
     counts.licences[licence], counts.languages[language] = 3, 3
-    told = facts.Facts(name, {"books": counts}, None, 0, (), (), (), False)
+    told = facts.Facts(name, {"books": counts}, True, None, 0, (), (), (), False)
     text = data_card.text(told)
     _, header, body = text.split("---\n", 2)
     found = yaml.safe_load(header)

@@ -107,6 +107,9 @@ def export(
     licence: Annotated[
         str, typer.Option("--licence", metavar="ID", help="Of hf, dataset: the card's, by the hub's name (apache-2.0).")
     ] = "",
+    train_only: Annotated[
+        bool, typer.Option("--train-only", help="Of dataset: without what is held out, which is else its split test.")
+    ] = False,
     ranks: Annotated[int, typer.Option("--ranks", min=1, max=100, help="Of meta: shards of model parallelism.")] = 1,
     require_reader: Annotated[
         bool, typer.Option("--require-reader", help="Fail unless the form's own program is there to read it back.")
@@ -147,7 +150,7 @@ def export(
         if to is To.dataset:
             from puna import publish
 
-            return publish.write(model, out, licence=licence)
+            return publish.write(model, out, licence=licence, heldout=not train_only)
         from puna.convert import export as convert
 
         return convert(
@@ -165,7 +168,7 @@ def export(
         if to is To.dataset:
             from puna import publish
 
-            return publish.check(model, out)
+            return publish.check(model, out, heldout=not train_only)
         from puna.convert import check as compare
 
         return compare(model, to.value, out, dtype=dtype and dtype.value, require_reader=require_reader)

@@ -106,8 +106,11 @@ def _contents(told: Facts) -> Iterator[str]:
     for source, counts in told.sources.items():
         yield f"| {source} | {_most(counts.languages, 'not told')} | {_most(counts.licences, 'not told')} |"
     yield ""
-    yield "`test` is held out by group: a page of Wikipedia or a package of code stands in one split only, and what"
-    yield "of the rest shared too much of its wording with `test` was dropped."
+    if told.heldout:
+        yield "`test` is held out by group: a page of Wikipedia or a package of code stands in one split only, and what"
+        yield "of the rest shared too much of its wording with `test` was dropped."
+    else:
+        yield "What the run holds out is not in it, nor what of the rest shared too much of its wording with that."
     yield ""
     yield "Columns: `id` (128-bit xxh3 of source, dump and key), `source`, `group` (what is held out together),"
     yield "`language`, `text`, and `origin` with `dump`, `key`, `file`, `offset`, `url`, `title`, `date`, `licence`."

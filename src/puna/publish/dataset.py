@@ -69,12 +69,12 @@ class _Read:
     licences: Counter[str] = field(default_factory=Counter)
 
 
-def write(run: Location, out: Location, *, licence: str = "") -> str:
+def write(run: Location, out: Location, *, licence: str = "", heldout: bool = True) -> str:
     """Write the documents of `run` as a data set at `out`; a line that says what it holds.
 
-    licence: the card's, as the hub names it; else what the documents say. Raises InputError for a run whose documents
-    are not finished or not those that its recipe asks for, and PunaError, leaving nothing on disk, when what was
-    written does not say what the run counted.
+    licence: the card's, as the hub names it; else what the documents say. heldout: with the split `test`.
+    Raises InputError for a run whose documents are not finished or not those that its recipe asks for, and PunaError,
+    leaving nothing on disk, when what was written does not say what the run counted.
     """
     target = storage.place(out)
     if storage.exists(target):
@@ -82,7 +82,7 @@ def write(run: Location, out: Location, *, licence: str = "") -> str:
     if storage.is_remote(target):
         raise InputError("is on an object store", where=str(out), mend="give a folder of this machine, and copy it")
     folder = storage.place(run)
-    told, shards = _asked(folder)
+    told, shards = _asked(folder, heldout)
     total = sum(shard.size for shard in shards)
     with storage.create_folder(target) as aside, progress("documents", 2 * total, "bytes") as bar:
         for shard in shards:
@@ -95,11 +95,11 @@ def write(run: Location, out: Location, *, licence: str = "") -> str:
     return _said(told)
 
 
-def check(run: Location, out: Location) -> str:
+def check(run: Location, out: Location, *, heldout: bool = True) -> str:
     """Hold the data set at `out` against the run that it was made from, as `write` does; what it holds. The card may
     have been edited. Raises PunaError when it is another."""
     folder, place = storage.place(run), storage.place(out)
-    told, shards = _asked(folder)
+    told, shards = _asked(folder, heldout)
     mend = "remove it, and export anew"
     with progress("documents", 2 * sum(shard.size for shard in shards), "bytes") as bar:
         for shard in shards:
@@ -120,7 +120,7 @@ def check(run: Location, out: Location) -> str:
     return _said(told)
 
 
-def _asked(folder: Place) -> tuple[Facts, list[Shard]]:
+def _asked(folder: Place, heldout: bool) -> tuple[Facts, list[Shard]]:
     """What the card is filled from, and the shards; InputError when the run's documents are not to be had."""
     known = states.look(folder)
     if known.newer or known.recipe is None:
@@ -142,10 +142,10 @@ def _asked(folder: Place) -> tuple[Facts, list[Shard]]:
         if made != wanted:
             what = "data.exclude or data.mask was changed after its documents were written"
             raise InputError(what, where=str(folder), mend=mend)
-        shards += _shards(name, record)
+        shards += [shard for shard in _shards(name, record) if heldout or shard.split == "train"]
     if not any(shard.split == "train" for shard in shards):
         raise InputError("holds no documents", where=str(folder), mend=mend)
-    return facts.of_run(folder, known.recipe, funnels, len(excluded)), shards
+    return facts.of_run(folder, known.recipe, funnels, len(excluded), heldout), shards
 
 
 def _shards(source: str, record: Mapping[str, Any]) -> Iterator[Shard]:
@@ -203,7 +203,8 @@ def _read_back(place: Place, shards: list[Shard], told: Facts, bar: Bar) -> dict
         for name in ("languages", "licences"):
             _add(getattr(counts, name), getattr(found, name))
     for source, counts in told.sources.items():
-        for name, split, part in (("training", "train", counts.train), ("held out", "test", counts.test)):
+        test = [("held out", "test", counts.test)] if told.heldout else []
+        for name, split, part in (("training", "train", counts.train), *test):
             wanted = counts.funnel.left[name]
             # The run counts bytes before it masks what points to a person.
             asked = (wanted["documents"], part.bytes if told.masked else wanted["bytes"])

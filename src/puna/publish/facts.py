@@ -42,6 +42,8 @@ class Facts:
 
     name: str
     sources: Mapping[str, Counts]
+    heldout: bool
+    """Whether what is held out is in it."""
     mixture: Mapping[str, Any] | None
     excluded: int
     masked: tuple[str, ...]
@@ -53,7 +55,7 @@ class Facts:
     """Whether what was found of them was marked, and stays."""
 
 
-def of_run(folder: Place, recipe: Recipe, funnels: Mapping[str, Funnel], excluded: int) -> Facts:
+def of_run(folder: Place, recipe: Recipe, funnels: Mapping[str, Funnel], excluded: int, heldout: bool) -> Facts:
     """What a run's files say, with nothing read back yet."""
     sources = {}
     for name, funnel in funnels.items():
@@ -64,6 +66,7 @@ def of_run(folder: Place, recipe: Recipe, funnels: Mapping[str, Funnel], exclude
     return Facts(
         name=" ".join(recipe.name.split()),
         sources=sources,
+        heldout=heldout,
         mixture=storage.read_json(mixture) if storage.is_file(mixture) else None,
         excluded=excluded,
         masked=tuple(recipe.data.mask),
