@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[MadeHub]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(client, "get_token", lambda: None)
+    monkeypatch.setattr(importlib.import_module("huggingface_hub.constants"), "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with made_hub() as made:
         yield made
