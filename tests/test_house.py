@@ -25,6 +25,7 @@ ORDER = [
     "cli",
     "workflow",
     "last_screen",
+    "publish",
     "inspect",
     "trace",
     "care",
