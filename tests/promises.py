@@ -61,7 +61,7 @@ HELD_BY = {
     "honest": "bits compression decontaminate heldout language ngram perplexity references report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
-    "errors": "cli fetch_command history push_refusals",
+    "errors": "cli fetch_command history push_refusals talk",
     "care": "care clean completion cost doctor doctor_machine progress run serve_readers space",
     "house": "house promises",
 }
