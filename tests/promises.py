@@ -53,15 +53,16 @@ HELD_BY = {
     "order": "compiler dedup engine lines near permutation planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins decoding generate grams layer lid loss modes native peers reference_twins "
     "serve serve_clients serve_text stack wiki_scan",
-    "alone": "chat convert_hostile fetch_catalogues fetch_client outside perspective sandbox serve_guard serve_page",
-    "exports": "convert convert_others",
+    "alone": "chat convert_hostile fetch_catalogues fetch_client outside perspective push_token sandbox "
+    "serve_guard serve_page",
+    "exports": "convert convert_others publish push",
     "numbers": "docs examples readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
     "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
     "honest": "bits compression decontaminate evaluate_tasks heldout language ngram perplexity references report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
-    "errors": "cli fetch_command history",
+    "errors": "cli fetch_command history push_refusals talk",
     "care": "care clean completion cost doctor doctor_machine progress run serve_readers space",
     "house": "house promises",
 }

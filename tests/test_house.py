@@ -27,6 +27,7 @@ ORDER = [
     "cli",
     "workflow",
     "last_screen",
+    "publish",
     "inspect",
     "trace",
     "care",
