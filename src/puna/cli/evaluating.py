@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from puna.storage import Place
 
 EXAMPLES = (
-    "puna evaluate runs/laptop --data benchmarks --tables 3,9",
-    "puna evaluate runs/laptop --data benchmarks --tasks boolq,triviaqa --shots 5 --limit 200",
-    "puna evaluate smollm --data benchmarks --tasks humaneval --samples 10 --allow-code",
+    "puna evaluate runs/laptop --tables 3,9",
+    "puna evaluate runs/laptop --tasks boolq,triviaqa --shots 5 --limit 200",
+    "puna evaluate smollm --tasks humaneval --samples 10 --allow-code",
 )
 
 

@@ -154,7 +154,9 @@ def numbered(words: str) -> list[Table]:
         number = int(word) if word.strip().isascii() and word.strip().isdecimal() else 0
         if number not in TABLES:
             known = ", ".join(map(str, TABLES))
-            raise InputError(f"--tables {word.strip() or words!r} is no table of benchmarks", mend=f"there are {known}")
+            raise InputError(
+                f"--tables {word.strip() or repr(words)} is no table of benchmarks", mend=f"there are {known}"
+            )
         found.append(TABLES[number])
     return found
 
