@@ -1,4 +1,4 @@
-"""Asking a model the pack: many questions at once are answered as each alone, and nothing is asked twice."""
+"""Asking a model the pack: many at once are answered as each alone; the command; what judges from outside."""
 
 from __future__ import annotations
 
@@ -108,21 +108,6 @@ def test_real_items_are_answered_as_each_by_itself(bench: Path, model: Model, pr
     proved(f"{count} real items of {len(REAL)} tasks: answered in a batch as each by itself")
 
 
-def test_neither_slots_nor_company_change_an_answer(data: Path, model: Model) -> None:
-    for task in ("hellaswag", "mmlu", "boolq", "naturalquestions"):
-        asked = {f"{number} {key}": each for number in range(4) for key, each in asked_of(task, data).items()}
-        few, many = (
-            {each.key: each.answer for each in answers(Model(model.packed, model.tokenizer, slots), asked, alone=True)}
-            for slots in (1, 7)
-        )
-        some = dict(list(asked.items())[:1])
-        (one,) = answers(model, some, alone=True)
-        assert few.keys() == many.keys() == asked.keys()
-        for key in asked:
-            agree(few[key], many[key])
-        agree(one.answer, many[one.key])
-
-
 def test_a_shared_context_is_read_once(data: Path, model: Model) -> None:
     """MMLU's examples: the first item reads them, the others their own question alone."""
     asked = asked_of("mmlu", data)
@@ -164,44 +149,6 @@ def test_answers_are_kept_and_another_norm_asks_nothing_again(data: Path, model:
     assert other[0].norm == "char"
     with pytest.raises(InputError, match="holds answers of another model"):
         run.evaluate(plan([Wanted(PACK["boolq"], 0)], data), model, tmp_path, "another")
-
-
-def test_who_is_interrupted_goes_on_with_what_is_left(data: Path, model: Model, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
-    (one,) = plan([Wanted(PACK["truthfulqa"], 0)], data)
-    whole = run.answer(one, model, tmp_path / "whole.jsonl", "m")
-
-    def stop() -> None:
-        raise Stop
-
-    with pytest.raises(Stop):
-        run.answer(one, model, tmp_path / "cut.jsonl", "m", advance=stop)
-    assert len((tmp_path / "cut.jsonl").read_text().splitlines()) == 2
-    with (tmp_path / "cut.jsonl").open("a") as file:
-        file.write('{"item": "half')  # as a kill leaves it
-    assert run.answer(one, model, tmp_path / "cut.jsonl", "m") == whole
-
-
-def test_an_answer_to_another_question_does_not_count(data: Path, model: Model, tmp_path: Path) -> None:
-    run.evaluate(plan([Wanted(PACK["hellaswag"], 0)], data), model, tmp_path, "m")
-    path = tmp_path / "hellaswag-0.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    lines[1]["asked"] = "0" * 32
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run.evaluate(plan([Wanted(PACK["hellaswag"], 0)], data), model, tmp_path, "m")
-    assert len(path.read_text().splitlines()) == len(lines) + 1
-
-
-def test_a_damaged_answer_is_named(data: Path, model: Model, tmp_path: Path) -> None:
-    run.evaluate(plan([Wanted(PACK["hellaswag"], 0)], data), model, tmp_path, "m")
-    path = tmp_path / "hellaswag-0.jsonl"
-    whole = path.read_text()
-    for damage in ("nonsense", "[]", '{"item": "x"}', '{"item": 1, "asked": "", "cut": false, "scores": [[1, 2, 3]]}'):
-        path.write_text(whole + damage + "\n")
-        with pytest.raises(InputError, match=r"hellaswag-0\.jsonl:\d+: is no answer"):
-            run.evaluate(plan([Wanted(PACK["hellaswag"], 0)], data), model, tmp_path, "m")
 
 
 def test_a_model_that_gives_no_number_is_an_error_and_no_score(data: Path, tmp_path: Path) -> None:
