@@ -196,6 +196,55 @@ def test_a_config_that_is_no_llama_is_refused_by_key(key: str, tmp_path: Path) -
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("key", ["sliding_window", "num_key_value_heads"])
+def test_a_mistral_that_leaves_its_own_default_unsaid_is_refused(key: str, tmp_path: Path) -> None:
+    huggingface.write(tmp_path, made_parts.made())
+    path = tmp_path / "config.json"
+    said = {**storage.read_json(path), "model_type": "mistral", "sliding_window": None}
+    storage.write_json(path, said)
+    assert huggingface.read(tmp_path).config.kv_heads == 2
+    storage.write_json(path, {name: value for name, value in said.items() if name != key})
+    with pytest.raises(InputError, match=key):
+        huggingface.read(tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"num_attention_heads": 3, "head_dim": None}, {"num_key_value_heads": 3}])
+def test_heads_that_do_not_fit_are_refused_with_the_file(changed: dict[str, int], tmp_path: Path) -> None:
+    huggingface.write(tmp_path, made_parts.made())
+    path = tmp_path / "config.json"
+    storage.write_json(path, {**storage.read_json(path), **changed})
+    with pytest.raises(InputError, match=r"config.json: .*heads = 3"):
+        huggingface.read(tmp_path)
+
+
+def test_angles_of_a_part_of_a_head_are_refused_where_transformers_5_keeps_them(tmp_path: Path) -> None:
+    huggingface.write(tmp_path, made_parts.made())
+    path = tmp_path / "config.json"
+    value = storage.read_json(path)
+    value["rope_parameters"]["partial_rotary_factor"] = 0.5
+    storage.write_json(path, value)
+    with pytest.raises(InputError, match=r"rope_parameters: partial_rotary_factor = 0.5"):
+        huggingface.read(tmp_path)
+
+
+@pytest.mark.parametrize("passage", [0, 4])
+def test_logits_that_are_no_numbers_are_never_the_same(
+    passage: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = own.read(model)
+
+    def ask(form: str, path: Path, texts: list[str], read: list[list[int]]) -> tuple[Any, Any]:
+        found = comparison.logits(wanted, read)
+        found[passage][0, 0] = np.nan
+        return [wanted.tokenizer.encode(text) for text in texts], found
+
+    monkeypatch.setattr(foreign, "installed", lambda form: "a program")
+    monkeypatch.setattr(foreign, "ask", ask)
+    with pytest.raises(Mismatch, match=f"in passage {passage + 1}"):
+        convert.export(model, "hf", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_tied_model_with_another_output_is_refused(tmp_path: Path) -> None:
     parts: Parts = made_parts.made()
     huggingface.write(tmp_path, parts)

@@ -18,13 +18,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import made_parts
 from puna import convert, storage
-from puna.convert import gguf, gguf_file, huggingface, meta, safetensors_file
+from puna.convert import gguf, gguf_file, gguf_tokenizer, huggingface, meta, safetensors_file
+from puna.convert.keys import Keys
 from puna.errors import InputError
 from puna.tokenizer import pieces
-from puna.tokenizer.tokenizer_json import JsonTokenizer
+from puna.tokenizer.tokenizer_json import JsonTokenizer, byte_characters
 
 
 def refused(action: Callable[[], object], *said: str) -> str:
@@ -319,3 +321,32 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(LIARS_IN_GGUF["overlapping"])
     refused(lambda: convert.take(tmp_path / "a.gguf", tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["a.gguf"]
+
+
+@pytest.mark.parametrize("name", ["tok_embeddings.weight", "layers.0.feed_forward.w1.weight"])
+def test_a_meta_tensor_without_rows_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    parts = made_parts.made()
+    meta.write(tmp_path, parts)
+    torch.save({**parts.state, name: torch.tensor(1.0)}, tmp_path / "consolidated.00.pth")
+    refused(lambda: meta.read(tmp_path), name)
+
+
+@pytest.mark.parametrize("shape", [(), (64,), (0, 64), (64, 1, 64)])
+def test_a_query_of_other_dimensions_is_refused_by_name(shape: tuple[int, ...], tmp_path: Path) -> None:
+    parts = made_parts.made()
+    huggingface.write(tmp_path, parts)
+    path = tmp_path / "model.safetensors"
+    name = "model.layers.0.self_attn.q_proj.weight"
+    save_file({**load_file(path), name: torch.ones(shape)}, path)
+    refused(lambda: huggingface.read(tmp_path), "q_proj", "attention.wq")
+
+
+@pytest.mark.parametrize(("pre", "begins"), [("llama-bpe", True), ("gpt-2", False), ("smollm", False)])
+def test_a_gguf_that_does_not_say_whether_texts_begin_with_bos_is_read_as_llama_cpp_reads_it(
+    pre: str, begins: bool
+) -> None:
+    tokens = [*byte_characters().values(), "<|b|>"]
+    said = {"model": "gpt2", "pre": pre, "tokens": tokens, "token_type": [1] * 256 + [3], "merges": []}
+    keys = {f"tokenizer.ggml.{name}": value for name, value in {**said, "bos_token_id": 256}.items()}
+    tokenizer, _ = gguf_tokenizer.read(Keys(keys, "a file"), 257)
+    assert tokenizer.begin("a") == [256] * begins + tokenizer.encode("a")

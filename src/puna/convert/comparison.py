@@ -67,9 +67,10 @@ def verify(form: str, path: Path, wanted: Parts, read: Callable[[Path], Parts], 
     limit, far = (ROUNDED[dtype], spread) if rounds else (EXACT, distance)
     name = reader or "Puna"
     _same_ids(name, texts, ids, found)
-    worst = max(map(far, ours, theirs))
-    if not worst <= limit:  # NaN too
-        number = int(np.argmax([far(*each) for each in zip(ours, theirs, strict=True)]))
+    away = [far(*each) for each in zip(ours, theirs, strict=True)]
+    number = int(np.argmax(away))  # that of a NaN, where there is one: max() passes over it
+    worst = away[number]
+    if not worst <= limit:
         cause = next(_causes(wanted, passages[number], theirs[number]), "")
         what = f"logits of {name} differ by {worst:.2g} of their spread, and may by {limit:g}, in passage {number + 1}"
         raise Mismatch(f"{what}{f': {cause}' if cause else ''}")

@@ -86,7 +86,7 @@ def _config(keys: Keys, rows: int, tied: bool) -> ModelConfig:
     dim, heads = keys.size("llama.embedding_length"), keys.size("llama.attention.head_count")
     for key in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
         keys.only(f"llama.{key}", dim // heads, why=f"Puna's heads are {dim // heads} wide, and turned whole")
-    return ModelConfig(
+    return keys.config(
         dim=dim,
         heads=heads,
         kv_heads=keys.size("llama.attention.head_count_kv", heads),

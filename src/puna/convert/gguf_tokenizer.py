@@ -37,7 +37,9 @@ def read(keys: Keys, rows: int) -> tuple[Tokenizer, dict[str, Any]]:
             settings[f"{name}_token"] = tokens[number]
         elif number is not None:
             raise InputError(f"{_NAME}{key} = {str(number)[:40]}", where=keys.where)
-    settings["add_bos_token"] = keys.truth(f"{_NAME}add_bos_token", kind == "llama")
+    # Where a file does not say it, llama.cpp begins texts of these two kinds with <s>.
+    begins = kind == "llama" or keys.text(f"{_NAME}pre") == "llama-bpe"
+    settings["add_bos_token"] = keys.truth(f"{_NAME}add_bos_token", begins)
     if template := keys.text("tokenizer.chat_template"):
         settings["chat_template"] = template
     if kind == "llama":

@@ -95,12 +95,19 @@ def _config(keys: Keys) -> ModelConfig:
     keys.only("hidden_act", "silu", why="another activation than SwiGLU's")
     for key in ("attention_bias", "mlp_bias"):
         keys.only(key, False, why="Puna's model has no biases")
+    if kind == "mistral":  # where one of these is not said, transformers takes 4096, and 8 heads
+        for key in ("sliding_window", "num_key_value_heads"):
+            if key not in keys.values:
+                mend = "write what the model has: null for no sliding window"
+                raise InputError(
+                    f"says no {key}, whose default for Mistral is not LLaMA's", where=keys.where, mend=mend
+                )
     keys.only("sliding_window", why="Puna's attention sees the whole context")
     keys.only("partial_rotary_factor", 1, 1.0, why="Puna turns whole heads")
     keys.only("quantization_config", why="quantised weights are read from GGUF only")
     dim, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
     keys.only("head_dim", dim // heads, why=f"Puna's heads are hidden_size / num_attention_heads = {dim // heads} wide")
-    return ModelConfig(
+    return keys.config(
         dim=dim,
         heads=heads,
         kv_heads=keys.size("num_key_value_heads", heads),
@@ -125,6 +132,7 @@ def _rope_base(keys: Keys) -> float:
         inner = Keys(keys.values[key], f"{keys.where}: {key}")
         for name in ("rope_type", "type"):
             inner.only(name, "default", why="scaled rotary angles are not known here")
+        inner.only("partial_rotary_factor", 1, why="Puna turns whole heads")
         if inner.values.get("rope_theta") is not None:
             bases[f"{key}.rope_theta"] = inner.number("rope_theta")
     if len(set(bases.values())) > 1:
@@ -150,8 +158,8 @@ def _to_ours(state: dict[str, Tensor], config: ModelConfig, where: str) -> dict[
                 raise InputError(what, where=where, mend="set it to false in config.json if they are to differ")
             continue
         heads = rotary_heads(ours, config)
-        if heads and tensor.shape[0] % (2 * heads):
-            what = f"{name} has {tensor.shape[0]} rows, which are not {heads} heads"
+        if heads and (tensor.dim() != 2 or tensor.shape[0] % (2 * heads)):
+            what = f"{name} has shape {tuple(tensor.shape)}, whose rows are not {heads} heads"
             raise InputError(what, where=where)
         found[ours] = interleaved(tensor, heads) if heads else tensor
     return found

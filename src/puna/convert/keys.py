@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from puna.errors import InputError
+from puna.model.config import ModelConfig
 
 MOST = 1 << 31  # of any size in a config
 
@@ -48,6 +49,13 @@ class Keys:
         found = self.values.get(key)
         if found is not None and found not in allowed:
             raise InputError(f"{key} = {_short(found)}: {why}", where=self.where, mend=NOT_LLAMA)
+
+    def config(self, **settings: Any) -> ModelConfig:
+        """The shape that was read; InputError, naming the file, when its numbers do not fit together."""
+        try:
+            return ModelConfig(**settings)
+        except InputError as error:
+            raise InputError(error.what, where=self.where, mend=error.mend) from None
 
     def _found(self, key: str, default: Any) -> Any:
         found = self.values.get(key)

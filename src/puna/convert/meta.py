@@ -55,6 +55,9 @@ def read(folder: Place) -> Parts:
     freqs = state.pop("rope.freqs", None)
     if "tok_embeddings.weight" not in state or "layers.0.feed_forward.w1.weight" not in state:
         raise InputError("its shards are no LLaMA: tok_embeddings or layers are missing", where=str(folder))
+    for name in ("tok_embeddings.weight", "layers.0.feed_forward.w1.weight"):  # sizes are taken from their rows
+        if state[name].dim() != 2:
+            raise InputError(f"{name} has shape {tuple(state[name].shape)}", where=str(folder), mend=MEND)
     config = _config(keys, state, folder)
     if freqs is not None:
         expected = config.rope_base ** (-torch.arange(0, config.head_dim, 2) / config.head_dim)
@@ -102,7 +105,7 @@ def _config(keys: Keys, state: dict[str, Tensor], folder: Place) -> ModelConfig:
     tied = torch.equal(state.get("output.weight", torch.empty(0)), state["tok_embeddings.weight"])
     if tied:
         del state["output.weight"]
-    return ModelConfig(
+    return keys.config(
         dim=keys.size("dim"),
         heads=heads,
         kv_heads=keys.size("n_kv_heads", heads),
