@@ -362,3 +362,22 @@ def test_the_template_of_several_by_name_is_the_default_whatever_else_is_named(t
     named = [{"name": ["x"], "template": "a"}, 3, {"name": "default", "template": "b"}]
     storage.write_json(tmp_path / "tokenizer_config.json", {"chat_template": named})
     assert tokenizer_files.settings(tmp_path) == {"chat_template": "b"}
+
+
+def test_of_two_exports_to_one_name_the_first_stays(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "one.gguf"
+    left = tmp_path / ".part-one.gguf-999999999-1"
+    left.write_text("of a process that was killed")
+    real = convert.verify
+
+    def slow(*values: Any) -> str:
+        target.write_text("the first")
+        return real(*values)
+
+    monkeypatch.setattr(convert, "verify", slow)
+    with pytest.raises(InputError, match="is there already"):
+        convert.export(model, "gguf", target)
+    assert [path.name for path in tmp_path.iterdir()] == ["one.gguf"]
+    assert target.read_text() == "the first"

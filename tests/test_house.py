@@ -66,6 +66,7 @@ ORDER = [
     "formats",
     "storage",
     "remote",
+    "unfinished",
     "compiler",
     "processes",
     "progress",
@@ -189,7 +190,7 @@ print(sorted(heavy & set(sys.modules)), Recipe.__pydantic_complete__, Recipe.mod
 # Of a path on an object store these take a failed request for absence; storage.py asks so that it does not.
 ASKED_THROUGH_STORAGE = {"is_file", "is_dir", "exists", "iterdir", "glob", "rglob"}
 LOCAL = {
-    *("cli", "doctor", "data/sources", "engine.py", "storage.py", "remote.py", "lines.py", "space.py"),
+    *("cli", "doctor", "data/sources", "engine.py", "storage.py", "unfinished.py", "remote.py", "lines.py", "space.py"),
     *("recipe_layers.py", "last_screen.py", "compiler.py", "generate/native.py"),
 }
 

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puna import storage
+from puna import storage, unfinished
 from puna.errors import InputError, PunaError
 from puna.lines import Appender
 
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from puna import storage
+from puna import storage, unfinished
 number = int(sys.argv[2])
 def border(event, location):
     global number
@@ -229,3 +229,25 @@ def test_a_digest_is_of_the_bytes_alone(tmp_path: Path) -> None:
     # Part of every format that holds digests.
     assert storage.digest_bytes(b"puna") == "xxh3:84c2229ddbc87c9d5604d0d002617ea5"
     assert storage.digest_bytes(b"") == "xxh3:99aa06d3014798d86001c324468d497f"
+
+
+def test_of_two_that_write_one_folder_the_first_stays_and_the_second_is_told(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    with pytest.raises(InputError, match="was made by somebody else"), storage.create_folder(target) as slow:
+        (slow / "a").write_text("slow")
+        with storage.create_folder(target) as fast:
+            (fast / "a").write_text("fast")
+    assert (target / "a").read_text() == "fast"
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    target = tmp_path / "a[b]"
+    names = [f".part-a[b]-{ended.pid}-7", f".part-a[b]-{os.getpid()}-8", ".part-a[b]-odd", f".part-other-{ended.pid}-9"]
+    (tmp_path / names[0]).write_text("a file")
+    for name in names[1:]:
+        (tmp_path / name).mkdir()
+    unfinished.sweep_beside(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([names[1], names[3]])

@@ -13,10 +13,10 @@ last `sync`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -30,6 +30,9 @@ from puna import remote
 from puna.errors import InputError, PunaError, telling_denial, telling_full_disk
 from puna.remote import Look as Look
 from puna.remote import is_remote as is_remote
+from puna.unfinished import TEMPORARY as TEMPORARY
+from puna.unfinished import sweep_beside
+from puna.unfinished import aside as aside
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -39,9 +42,6 @@ Place: TypeAlias = "Path | UPath"
 Location: TypeAlias = "str | Path | UPath"
 
 SEEN = 60.0  # seconds in which what one machine wrote must be seen by another; network file systems cache names
-TEMPORARY = ".part-"  # marks a name under which something is being written
-# It starts anywhere, since processes of two machines may have one number and write into one folder.
-_counter = itertools.count(secrets.randbelow(1 << 48))
 
 # Called as border(event, location) around the writes, syncs, renames, removals and uploads that make bytes durable.
 # Fault tests put a function here that ends the process at the n-th call; it does nothing otherwise.
@@ -159,8 +159,7 @@ def create_folder(location: Place, *, last: str = "") -> Iterator[Path]:
     with telling_full_disk(location):
         with telling_denial(location):
             make_folder(location.parent)
-            for left in location.parent.glob(f"{TEMPORARY}{location.name}-*"):
-                shutil.rmtree(left)
+            sweep_beside(location)
             temporary.mkdir()
         try:
             yield temporary
@@ -172,7 +171,13 @@ def create_folder(location: Place, *, last: str = "") -> Iterator[Path]:
                     else:
                         sync_folder(path)
                 sync_folder(temporary)
-                _rename(temporary, location)
+                try:
+                    _rename(temporary, location)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                        raise
+                    what = "was made by somebody else in the meantime"
+                    raise InputError(what, where=str(location), mend="give another name, or remove it") from None
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -348,11 +353,6 @@ def digest_bytes(data: bytes) -> str:
 
 def _local(location: Location) -> Path:
     return location if isinstance(location, Path) else Path(str(location).removeprefix("file://"))
-
-
-def aside(path: Path) -> Path:
-    """A name beside `path` that no other process or call takes."""
-    return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}-{next(_counter)}")
 
 
 def upload(file: Path, location: Location) -> None:

@@ -18,6 +18,7 @@ from puna.convert.comparison import Mismatch, verify
 from puna.convert.parts import DTYPES, NAMES, Parts
 from puna.errors import InputError
 from puna.storage import Location, Place
+from puna.unfinished import sweep_beside
 
 __all__ = ["FORMS", "Form", "Mismatch", "Parts", "check", "export", "read", "take"]
 
@@ -150,9 +151,11 @@ def _form(place: Place) -> str:
 @contextmanager
 def _aside(target: Place) -> Iterator[Path]:
     """A name beside `target` for a file, which gets its name when the block ends without an exception."""
+    sweep_beside(Path(str(target)))
     path = storage.aside(Path(str(target)))
     try:
         yield path
+        _free(target)  # somebody else may have been faster
         storage.move(path, target)
     finally:
         storage.remove(path)
