@@ -1,0 +1,224 @@
+"""Tasks over a model: what is asked, answered and kept, and the numbers that come of it.
+
+Items are read for all tasks before the model is, so that a missing file is told at once. Each answer is kept as it
+comes (kept.py); a process that is killed loses what was under way, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from puna import storage
+from puna.errors import InputError
+from puna.evaluate import chosen
+from puna.evaluate.answering import Model, answers
+from puna.evaluate.kept import Kept
+from puna.evaluate.task import Answer, Asked, Judge, Norm, Prompt, Task
+from puna.progress import progress
+from puna.storage import Place
+from puna.testsets import BENCHMARKS, Item
+
+Outside = Mapping[str, Judge]
+"""Judges of what a task `needs`."""
+REFUSED = {
+    "programs": "runs programs that the model wrote, which this version does not do; leave it out",
+    "toxicity": "needs scores of its continuations; give --toxicity FILE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A task with so many examples."""
+
+    task: Task
+    shots: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name}-{self.shots}"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    mean: float
+    error: float | None
+    """Standard error of the mean; None of one item."""
+    items: int
+
+
+@dataclass(frozen=True)
+class Result:
+    task: str
+    version: int
+    shots: int
+    metric: str
+    """The one that the paper shows."""
+    norm: Norm
+    paper_norm: Norm
+    items: int
+    of: int | None
+    """Items of the paper's split, where the number is known."""
+    cut: int
+    """Items that did not fit the model's context and lost their beginning."""
+    samples: int
+    """Texts of an item, 0 where none is made."""
+    values: Mapping[str, Value]
+    groups: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the files that the items are of."""
+
+    @property
+    def value(self) -> Value:
+        return self.values[self.metric]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for one result."""
+
+    wanted: Wanted
+    norm: Norm
+    questions: Mapping[str, tuple[Item, Asked]]
+    judge: Judge
+    files: Mapping[str, str]
+
+    @property
+    def alone(self) -> bool:
+        """Whether choices are scored behind "Answer:", too: for the norm asked for, or for that of the paper."""
+        return "answer" in (self.norm, self.wanted.task.norm)
+
+
+def plan(
+    wanted: Sequence[Wanted],
+    data: Place,
+    *,
+    limit: int | None = None,
+    norm: Norm | None = None,
+    samples: int | None = None,
+    outside: Outside | None = None,
+) -> list[Plan]:
+    """What is to be asked. norm: None is each task's own. samples: of an item, where a task draws several.
+
+    InputError for a task that cannot be judged, a norm that says nothing of any task, and files that are not there.
+    """
+    if norm is not None and not any(norm in each.task.norms for each in wanted):
+        raise InputError(f"--norm {norm} says nothing of these tasks", mend="leave it out")
+    read: dict[str, chosen.Items] = {}
+    made = []
+    for each in wanted:
+        task = each.task
+        judge = (outside or {}).get(task.needs) if task.needs else task.judge
+        if judge is None:
+            what, mend = REFUSED[task.needs].split("; ")
+            raise InputError(what, where=task.name, mend=mend)
+        if each.shots and task.example is None:
+            raise InputError(f"{task.name} has no examples to show", mend="leave --shots out")
+        if task.benchmark not in read:
+            read[task.benchmark] = chosen.read(task.benchmark, data)
+        items = read[task.benchmark]
+        questions = chosen.questions(task, items, each.shots, limit)
+        if samples is not None:
+            questions = {key: (item, _with(asked, samples)) for key, (item, asked) in questions.items()}
+        own = norm if norm is not None and norm in task.norms else task.norm
+        made.append(Plan(each, own, questions, judge, items.digests))
+    return made
+
+
+def answer(
+    plan: Plan, model: Model, location: Place, digest: str, *, advance: Callable[[], object] = lambda: None
+) -> Result:
+    """Ask what was not answered yet, and judge all. location: the file of answers; digest: of the model.
+
+    advance: called with each item, those that were answered before first.
+    """
+    kept = Kept(location, digest)
+    try:
+        asked = {key: asked for key, (_, asked) in plan.questions.items()}
+        left = {key: each for key, each in asked.items() if kept.answer(key, each, alone=plan.alone) is None}
+        for _ in range(len(asked) - len(left)):
+            advance()
+        for found in answers(model, left, alone=plan.alone):
+            kept.add(found.key, asked[found.key], found.answer, cut=found.cut)
+            advance()
+        known: dict[str, Answer] = {}
+        for key, each in asked.items():
+            one = kept.answer(key, each, alone=plan.alone)
+            assert one is not None
+            known[key] = one
+        return judged(plan, known, sum(kept.was_cut(key) for key in asked))
+    finally:
+        kept.close()
+
+
+def judged(plan: Plan, known: Mapping[str, Answer], cut: int) -> Result:
+    """The numbers of a task, from all its answers."""
+    task = plan.wanted.task
+    rows: list[Mapping[str, float]] = []
+    groups: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+    samples = 0
+    for key, (item, asked) in plan.questions.items():
+        row = plan.judge(item, asked, known[key], plan.norm)
+        rows.append(row)
+        for group in task.groups(item):
+            groups[group].append(row)
+        samples = asked.samples if isinstance(asked, Prompt) else 0
+    return Result(
+        task.name,
+        task.version,
+        plan.wanted.shots,
+        task.metric,
+        plan.norm,
+        task.norm,
+        len(rows),
+        BENCHMARKS[task.benchmark].items,
+        cut,
+        samples,
+        _values(rows),
+        {group: _values(found) for group, found in sorted(groups.items())},
+        plan.files,
+    )
+
+
+def evaluate(plans: Sequence[Plan], model: Model, folder: Place, digest: str) -> list[Result]:
+    """Every plan's result, one after the other; answers are kept in `folder`, a file each."""
+    results = []
+    for each in plans:
+        name = each.wanted.name
+        with progress(f"{name.rpartition('-')[0]}, {each.wanted.shots}-shot", len(each.questions), "items") as bar:
+            results.append(answer(each, model, folder / f"{name}.jsonl", digest, advance=bar.advance))
+    return results
+
+
+def model_digest(checkpoint: Place, tokenizer: str, dtype: str) -> str:
+    """Tells a model from others by all that its answers depend on: weights, shape, tokenizer, and the type it is in."""
+    names = [path for path in storage.listing(checkpoint, "*") if path.name == "config.json"]
+    names += storage.listing(checkpoint, "*.safetensors")
+    digests = [storage.digest(path) for path in sorted(names, key=lambda path: path.name) if _is_model(path.name)]
+    return storage.digest_bytes("\n".join([*digests, tokenizer, dtype]).encode())
+
+
+def _is_model(name: str) -> bool:
+    return not name.startswith("optimizer")
+
+
+def _with(asked: Asked, samples: int) -> Asked:
+    return replace(asked, samples=samples) if isinstance(asked, Prompt) and asked.samples > 1 else asked
+
+
+def _values(rows: Sequence[Mapping[str, float]]) -> dict[str, Value]:
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return {name: _value(column) for name, column in columns.items()}
+
+
+def _value(column: Sequence[float]) -> Value:
+    """Mean and standard error, of the sample's standard deviation."""
+    error = statistics.stdev(column) / math.sqrt(len(column)) if len(column) > 1 else None
+    return Value(statistics.fmean(column), error, len(column))
