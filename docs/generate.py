@@ -1,4 +1,4 @@
-"""Write the parts of the documents that are made from the code: recipe keys, limits, the tree of modules.
+"""Write the parts of the documents that are made from the code: recipe keys, limits, tasks, the tree of modules.
 
     python docs/generate.py [--check]
 
@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from puna import recipe
+from puna.evaluate.published import PLACES
+from puna.evaluate.tasks import PACK
 from puna.serve.limits import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +93,23 @@ def limits() -> str:
     return "\n".join([*lines, ""])
 
 
+def tasks() -> str:
+    """Each task of the pack: what the paper tells of it, what was chosen here, and where its files are published."""
+    lines = []
+    for name, task in PACK.items():
+        release = PLACES[task.benchmark]
+        shots = ", ".join(map(str, task.shots))
+        norm = f"ranked by `{task.norm}`; " if len(task.norms) > 1 else ""
+        lines += [
+            f"**`{name}`**, {task.title}, version {task.version}: {shots}-shot; {norm}{task.metric}; "
+            f"`{release.files}` of {release.address}",
+            f"- paper: {task.paper}",
+            f"- here: {task.ours}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
 def purpose(path: Path) -> str:
     """The first sentence of a module's docstring, without asides; of a long one the clauses that fit."""
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -126,6 +145,7 @@ PARTS: list[tuple[str, str, Callable[[], str]]] = [
     ("README.md", "tree", tree),
     ("docs/recipe.md", "keys", recipe.key_table),
     ("docs/serve.md", "limits", limits),
+    ("docs/evaluate.md", "tasks", tasks),
 ]
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import itertools
 import math
 import string
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from puna import testsets
 from puna.errors import InputError
 from puna.evaluate import exact, ranking, worked
 from puna.evaluate.task import Choice, Norm, Prompt, Ranking, Score, digest
-from puna.evaluate.tasks import PACK, programs
+from puna.evaluate.tasks import PACK, knowledge, programs
 from puna.testsets import BENCHMARKS, Item
 
 
@@ -347,3 +348,44 @@ def test_a_digest_tells_questions_apart() -> None:
     assert digest(one) == digest(Ranking((Choice("a", " b"),)))
     assert len({digest(each) for each in (one, *others)}) == 5
     assert digest(Prompt("a", (), 3)) != digest(Prompt("a", (), 3, samples=2))
+
+
+TABLE_16 = {  # subject -> questions in its test, accuracy of the paper's 7B and 65B
+    "abstract_algebra": (100, 29.0, 34.0), "anatomy": (135, 37.0, 57.8), "astronomy": (152, 33.6, 72.4),
+    "business_ethics": (100, 40.0, 57.0), "clinical_knowledge": (265, 35.1, 65.3), "college_biology": (144, 37.5,
+    68.8), "college_chemistry": (100, 32.0, 50.0), "college_computer_science": (100, 29.0, 47.0),
+    "college_mathematics": (100, 33.0, 35.0), "college_medicine": (173, 30.6, 54.3), "college_physics": (102,
+    26.5, 36.3), "computer_security": (100, 45.0, 79.0), "conceptual_physics": (235, 36.6, 59.6), "econometrics":
+    (114, 23.7, 40.4), "electrical_engineering": (145, 26.9, 53.8), "elementary_mathematics": (378, 24.3, 37.8),
+    "formal_logic": (126, 27.0, 44.4), "global_facts": (100, 29.0, 39.0), "high_school_biology": (310, 34.5,
+    73.9), "high_school_chemistry": (203, 28.1, 40.4), "high_school_computer_science": (100, 31.0, 67.0),
+    "high_school_european_history": (165, 44.2, 78.8), "high_school_geography": (198, 34.3, 77.8),
+    "high_school_government_and_politics": (193, 44.6, 88.1), "high_school_macroeconomics": (390, 35.4, 65.9),
+    "high_school_mathematics": (270, 24.8, 34.4), "high_school_microeconomics": (238, 31.9, 68.9),
+    "high_school_physics": (151, 26.5, 37.1), "high_school_psychology": (545, 47.3, 82.2),
+    "high_school_statistics": (216, 35.2, 58.3), "high_school_us_history": (204, 39.7, 83.8),
+    "high_school_world_history": (237, 40.9, 83.1), "human_aging": (223, 40.8, 69.5), "human_sexuality": (131,
+    36.6, 77.9), "international_law": (121, 51.2, 79.3), "jurisprudence": (108, 38.9, 73.2), "logical_fallacies":
+    (163, 39.3, 77.3), "machine_learning": (112, 23.2, 49.1), "management": (103, 35.0, 82.5), "marketing": (234,
+    46.6, 85.9), "medical_genetics": (100, 43.0, 67.0), "miscellaneous": (783, 42.4, 82.1), "moral_disputes":
+    (346, 40.2, 72.3), "moral_scenarios": (895, 24.3, 48.9), "nutrition": (306, 37.6, 67.3), "philosophy": (311,
+    39.9, 74.0), "prehistory": (324, 36.1, 75.3), "professional_accounting": (282, 25.9, 46.5),
+    "professional_law": (1534, 30.2, 49.1), "professional_medicine": (272, 44.5, 61.4), "professional_psychology":
+    (612, 35.1, 65.7), "public_relations": (110, 40.9, 73.6), "security_studies": (245, 31.8, 71.8), "sociology":
+    (201, 46.8, 78.6), "us_foreign_policy": (100, 46.0, 86.0), "virology": (166, 30.1, 53.0), "world_religions":
+    (171, 50.9, 81.3),
+}  # fmt: skip
+TABLE_9 = {"humanities": (34.0, 61.8), "stem": (30.5, 51.7), "social": (38.3, 72.9), "other": (38.1, 67.4)}
+
+
+@pytest.mark.parametrize("model", [0, 1], ids=["7B", "65B"])
+def test_fields_of_mmlu_are_the_papers_and_its_average_is_over_items(model: int) -> None:
+    def average(subjects: Iterable[str]) -> float:
+        rows = [TABLE_16[subject] for subject in subjects]
+        return sum(row[0] * row[1 + model] for row in rows) / sum(row[0] for row in rows)
+
+    assert TABLE_16.keys() == knowledge.FIELD_OF.keys()
+    assert sum(size for size, *_ in TABLE_16.values()) == BENCHMARKS["mmlu"].items
+    for field, printed in TABLE_9.items():
+        assert average(knowledge.FIELDS[field].split()) == pytest.approx(printed[model], abs=0.06)
+    assert average(TABLE_16) == pytest.approx((35.1, 63.4)[model], abs=0.06)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import typer
 
+import made_testsets
 import puna
 import tiny
 from puna import cli, recipe
@@ -32,6 +33,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     written = tiny.write(folder)
     done = tiny.puna("run", written, "--out", folder / "runs" / "laptop", "--workers", "1", "--threads", "1")
     assert done.returncode == 0, done.stderr
+    for benchmark in ("boolq", "race_middle"):
+        made_testsets.write(folder / "benchmarks", benchmark)
     return folder
 
 
@@ -65,9 +68,16 @@ def _of_generate(names: dict[str, Any], printed: str) -> None:
     assert lines[-1].startswith("End(handle=0, sample=0")
 
 
+def _of_evaluate(names: dict[str, Any], printed: str) -> None:
+    assert [line.split()[0] for line in printed.splitlines()] == ["boolq", "race_middle"]
+    assert [line.split()[-1] for line in printed.splitlines()] == ["1", "2"]
+    assert names["result"].values.keys() >= {"accuracy/char", "accuracy/answer"}
+
+
 SHOWN: dict[str, Callable[[dict[str, Any], str], None]] = {
     "README.md": _of_readme,
     "docs/api.md": _of_api,
+    "docs/evaluate.md": _of_evaluate,
     "docs/generate.md": _of_generate,
 }
 

@@ -31,7 +31,7 @@ FIELDS = {
     "other": "anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management "
     "marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology",
 }
-# In these fields the paper's Table 16 gives its Table 9 to the last digit (test_evaluate_tables.py).
+# In these fields the paper's Table 16 gives its Table 9 within a rounding (test_evaluate_tasks.py).
 FIELD_OF = {subject: field for field, subjects in FIELDS.items() for subject in subjects.split()}
 
 
