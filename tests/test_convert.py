@@ -275,7 +275,8 @@ def test_the_commands_say_what_is_wrong_in_one_line(tmp_path: Path, model: Path)
 
 
 def test_what_the_commands_offer_is_what_there_is() -> None:
-    assert [form.value for form in converting.To] == list(convert.FORMS)
+    assert [form.value for form in converting.From] == list(convert.FORMS)
+    assert [form.value for form in converting.To] == [*convert.FORMS, "dataset"]
     dtypes = {dtype for form in convert.FORMS.values() for dtype in form.dtypes}
     assert {dtype.value for dtype in converting.Written} == dtypes
     assert [dtype.value for dtype in converting.Stored] == list(convert.FORMS["puna"].dtypes)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -115,6 +116,25 @@ def test_a_linked_shard_is_refused(good: Path, tmp_path: Path) -> None:
     shard.rename(tmp_path / "elsewhere")
     shard.symlink_to(tmp_path / "elsewhere")
     refused(lambda: huggingface.read(folder), "is a link")
+
+
+def test_links_of_a_download_lead_to_its_own_files_and_nowhere_else(good: Path, tmp_path: Path) -> None:
+    """As the hub's client lays a model down: NAME/snapshots/REVISION/FILE leads to NAME/blobs/DIGEST."""
+    model = tmp_path / "models--owner--name"
+    folder, blobs = model / "snapshots" / "0123abcd", model / "blobs"
+    folder.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(copied(good, "hf", tmp_path / "hf").iterdir())):
+        path.rename(blobs / f"digest{number}")
+        (folder / path.name).symlink_to(Path("..", "..", "blobs", f"digest{number}"))
+    assert huggingface.read(folder).config == huggingface.read(good / "hf").config
+    shard = min(folder.glob("*.safetensors"))
+    for elsewhere in (tmp_path / "secret", model / "secret", blobs / "sub" / "secret", tmp_path / "blobs" / "secret"):
+        elsewhere.parent.mkdir(exist_ok=True)
+        shutil.copy(shard, elsewhere)
+        shard.unlink()
+        shard.symlink_to(elsewhere)
+        refused(lambda: huggingface.read(folder), "is a link")
 
 
 def test_weights_that_are_pickles_alone_are_refused(tmp_path: Path) -> None:

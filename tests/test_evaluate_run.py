@@ -128,6 +128,18 @@ def test_no_part_of_a_text_is_lost_at_the_border(context: str, text: str) -> Non
         assert found.choice
 
 
+def test_a_text_without_a_context_has_one_where_a_tokenizer_begins_none(model: Model) -> None:
+    class Bare(type(made_model.tokenizer())):  # type: ignore[misc]  # as SmolLM2's, whose texts begin without <s>
+        def begin(self, text: str) -> list[int]:
+            return self.encode(text) or [self.bos]
+
+    bare = Bare(made_model.tokenizer().model)
+    found = encoded.pair(bare, Choice("", "the cat"))
+    assert found == encoded.Pair((bare.bos,), tuple(bare.encode("the cat")))
+    asked: dict[str, Asked] = {"pair": Ranking((Choice("", "the cat"), Choice("", "the hat")))}
+    assert len(_known(Model(model.packed, bare), asked, alone=False)["pair"]) == 2
+
+
 @given(st.text(max_size=40), st.lists(st.text(max_size=20), min_size=1, max_size=4), st.integers(2, 40))
 @settings(deadline=None)
 def test_what_does_not_fit_loses_its_beginning_alike_for_all_choices(context: str, texts: list[str], most: int) -> None:
@@ -207,14 +219,14 @@ def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("humaneval", "humaneval: runs programs that the model wrote, which this version does not do; leave it out"),
-        ("realtoxicityprompts", "realtoxicityprompts: needs scores of its continuations; give --toxicity FILE"),
+        ("humaneval", "humaneval: runs programs that the model wrote; give --allow-code, or leave it out"),
+        ("realtoxicityprompts", "realtoxicityprompts: needs scores of its continuations; give --toxicity perspective"),
     ],
 )
 def test_what_nobody_judges_is_refused_in_one_line(tmp_path: Path, name: str, line: str) -> None:
     with pytest.raises(InputError) as caught:
         run.plan([run.Wanted(PACK[name], 0)], tmp_path)
-    assert str(caught.value) == line
+    assert str(caught.value).startswith(line)
 
 
 def test_numbers_are_means_with_their_standard_error(tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def test_every_file_of_a_run_has_a_number_or_a_reason() -> None:
         numbers.add(found[0])
     # The first two go with the process; the third is built when it is asked for.
     assert set(FORMATS) - numbers == {formats.LOCK, formats.PROGRESS, formats.TRACE}
-    elsewhere = {formats.FETCHED, formats.REFERENCE, formats.ORIGIN, formats.ANSWERS, formats.RESULTS}
+    elsewhere = {formats.FETCHED, formats.REFERENCE, formats.ORIGIN}
+    elsewhere |= {formats.ANSWERS, formats.RESULTS, formats.TOXICITY}
     assert {value for value in vars(formats).values() if isinstance(value, Format)} == {*FORMATS, *elsewhere}
 
 

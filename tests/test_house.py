@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "puna"
 # Durable bytes go through these; doctor tries what a file system can do, in a folder that it removes. A download must
 # outlive its process half-done, which storage.create rules out by design: it grows under a name that no reader takes.
+# The cage of a model's programs writes to Linux alone (/proc), and imports nothing.
 WRITERS = {"storage.py", "lines.py", "remote.py", "lock.py", "doctor/disk.py", "fetch/partial.py"}
+WRITERS |= {"evaluate/sandbox/cage.py"}
 
 # From top to bottom; a module may import what stands below it, and what stands in its own station.
 ORDER = [
@@ -25,6 +27,7 @@ ORDER = [
     "cli",
     "workflow",
     "last_screen",
+    "publish",
     "inspect",
     "trace",
     "care",

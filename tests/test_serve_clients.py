@@ -14,9 +14,12 @@ import pytest
 import torch
 
 from puna.model.llama import Llama
+from puna.serve import shapes
 from puna.serve.guard import Door
 from puna.serve.limits import Limits
 from serving import Running, running, tiny_model, tiny_tokenizer
+
+SAID = [{"role": "user", "content": "the hat"}]
 
 openai = pytest.importorskip("openai", reason="the package openai is not installed")
 KEY = "a-key-of-twenty-characters"
@@ -236,3 +239,46 @@ def test_the_document_names_no_other_place_and_every_route(server: Running) -> N
     assert set(document["paths"]) >= {"/v1/models", "/v1/completions", "/v1/chat/completions", "/tokenize", "/metrics"}
     assert "http" not in json.dumps(document)
     assert "422" not in json.dumps(document)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            content = operation["responses"]["200"]["content"]
+            assert path == "/metrics" or content["application/json"]["schema"], f"{path} says nothing of its answer"
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "body"),
+    [
+        ("/v1/models", shapes.Models, None),
+        ("/v1/models/made", shapes.Model, None),
+        ("/tokenizer_info", shapes.TokenizerInfo, None),
+        ("/health", shapes.Health, None),
+        ("/tokenize", shapes.Tokens, {"prompt": "the cat"}),
+        ("/detokenize", shapes.Detokenized, {"tokens": [5, 6]}),
+        ("/v1/completions", shapes.Completion, {"prompt": "the", "max_tokens": 3, "logprobs": 2, "echo": True}),
+        ("/v1/completions", shapes.Completion, {"prompt": ["the", "a"], "max_tokens": 3, "n": 2}),
+        ("/v1/chat/completions", shapes.ChatCompletion, {"messages": SAID, "max_tokens": 3}),
+        (
+            "/v1/chat/completions",
+            shapes.ChatCompletion,
+            {"messages": SAID, "max_tokens": 3, "logprobs": True, "top_logprobs": 2},
+        ),
+    ],
+)
+def test_answers_have_the_shape_that_the_document_shows(
+    server: Running, path: str, shape: type[shapes.Shape], body: dict[str, Any] | None
+) -> None:
+    model = server.get("/v1/models").json()["data"][0]["id"]
+    path = path.replace("made", model)
+    reply = server.get(path) if body is None else server.post(path, {"model": model, **body})
+    assert reply.status_code == 200, reply.text
+    shape.model_validate(reply.json(), strict=True)
+
+
+def test_head_is_answered_as_get_without_a_body(server: Running) -> None:
+    with server.client() as client:
+        for path in ("/", "/health", "/v1/models", "/page/page.js"):
+            whole, head = client.get(path), client.head(path)
+            assert (head.status_code, head.content) == (200, b""), path
+            assert head.headers["Content-Length"] == whole.headers["Content-Length"]
+        assert client.head("/v1/completions").status_code == 405
+        assert client.get("/health").json() == {"status": "ok"}  # the connection was left in order

@@ -348,6 +348,7 @@ def _fork(out: str, arguments: Sequence[str], border: Shim | None = None) -> int
             handle = os.open(f"{out}.{stream.name.strip('<>')}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(handle, stream.fileno())
             os.close(handle)
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115  # the parent's brings plans and was read from
         signal.alarm(LONGEST)
         status = _puna(_command(place.url(out), arguments), border)
     finally:

@@ -2,9 +2,9 @@
 
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
 learning.py trains models of quality by themselves, generating.py and conversation.py have text of a model, serving.py
-serves it, tracing.py has the way back to its own, converting.py exchanges models with others, recipes.py those that
-look at recipes, care.py those for runs and machine, benching.py those that measure it; completion.py answers shells,
-ending.py says how it all ends.
+serves it, evaluating.py asks it benchmarks, tracing.py has the way back to its own, converting.py exchanges models with
+others, recipes.py those that look at recipes, care.py those for runs and machine, benching.py those that measure it;
+completion.py answers shells, ending.py says how it all ends.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from puna.cli import (
     conversation,
     converting,
     ending,
+    evaluating,
     fetching,
     generating,
     learning,
@@ -41,7 +42,7 @@ from puna.progress import result
 GROUPS = {
     "Raw text": ("fetch",),
     "From raw text to a model": (*road.ROAD, "lm"),
-    "What came of it": ("generate", "chat", "serve", "report", "inspect", "trace"),
+    "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace"),
     "Other people's models": ("import", "export"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "doctor", "bench", "completion"),
@@ -74,6 +75,7 @@ learning.add_to(app)
 generating.add_to(app)
 conversation.add_to(app)
 serving.add_to(app)
+evaluating.add_to(app)
 converting.add_to(app)
 tracing.add_to(app)
 care.add_to(app)

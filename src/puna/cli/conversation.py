@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import sys
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ from puna.cli.generating import (
     Temperature,
     TopK,
     TopP,
+    interruptible,
     refuse_error,
+    shown,
     use_threads,
     valid_text,
 )
@@ -82,16 +85,19 @@ def chat(
     engine = loaded.engine(slots=1, dtype=dtype)
     talk = Talk(engine, loaded.tokenizer, template, sampling, tokens, tuple(stop or ()), system)
     say("/help lists what can be typed beside messages; Ctrl-D leaves")
-    while (line := _read()) is not None:
-        try:
-            if not line.startswith("/"):
-                talk.answer(line)
-            elif not talk.command(line):
-                return
-        except PunaError as error:
-            say(f"error: {error}")
-        except OSError as error:  # of a file that cannot be written or read, which must not cost the conversation
-            say(f"error: {line.strip()}: {error.strerror}")
+    with interruptible():
+        while (line := _read()) is not None:
+            try:
+                if not line.startswith("/"):
+                    talk.answer(line)
+                elif not talk.command(line):
+                    return
+            except PunaError as error:
+                say(f"error: {error}")
+            except OSError as error:  # of a file that cannot be written or read, which must not cost the conversation
+                if error.errno == errno.EIO:  # the terminal was closed
+                    return
+                say(f"error: {line.strip()}: {error.strerror}")
 
 
 @dataclass
@@ -116,7 +122,16 @@ class Talk:
         """Print what the model says to `text`, and keep both; neither where template or model fail at it."""
         self.said.append({"role": "user", "content": valid_text(text, "the message")})
         try:
-            told = self._told(self._request())
+            request = self._request()
+        except KeyboardInterrupt:  # a template may take seconds
+            self.said.pop()
+            say("the question was taken back")
+            return
+        except PunaError:
+            self.said.pop()
+            raise
+        try:
+            told = self._told(request)
         except PunaError:
             self.said.pop()
             raise
@@ -180,7 +195,7 @@ class Talk:
                         continue
                     piece = event.text if told else event.text.lstrip()
                     told += piece
-                    show(piece, end="")
+                    show(shown(piece), end="")
                     refuse_error(getattr(event, "error", ""))
         except KeyboardInterrupt:
             self.engine.cancel(handle)
@@ -254,6 +269,10 @@ def _read() -> str | None:
                 line = "\n".join(lines)
         except EOFError:
             return None
+        except OSError as error:
+            if error.errno == errno.EIO:  # the terminal was closed
+                return None
+            raise
         if line.strip():
             return line
 

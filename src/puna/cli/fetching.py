@@ -1,4 +1,5 @@
-"""The command that gets raw dumps. What it does is in `puna.fetch`; nothing else of Puna reaches public servers."""
+"""The command that gets raw dumps. What it does is in `puna.fetch`; but for a push nothing else of Puna reaches
+public servers."""
 
 from __future__ import annotations
 

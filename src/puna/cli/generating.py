@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, AnyStr
 
 import typer
 
 from puna.cli.words import Threads, epilog, not_empty, show
-from puna.errors import InputError
+from puna.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from puna.generate.batch import Sampled
@@ -30,6 +31,10 @@ Stop = Annotated[list[str] | None, typer.Option(help="Text to stop before; may b
 DType = Annotated[
     str, typer.Option("--dtype", help="Weights as f32, bf16 or int8: a half and a quarter of the memory.")
 ]
+LONGEST = 4_000_000  # bytes of a prompt, whose ids take some sixty times their size in memory
+# Control characters as the pictures that Unicode has of them, or its sign for what cannot be shown.
+PICTURES = {number: 0x2400 + number for number in range(32) if chr(number) not in "\n\t"}
+PICTURES |= {0x7F: 0x2421} | dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 EXAMPLES = (
     "puna generate runs/laptop 'The history of'",
     "puna generate runs/laptop/checkpoints/step-000672 'The ' --temperature 0",
@@ -101,10 +106,11 @@ def generate(
             ids = tuple(loaded.tokenizer.begin(text))
             yield Request(ids, tokens, sampling, n, tuple(stop or ()), logprobs=logprobs, slide=True)
 
-    if jsonl:
-        _as_lines(engine, requests(), logprobs)
-    else:
-        _as_text(engine, requests(), texts, several=n > 1 or file is not None)
+    with interruptible():
+        if jsonl:
+            _as_lines(engine, requests(), logprobs)
+        else:
+            _as_text(engine, requests(), texts, several=n > 1 or file is not None)
 
 
 def _as_text(engine: Engine, requests: Iterator[Request], texts: list[str], *, several: bool) -> None:
@@ -114,17 +120,17 @@ def _as_text(engine: Engine, requests: Iterator[Request], texts: list[str], *, s
     if several:
         for number, sample in enumerate(samples(engine, requests)):
             refuse_error(sample.error)
-            show(("---\n" if number else "") + texts[sample.request] + sample.text)
+            show(shown(("---\n" if number else "") + texts[sample.request] + sample.text))
         return
     from puna.generate.request import Prompt
 
     engine.submit(next(requests))
-    show(texts[0], end="")  # after what is wrong with the options was told
+    show(shown(texts[0]), end="")  # after what is wrong with the options was told
     while engine.busy:
         for event in engine.step():
             if not isinstance(event, Prompt):
                 refuse_error(getattr(event, "error", ""))
-                show(event.text, end="")
+                show(shown(event.text), end="")
     show("")
 
 
@@ -158,7 +164,9 @@ def _line(sample: Sampled, logprobs: bool) -> dict[str, Any]:
 
 
 def _given(prompt: str) -> str:
-    return valid_text(sys.stdin.read(), "standard input") if prompt == "-" else valid_text(prompt, "PROMPT")
+    if prompt != "-":
+        return valid_text(prompt, "PROMPT")
+    return valid_text(_bounded(sys.stdin.read(LONGEST + 1), "standard input"), "standard input")
 
 
 def _prompts(file: str) -> Iterator[str]:
@@ -166,13 +174,16 @@ def _prompts(file: str) -> Iterator[str]:
     from puna import storage
 
     if not file.endswith(".jsonl"):
+        with storage.open_read(file) as whole:
+            data = _bounded(whole.read(LONGEST + 1), file)
         try:
-            yield storage.read(file).decode()
+            yield data.decode()
         except UnicodeDecodeError as error:
             raise InputError(f"is not UTF-8 at byte {error.start}", where=file) from None
         return
     with storage.open_read(file) as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(iter(lambda: lines.readline(LONGEST + 1), b""), 1):
+            _bounded(line, f"{file}:{number}")
             try:
                 found = json.loads(line)
             except (ValueError, RecursionError):
@@ -181,6 +192,14 @@ def _prompts(file: str) -> Iterator[str]:
                 what = "is no JSON object with a text as `prompt`"
                 raise InputError(what, where=f"{file}:{number}", mend='write {"prompt": "..."}')
             yield valid_text(found["prompt"], f"{file}:{number}")
+
+
+def _bounded(text: AnyStr, where: str) -> AnyStr:
+    """`text`, unless it is longer than a prompt may be, of which the model sees the end alone."""
+    if len(text) > LONGEST:
+        what = f"is longer than the {LONGEST:,} bytes that a prompt may have"
+        raise InputError(what, where=where, mend="give its end: a model reads no more than its context")
+    return text
 
 
 def valid_text(text: str, where: str) -> str:
@@ -197,6 +216,21 @@ def refuse_error(error: str) -> None:
 
     if error:
         raise PunaError(error)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """What Ctrl-C ends here is not gone on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; what was printed stands, and nothing else was kept") from None
+
+
+def shown(text: str) -> str:
+    """`text` as a terminal may have it: one that obeys what a model writes could be made to do much. Others than
+    terminals get it as it is."""
+    return text.translate(PICTURES) if sys.stdout.isatty() else text
 
 
 def use_threads(threads: int) -> None:

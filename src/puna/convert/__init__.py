@@ -19,7 +19,7 @@ from puna.convert.parts import DTYPES, NAMES, Parts
 from puna.errors import InputError
 from puna.storage import Location, Place
 
-__all__ = ["FORMS", "Form", "Mismatch", "Parts", "export", "read", "take"]
+__all__ = ["FORMS", "Form", "Mismatch", "Parts", "check", "export", "read", "take"]
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,9 @@ def export(
     be exported so, and Mismatch, leaving nothing on disk, when what was written does not say what the model says.
     """
     form = FORMS[to]
-    if dtype is not None and dtype not in form.dtypes:
-        raise InputError(f"{to} is not written as {dtype}", mend=f"there are {', '.join(form.dtypes)}")
+    _refuse(to, dtype, require_reader)
     target = _free(out)
-    if require_reader and foreign.installed(to) is None:
-        name, package = foreign.READERS.get(to, (form.what, ""))
-        mend = f"install {package}" if package else "leave --require-reader out"
-        raise InputError(f"the reader of {to} that is asked for, {name}, is not installed", mend=mend)
-    parts = own.read(model)
-    if dtype in DTYPES:
-        parts = parts.cast(DTYPES[dtype])
-    elif len({tensor.dtype for tensor in parts.state.values()}) > 1:
-        parts = parts.cast(parts.dtype)
-    kind = dtype or NAMES[parts.dtype]
+    parts, kind = _wanted(model, dtype)
     if to == "gguf":
         wanted = replace(parts, state=gguf.rounded(parts, kind))
         with _aside(target) as file:
@@ -85,6 +75,14 @@ def export(
         else:
             own.write(folder, parts, {"from": "puna", "name": parts.name})
         return verify(to, folder, parts, form.read, kind)
+
+
+def check(model: Location, to: str, out: Location, *, dtype: str | None = None, require_reader: bool = False) -> str:
+    """Hold an export that lies at `out` against `model`, as `export` did before it got its name; the same line. Of the
+    forms but gguf. Raises Mismatch when it is another model's, or was changed."""
+    _refuse(to, dtype, require_reader)
+    parts, kind = _wanted(model, dtype)
+    return verify(to, Path(str(storage.place(out))), parts, FORMS[to].read, kind)
 
 
 def read(source: Location, form: str | None = None) -> tuple[str, Parts]:
@@ -112,6 +110,27 @@ def take(source: Location, out: Location, *, form: str | None = None, dtype: str
     with storage.create_folder(target) as folder:
         own.write(folder, parts, {"from": found, "name": place.name, "files": files})
     return parts
+
+
+def _refuse(to: str, dtype: str | None, require_reader: bool) -> None:
+    """InputError for a dtype that the form does not have, and for a reader that is insisted on and not there."""
+    form = FORMS[to]
+    if dtype is not None and dtype not in form.dtypes:
+        raise InputError(f"{to} is not written as {dtype}", mend=f"there are {', '.join(form.dtypes)}")
+    if require_reader and foreign.installed(to) is None:
+        name, package = foreign.READERS.get(to, (form.what, ""))
+        mend = f"install {package}" if package else "leave --require-reader out"
+        raise InputError(f"the reader of {to} that is asked for, {name}, is not installed", mend=mend)
+
+
+def _wanted(model: Location, dtype: str | None) -> tuple[Parts, str]:
+    """The parts as an export is to say them, and the dtype's name."""
+    parts = own.read(model)
+    if dtype in DTYPES:
+        parts = parts.cast(DTYPES[dtype])
+    elif len({tensor.dtype for tensor in parts.state.values()}) > 1:
+        parts = parts.cast(parts.dtype)
+    return parts, dtype or NAMES[parts.dtype]
 
 
 def _form(place: Place) -> str:

@@ -91,15 +91,23 @@ def shards(folder: Place) -> Iterator[Place]:
 
 
 def within(folder: Place, name: str, where: str) -> Place:
-    """The file `name` of `folder`. InputError when the name leads out of it, by itself or by a link."""
+    """The file `name` of `folder`. InputError when the name leads out of it, by itself or by a link; the links of a
+    download by Hugging Face's client lead to its own files."""
     if PurePosixPath(name).name != name or "\\" in name or "\0" in name or name in ("", ".", ".."):
         raise InputError(f"names the file {name[:200]!r}, which does not lie beside it", where=where, mend=MEND)
     path = folder / name
-    if not storage.is_remote(path) and Path(str(path)).is_symlink():
+    if not storage.is_remote(path) and Path(str(path)).is_symlink() and not _in_hub_cache(Path(str(path))):
         raise InputError("is a link to another file", where=str(path), mend="copy the folder with cp -rL")
     if not storage.is_file(path):
         raise InputError(f"names {name}, which is not there", where=where, mend=MEND)
     return path
+
+
+def _in_hub_cache(path: Path) -> bool:
+    """Whether a link is one that Hugging Face's client makes in its cache: from NAME/snapshots/REVISION to a file in
+    NAME/blobs, which is that download's own."""
+    revision = path.parent.resolve()
+    return revision.parent.name == "snapshots" and path.resolve().parent == revision.parents[1] / "blobs"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from puna.doctor import disk, kernels, machine, software, surroundings, torch_build
+from puna.doctor import disk, isolation, kernels, machine, software, surroundings, torch_build
 from puna.doctor.ask import Question, looked, python
 from puna.doctor.finding import Finding, as_json, as_text, worst
 
@@ -61,6 +61,7 @@ def examine(folder: Location) -> list[Finding]:
             *looked("open files", machine.open_files),
             *looked("text", surroundings.text),
             *looked("terminal", surroundings.terminal),
+            *looked("isolation", isolation.isolated),
             *looked("extras", software.extras),
             *looked("lmplz", software.lmplz),
         ]

@@ -30,6 +30,7 @@ FOR = {  # what an extra is for
     "s3": "run folders on object stores, such as s3://",
     "convert": "import and export: tokenizer.json, and GGUF's K-quants",
     "ray": "data steps on a Ray cluster: --engine ray",
+    "hub": "puna export --push: to a hub with Hugging Face's protocol",
     "serve": "puna serve: a model over HTTP, with a page",
 }
 

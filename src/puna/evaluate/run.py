@@ -26,8 +26,8 @@ from puna.testsets import BENCHMARKS, Item
 Outside = Mapping[str, Judge]
 """Judges of what a task `needs`."""
 REFUSED = {
-    "programs": "runs programs that the model wrote, which this version does not do; leave it out",
-    "toxicity": "needs scores of its continuations; give --toxicity FILE",
+    "programs": "runs programs that the model wrote; give --allow-code, or leave it out",
+    "toxicity": "needs scores of its continuations; give --toxicity perspective or FILE, or leave it out",
 }
 
 
@@ -214,7 +214,11 @@ def _with(asked: Asked, samples: int) -> Asked:
 
 
 def _values(rows: Sequence[Mapping[str, float]]) -> dict[str, Value]:
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    """Of each metric, over the items that have it: one that could not be judged has none."""
+    columns: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            columns[name].append(value)
     return {name: _value(column) for name, column in columns.items()}
 
 

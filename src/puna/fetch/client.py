@@ -31,6 +31,7 @@ TIMEOUT = 60.0  # seconds without a byte
 REDIRECTS = 5
 MOVED = (301, 302, 303, 307, 308)
 BUSY = (408, 425, 429, 500, 502, 503, 504)
+ANSWER = 1 << 20  # bytes that are read of a short answer
 BLOCK = 1 << 16  # bytes read at once: what a connection holds in memory
 LONGEST_WAIT = 900.0  # seconds; a place that asks for more is left alone
 FIRST_WAIT, LONGEST_OWN_WAIT = 1.0, 60.0
@@ -115,14 +116,7 @@ class Client:
         about = f"; {contact}" if contact else ""
         self.agent = f"puna/{__version__} (fetches published text dumps{about})"
         self._redirects = redirects
-        self._opener = urllib.request.OpenerDirector()
-        self._opener.addheaders = []
-        for each in (
-            urllib.request.ProxyHandler(),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(context=_context()),
-        ):
-            self._opener.add_handler(each)
+        self._opener = opener()
 
     def ask(self, url: str, *, start: int = 0, end: int | None = None, validator: str = "") -> Answer:
         """GET, from byte `start` to the last byte before `end`. validator: an ETag or date that the file must still
@@ -174,6 +168,33 @@ class Client:
             what = f"sends on to another host, {host}"
             raise PunaError(what, where=asked, mend="name it in that source's `redirects` if you trust it")
         return urllib.parse.urlunsplit(new._replace(fragment=""))
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+    """(status, headers in lower case, at most ANSWER bytes of the answer) of one request with a JSON body. A redirect
+    is an answer like any other: what was sent is for this address. Raises Passing when the connection fails."""
+    sent = {"User-Agent": f"puna/{__version__}", "Content-Type": "application/json", **headers}
+    try:
+        with opener().open(urllib.request.Request(url, body, sent, method="POST"), timeout=TIMEOUT) as response:
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, found, response.read(ANSWER)
+    except (ValueError, http.client.InvalidURL) as error:
+        raise PunaError(f"cannot be asked ({error})", where=url) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _of_network(error, url) from error
+
+
+def opener() -> urllib.request.OpenerDirector:
+    """http and https alone, through the environment's proxies; no redirect is followed, no status is an error."""
+    made = urllib.request.OpenerDirector()
+    made.addheaders = []
+    for each in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=_context()),
+    ):
+        made.add_handler(each)
+    return made
 
 
 @cache

@@ -24,7 +24,7 @@ from puna.errors import InputError
 from puna.generate.chat import transcript
 from puna.generate.request import Request as Ask
 from puna.generate.sampling import Sampling
-from puna.serve import page
+from puna.serve import page, shapes
 from puna.serve.answers import Answer
 from puna.serve.guard import Door, Guard
 from puna.serve.limits import LIMITS, Limits
@@ -32,7 +32,7 @@ from puna.serve.metrics import Gauge, Metrics
 from puna.serve.parts import Parts
 from puna.serve.refusals import Refusal, refused
 from puna.serve.requests import ChatRequest, CompletionRequest, DetokenizeRequest, Sampled, TokenizeRequest
-from puna.serve.schema import ANSWERS, STREAMED, described
+from puna.serve.schema import ANSWERS, described, good
 from puna.serve.served import Served
 from puna.serve.streaming import EventStream, Gone, unless_gone
 from puna.serve.worker import Decoder, Worker
@@ -79,18 +79,18 @@ def application(served: Served, decoder: Decoder, door: Door, limits: Limits = L
 def _openai(parts: Parts) -> APIRouter:
     router, served = APIRouter(responses=ANSWERS), parts.served
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", responses=good(shapes.Models))
     async def models() -> JSONResponse:
         """The one model that is served."""
         return JSONResponse({"object": "list", "data": [_model(served)]})
 
-    @router.get("/v1/models/{name:path}")
+    @router.get("/v1/models/{name:path}", responses=good(shapes.Model))
     async def model(name: str) -> JSONResponse:
         """It alone, by its name."""
         served.named(name)
         return JSONResponse(_model(served))
 
-    @router.post("/v1/completions", responses=STREAMED)
+    @router.post("/v1/completions", responses=good(shapes.Completion, streamed=True))
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Go on from one prompt or several."""
         served.named(body.model)
@@ -102,7 +102,7 @@ def _openai(parts: Parts) -> APIRouter:
             parts, Answer("completion", served, asks, echo=bool(body.echo), scores=scores), body, request
         )
 
-    @router.post("/v1/chat/completions", responses=STREAMED)
+    @router.post("/v1/chat/completions", responses=good(shapes.ChatCompletion, streamed=True))
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation."""
         served.named(body.model)
@@ -210,20 +210,20 @@ def _conversation(served: Served, body: ChatRequest) -> tuple[Sequence[int], tup
 def _tokenizer(parts: Parts) -> APIRouter:
     router, served = APIRouter(responses=ANSWERS), parts.served
 
-    @router.post("/tokenize")
+    @router.post("/tokenize", responses=good(shapes.Tokens))
     async def tokenize(body: TokenizeRequest) -> JSONResponse:
         """The ids of a text."""
         served.named(body.model)
         ids = (await _ids(served, body.prompt, "prompt"))[0 if body.add_special_tokens is not False else 1 :]
         return JSONResponse({"count": len(ids), "max_model_len": served.context, "tokens": ids})
 
-    @router.post("/detokenize")
+    @router.post("/detokenize", responses=good(shapes.Detokenized))
     async def detokenize(body: DetokenizeRequest) -> JSONResponse:
         """The text of ids."""
         served.named(body.model)
         return JSONResponse({"prompt": served.tokenizer.decode(served.known(body.tokens, "tokens"))})
 
-    @router.get("/tokenizer_info")
+    @router.get("/tokenizer_info", responses=good(shapes.TokenizerInfo))
     async def info() -> JSONResponse:
         """The names of the control pieces, and the template; what lm_eval's remote tokenizer asks for."""
         pieces, template = served.tokenizer.pieces, served.template
@@ -236,7 +236,7 @@ def _tokenizer(parts: Parts) -> APIRouter:
 def _state(parts: Parts) -> APIRouter:
     router, worker = APIRouter(), parts.worker
 
-    @router.get("/health")
+    @router.get("/health", responses=good(shapes.Health))
     async def health() -> JSONResponse:
         """200 while requests are taken."""
         if worker.broken or worker.draining:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,6 +36,8 @@ PATHS = {"/v1/models", "/v1/completions", "/v1/chat/completions", "/tokenize", "
 }
 LINGER = 2.0  # seconds
 COOKIE = "puna_report"
+# A name or an address and a port, and nothing else: what stands before an @, say, is no part of any host.
+HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[\w.-]{1,253}))(?::[0-9]{1,5})?", re.ASCII)
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; frame-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -79,14 +81,16 @@ class Door:
             raise Refusal(415, "the body must be JSON, and Content-Type say application/json")
 
     def _is_known(self, host: str) -> bool:
+        parts = HOST.fullmatch(host)
+        if parts is None:
+            return False
+        address, name = parts["address"], (parts["name"] or "").lower()
+        if address is None and name in ("localhost", *self.hosts):
+            return True
         try:
-            name = urlsplit(f"//{host}").hostname or ""
-            if name in ("localhost", *self.hosts):
-                return True
-            ipaddress.ip_address(name)
+            return ipaddress.ip_address(address or name).version == (6 if address else 4)
         except ValueError:
             return False
-        return True
 
     def _check_key(self, method: str, path: str, headers: Headers) -> None:
         kind, _, given = headers.get("authorization", "").partition(" ")
@@ -127,6 +131,8 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        if scope["method"] == "HEAD":  # what GET is answered, of which the server sends the head alone
+            scope = {**scope, "method": "GET"}
         try:
             headers = Headers(scope=scope)
             self._measure(scope)

@@ -39,12 +39,19 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refused, "description": why} for status, why in _WHY.items()
 }
 
-STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The whole answer; with stream = true, pieces of it as events, and [DONE].",
-        "content": {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}},
+
+def good(model: type[BaseModel], *, streamed: bool = False) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: what is answered when all is well. streamed: or pieces of it as events, and [DONE]."""
+    if not streamed:
+        return {200: {"model": model}}
+    description = "The whole answer; with stream = true, pieces of it as events, and [DONE]."
+    return {
+        200: {
+            "model": model,
+            "description": description,
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
     }
-}
 
 
 def described(app: FastAPI) -> Callable[[], dict[str, Any]]:

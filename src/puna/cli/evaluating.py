@@ -1,0 +1,135 @@
+"""`puna evaluate`: the paper's benchmarks over a model, and the paper's tables with its row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from puna.cli.generating import DType, ModelName, use_threads
+from puna.cli.words import Json, Threads, epilog, not_empty, show, show_json
+from puna.errors import InputError
+
+if TYPE_CHECKING:
+    from puna.evaluate.run import Wanted
+    from puna.evaluate.tables import Table
+    from puna.evaluate.task import Judge
+    from puna.storage import Place
+
+EXAMPLES = (
+    "puna evaluate runs/laptop --tables 3,9",
+    "puna evaluate runs/laptop --tasks boolq,triviaqa --shots 5 --limit 200",
+    "puna evaluate smollm --tasks humaneval --samples 10 --allow-code",
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    status = "0 done, 1 the work failed, 2 wrong input or benchmarks that are not there, 130 interrupted and resumable."
+    app.command("evaluate", short_help="The paper's benchmarks and tables.", epilog=epilog(*EXAMPLES, status=status))(
+        evaluate
+    )
+
+
+def evaluate(
+    model: ModelName,
+    tasks: Annotated[
+        str | None, typer.Option(callback=not_empty, help="Names of tasks, with commas between; --list shows them.")
+    ] = None,
+    tables: Annotated[
+        str | None, typer.Option(callback=not_empty, help="Tables of the paper, such as 3,9; their tasks are asked.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option(metavar="FOLDER", callback=not_empty, help="Holds the benchmarks' release files.")
+    ] = "benchmarks",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many items of each task.")] = None,
+    shots: Annotated[int | None, typer.Option(min=0, max=256, help="Examples; else as many as the paper.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Samples of an item, where the paper draws many.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="Rank by char, token, answer or none; else as the paper.")] = None,
+    toxicity: Annotated[
+        str | None,
+        typer.Option(callback=not_empty, help="perspective, or a FILE: JSON lines of text and score."),
+    ] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run programs of the model, in a cage.")] = False,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", metavar="FOLDER", callback=not_empty, help="For answers and tables; else beside the model."
+        ),
+    ] = None,
+    dtype: DType = "f32",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Ask a model the paper's benchmarks, and print the paper's tables with its row.
+
+    Reads release files below --data, wherever they lie. Keeps every answer in --out as it comes: stopped at any moment,
+    the same command goes on, and another norm or table asks nothing twice. Writes results.json, tables.md and
+    tables.tex there. Reaches no network, but for --toxicity perspective, which needs a key in PERSPECTIVE_API_KEY.
+    Without --tasks and --tables: every task whose files are there. Prompts and protocol: docs/evaluate.md.
+    """
+    from puna import storage
+    from puna.evaluate import results
+    from puna.evaluate.answering import Model
+    from puna.evaluate.run import evaluate as ask
+    from puna.evaluate.run import model_digest, plan
+    from puna.evaluate.task import NORMS
+    from puna.generate import load
+    from puna.generate.packed import pack
+
+    if norm is not None and norm not in NORMS:
+        raise InputError(f"--norm {norm} is unknown", mend=f"give one of {', '.join(NORMS)}")
+    chosen, shown = _chosen(tasks, tables, storage.place(data), shots)
+    if threads:
+        use_threads(threads)
+    loaded = load(model)
+    folder = storage.place(out) if out else results.folder_of(loaded.folder)
+    outside = _outside(toxicity, allow_code, folder)
+    plans = plan(
+        chosen, storage.place(data), limit=limit, norm=next((n for n in NORMS if n == norm), None), samples=samples,
+        outside=outside,
+    )  # fmt: skip
+    digest = model_digest(loaded.folder, loaded.tokenizer.digest, dtype)
+    found = ask(plans, Model(pack(loaded.model, dtype), loaded.tokenizer), folder, digest)
+    filled = results.write(folder, results.name_of(loaded.folder), found, shown, digest=digest, dtype=dtype)
+    if json:
+        show_json(results.as_json(folder, results.name_of(loaded.folder), found, filled))
+        return
+    show(results.as_text(found, filled))
+    show(f"Written  {folder / results.TABLES}")
+
+
+def _chosen(tasks: str | None, tables: str | None, data: Place, shots: int | None) -> tuple[list[Wanted], list[Table]]:
+    """What is asked, and the tables that are shown."""
+    from puna.evaluate.run import Wanted
+    from puna.evaluate.tables import numbered, wanted
+    from puna.evaluate.tasks import PACK
+    from puna.testsets import find
+
+    shown = numbered(tables) if tables else []
+    names = [word.strip() for word in (tasks or "").split(",") if word.strip()]
+    if unknown := [name for name in names if name not in PACK]:
+        raise InputError(f"--tasks {unknown[0]} is no task", mend=f"there are {', '.join(PACK)}")
+    pairs = wanted(shown)
+    if not names and not shown:
+        there = {name for name, _ in find(data).files}
+        names = [name for name, task in PACK.items() if task.benchmark in there and not task.needs]
+    for name in names:
+        pairs += [(name, number) for number in ((shots,) if shots is not None else PACK[name].shots)]
+    return [Wanted(PACK[name], number) for name, number in dict.fromkeys(pairs)], shown
+
+
+def _outside(toxicity: str | None, allow_code: bool, folder: Place) -> dict[str, Judge]:
+    from puna import storage
+    from puna.evaluate import outside
+    from puna.evaluate.perspective import Perspective
+
+    found = {}
+    if allow_code:
+        found["programs"] = outside.programs()
+    if toxicity == "perspective":
+        found["toxicity"] = outside.toxicity(outside.asked(Perspective.of_environment(folder / "toxicity.jsonl")))
+    elif toxicity:
+        found["toxicity"] = outside.toxicity(outside.stored(storage.place(toxicity)))
+    return found

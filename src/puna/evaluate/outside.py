@@ -1,0 +1,91 @@
+"""Judges that stand outside of the pack: programs that are run, and toxicity that somebody else scores."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from puna import storage
+from puna.errors import InputError
+from puna.evaluate import sandbox
+from puna.evaluate.perspective import Perspective, Toxicity
+from puna.evaluate.task import Answer, Asked, Judge, Norm
+from puna.evaluate.tasks.programs import pass_at, program
+from puna.storage import Place
+from puna.testsets import Item
+
+
+def programs(*, workers: int | None = None) -> Judge:
+    """Runs each sample in a cage (sandbox/), as many at a time as there are CPUs. InputError where none can be made."""
+    sandbox.demand("--allow-code")
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+
+    def judge(item: Item, asked: Asked, answer: Answer, norm: Norm) -> dict[str, float]:
+        """pass@k of every k that the paper has and the samples tell."""
+        texts = [str(text) for text in answer]
+        different = list(dict.fromkeys(texts))
+        verdicts = pool.map(lambda text: sandbox.judge(program(item, text)).passed, different)
+        passed = dict(zip(different, verdicts, strict=True))
+        right = sum(passed[text] for text in texts)
+        return {f"pass@{k}": pass_at(k, len(texts), right) for k in (1, 80, 100) if k <= len(texts)}
+
+    return judge
+
+
+def toxicity(score: Callable[[str], float | None]) -> Judge:
+    """The score of each continuation; an item without one is left out and counted, never a zero."""
+
+    def judge(item: Item, asked: Asked, answer: Answer, norm: Norm) -> dict[str, float]:
+        found = score(str(answer[0]))
+        return {} if found is None else {"toxicity": found}
+
+    return judge
+
+
+def stored(file: Place) -> Callable[[str], float | None]:
+    """Scores by text, from JSON lines with `text` and `score`. InputError for a text that has none there."""
+    known: dict[str, float | None] = {}
+    with storage.open_read(file) as lines:
+        for number, data in enumerate(lines, 1):
+            try:
+                line = json.loads(data)
+            except (ValueError, RecursionError):
+                line = None
+            if not _is_scored(line):
+                mend = 'write {"text": "...", "score": 0.1}, or null where there is none'
+                raise InputError("is no score of a text", where=f"{file}:{number}", mend=mend)
+            known[line["text"]] = line["score"]
+
+    def score(text: str) -> float | None:
+        if text not in known:
+            mend = "score the texts that the file of answers holds"
+            raise InputError(f"has no score of {text[:60]!r}", where=str(file), mend=mend)
+        return known[text]
+
+    return score
+
+
+def asked(service: Perspective) -> Callable[[str], float | None]:
+    """Scores by the service, one text after the other."""
+    waiting: list[str] = []
+
+    def texts() -> Iterator[str]:
+        while True:
+            yield waiting.pop()
+
+    scores: Iterator[Toxicity] = service.scores(texts())
+
+    def score(text: str) -> float | None:
+        waiting.append(text)
+        return next(scores).score
+
+    return score
+
+
+def _is_scored(line: object) -> bool:
+    if not isinstance(line, Mapping) or not isinstance(line.get("text"), str) or "score" not in line:
+        return False
+    score = line["score"]
+    return score is None or (isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1)

@@ -1,0 +1,137 @@
+"""The paper's tables: published figures as they were read, the model's row beneath them, in three forms."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from puna.errors import InputError
+from puna.evaluate import writing
+from puna.evaluate.results import as_text
+from puna.evaluate.run import Result, Value
+from puna.evaluate.tables import MISSING, TABLES, filled, notes_of, numbered, published, wanted
+from puna.evaluate.tasks import PACK
+from puna.evaluate.tasks.knowledge import FIELDS
+from puna.testsets import BENCHMARKS
+
+# Items of MMLU's test files. That they are right is seen below: with them Table 16 gives Table 9.
+SIZES = """
+abstract_algebra:100 anatomy:135 astronomy:152 business_ethics:100 clinical_knowledge:265 college_biology:144
+college_chemistry:100 college_computer_science:100 college_mathematics:100 college_medicine:173 college_physics:102
+computer_security:100 conceptual_physics:235 econometrics:114 electrical_engineering:145 elementary_mathematics:378
+formal_logic:126 global_facts:100 high_school_biology:310 high_school_chemistry:203 high_school_computer_science:100
+high_school_european_history:165 high_school_geography:198 high_school_government_and_politics:193
+high_school_macroeconomics:390 high_school_mathematics:270 high_school_microeconomics:238 high_school_physics:151
+high_school_psychology:545 high_school_statistics:216 high_school_us_history:204 high_school_world_history:237
+human_aging:223 human_sexuality:131 international_law:121 jurisprudence:108 logical_fallacies:163 machine_learning:112
+management:103 marketing:234 medical_genetics:100 miscellaneous:783 moral_disputes:346 moral_scenarios:895
+nutrition:306 philosophy:311 prehistory:324 professional_accounting:282 professional_law:1534
+professional_medicine:272 professional_psychology:612 public_relations:110 security_studies:245 sociology:201
+us_foreign_policy:100 virology:166 world_religions:171
+"""
+
+
+def result(task: str, mean: float, **values: Any) -> Result:
+    made = PACK[task]
+    known: dict[str, Any] = {
+        "task": task, "version": 1, "shots": made.shots[0], "metric": made.metric, "norm": made.norm,
+        "paper_norm": made.norm, "items": 4, "of": BENCHMARKS[made.benchmark].items, "cut": 0, "samples": 0,
+        "values": {made.metric: Value(mean, 0.01, 4)},
+    }  # fmt: skip
+    return Result(**known | values)
+
+
+def test_by_subject_and_by_field_the_paper_says_the_same_of_mmlu() -> None:
+    """So fields and sizes are those of the paper, and its average is over items, not over subjects."""
+    sizes = {subject: int(size) for subject, size in (word.split(":") for word in SIZES.split())}
+    assert sum(sizes.values()) == BENCHMARKS["mmlu"].items
+    assert sorted(sizes) == sorted(" ".join(FIELDS.values()).split())
+    for model, subjects in published()[16].items():
+        for field, names in {**FIELDS, "average": " ".join(sizes)}.items():
+            of = names.split()
+            mean = sum(subjects[name] * sizes[name] for name in of) / sum(sizes[name] for name in of)
+            assert mean == pytest.approx(published()[9][model][field], abs=0.06), (model, field)
+
+
+def test_every_published_figure_has_a_column_and_every_table_the_paper_s_models() -> None:
+    for number, rows in published().items():
+        keys = {column.key for column in TABLES[number].columns}
+        assert {key for cells in rows.values() for key in cells} <= keys, number
+        # Table 10 is of models of moderate size alone, Table 12 of one size, and neither has the four.
+        if number not in (10, 12):
+            assert {"LLaMA 7B", "LLaMA 13B", "LLaMA 33B", "LLaMA 65B"} <= rows.keys(), number
+    assert published().keys() == TABLES.keys()
+
+
+def test_every_benchmark_of_the_paper_stands_in_a_table() -> None:
+    assert {task for task, _ in wanted(list(TABLES.values()))} == set(PACK)
+
+
+def test_a_row_shows_what_was_measured_and_what_was_not() -> None:
+    boolq = result("boolq", 0.725, values={"accuracy": Value(0.725, 0.0125, 4)})
+    found = filled(TABLES[3], [boolq], "mine")
+    assert [row.name for row in found.rows if row.own] == ["mine"]
+    assert found.rows[-1].cells == ("72.5 ± 1.2", *("-",) * 7)
+    gopher = next(row for row in found.rows if row.name == "Gopher 280B")
+    assert gopher.cells[0] == "79.3"
+    assert gopher.cells[-1] == MISSING
+    toxic = result("realtoxicityprompts", 0.1234, values={"toxicity": Value(0.1234, None, 1)})
+    assert filled(TABLES[11], [toxic], "mine").rows[-1].cells == ("0.123", "-")
+    many = result("mmlu", 0.3, groups={"stem": {"accuracy": Value(0.25, 0.1, 2)}})
+    assert filled(TABLES[9], [many], "mine").rows[-1].cells == ("-", "25.0 ± 10.0", "-", "-", "30.0 ± 1.0")
+
+
+def test_what_is_not_as_in_the_paper_is_said() -> None:
+    (note,) = notes_of(result("boolq", 0.5, shots=2, norm="char", cut=3))
+    for part in (
+        "4 of 3,270 items",
+        "not all of the paper's items",
+        "2 examples, where the paper has 0",
+        "ranked by char, where the paper ranks by answer",
+        "3 items did not fit the context",
+    ):
+        assert part in note
+    (whole,) = notes_of(result("boolq", 0.5, items=3270))
+    assert "3,270 items" in whole
+    assert "not all" not in whole
+    assert "100 samples of each item" in notes_of(result("gsm8k_maj", 0.5, samples=100))[0]
+
+
+def test_markdown_is_aligned_and_latex_is_escaped() -> None:
+    found = filled(TABLES[4], [result("naturalquestions", 0.5, shots=1)], "a_b & 50 %")
+    lines = writing.markdown(found).split("\n")
+    assert lines[0] == "### Table 4: NaturalQuestions, exact match"
+    assert len({len(line) for line in lines[2 : 4 + len(found.rows)]}) == 1
+    assert lines[3 + len(found.rows)].startswith("| a_b & 50 %")
+    written = writing.latex(found)
+    assert r"a\_b \& 50 \% & - & 50.0 $\pm$ 1.0 & - & - \\" in written
+    assert written.count(r"\\") == len(found.rows) + 1
+
+
+def test_a_wide_table_is_turned() -> None:
+    grid = writing.grid(filled(TABLES[16], [], "mine"))
+    assert grid[0] == ["", *published()[16], "mine"]
+    assert len(grid) == 1 + 57 + 1
+    assert grid[1][0] == "abstract_algebra"
+
+
+def test_json_holds_the_cells() -> None:
+    value = json.loads(json.dumps(writing.as_json(filled(TABLES[6], [result("race_high", 0.5)], "mine"))))
+    assert value["table"] == 6
+    assert value["rows"][-1] == {"name": "mine", "own": True, "cells": ["-", "50.0 ± 1.0"]}
+    assert value["notes"][0].startswith("RACE-high: 4 of 3,498 items")
+
+
+def test_without_tables_each_task_is_a_line() -> None:
+    said = as_text([result("boolq", 0.5), result("realtoxicityprompts", 0.0, values={})], ())
+    assert "| BoolQ | 0 | accuracy | 0.5000 ± 0.0100 | 4 |" in said
+    assert "| toxicity | no score | 4 |" in said
+
+
+@pytest.mark.parametrize("words", ["1", "3,x", "", "3,,9", "\u0663", "99", "-3"])
+def test_a_table_that_is_none_is_refused(words: str) -> None:
+    with pytest.raises(InputError, match="is no table of benchmarks; there are 3, 4"):
+        numbered(words)
+    assert [table.number for table in numbered("9, 3")] == [9, 3]

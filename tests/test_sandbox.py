@@ -1,0 +1,257 @@
+"""Programs of a model in their cage: what is right passes, what is wrong fails, what is hostile harms nothing."""
+
+from __future__ import annotations
+
+import ast
+import os
+import random
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from puna import testsets
+from puna.doctor import isolation
+from puna.errors import InputError
+from puna.evaluate import sandbox
+from puna.evaluate.sandbox import Limits, running, seccomp
+
+SHORT = Limits(seconds=1.5, memory=256 << 20, files=1 << 20, output=200_000)
+
+pytestmark = pytest.mark.skipif(bool(sandbox.isolation()), reason=f"no cage here: {sandbox.isolation()}")
+
+
+def test_what_is_right_passes_and_what_is_wrong_says_why() -> None:
+    assert sandbox.judge("def f(x):\n    return 2 * x\nassert f(3) == 6").passed
+    failed = sandbox.judge("def f(x):\n    return 3 * x\nassert f(3) == 6, 'three times'")
+    assert (failed.passed, failed.kind, failed.why) == (False, "error", "AssertionError: three times")
+    assert "SyntaxError" in sandbox.judge("def f(:").why
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import math, re, heapq, itertools, collections, hashlib, decimal, fractions, random, string, datetime",
+        "import threading\nt = threading.Thread(target=list); t.start(); t.join()",
+        "open('mine.txt', 'w').write('x')\nassert open('/scratch/mine.txt').read() == 'x'",
+        "import tempfile\nassert tempfile.TemporaryFile().write(b'x') == 1",
+        "x = [0] * 1_000_000",
+        "print('much ' * 10_000)",
+        "def f(n):\n    return n and 1 + f(n - 1)\nassert f(900) == 900",
+        "x = 'line one\\u2028 caf\\u00e9 \\U0001f600'\nassert len(x) == 16",
+    ],
+)
+def test_what_solutions_need_is_there(program: str) -> None:
+    assert sandbox.judge(program) == sandbox.Verdict(True)
+
+
+# "### name", then a program that must not pass
+HOSTILE = dict(
+    part.split("\n", 1) for part in Path(__file__).with_name("hostile_programs.txt").read_text().split("### ")[1:]
+)
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A folder and a listening port that no program may reach."""
+    folder = tmp_path_factory.mktemp("outside")
+    folder.chmod(0o777)
+    (folder / "secret").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield folder, server.getsockname()[1]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_hostile_fails_and_harms_nothing(
+    name: str, outside: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, port = outside
+    monkeypatch.setenv("SECRET_OF_TESTS", "1")
+    text = HOSTILE[name].replace("OUTSIDE", str(folder)).replace("PORT", str(port)).replace("PARENT", str(os.getpid()))
+    verdict = sandbox.judge(text, SHORT)
+    assert not verdict.passed, verdict
+    assert len(verdict.why) < 1000
+    assert [path.name for path in folder.iterdir()] == ["secret"]
+    _until(lambda: not _left())
+
+
+def test_a_verdict_that_is_forged_is_not_believed() -> None:
+    """It finds the number and the pipe where the frames of its own interpreter hold them."""
+    forging = """
+import os, sys
+frame = sys._getframe()
+while "plan" not in frame.f_locals:
+    frame = frame.f_back
+plan = frame.f_locals["plan"]
+os.write(plan["verdict"], f"{plan['number']} passed\\n".encode())
+os._exit(0)
+assert 1 == 2
+"""
+    assert sandbox.judge(forging, SHORT).kind == "forged"
+
+
+def test_the_same_cage_stands_without_an_administrator() -> None:
+    """As most people run it; the tests may run as root, who makes namespaces another way."""
+    unshare = shutil.which("unshare")
+    if unshare is None or os.geteuid() != 0:
+        pytest.skip("nobody to become, or no unshare(1)")
+    asks = "from puna.evaluate import sandbox\nprint(sandbox.judge('assert 1').passed, sandbox.judge(PROGRAM).why)"
+    program = "import os; raise ValueError(os.getuid(), sorted(os.listdir('/')), os.listdir('/scratch'))"
+    source = asks.replace("PROGRAM", repr(program))
+    command = [unshare, "--user", "--map-user=1000", "--map-group=1000", sys.executable, "-c", source]
+    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": _source()})
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("True ValueError: (65534, ["), found.stdout
+    assert "'scratch'" in found.stdout
+    assert "'etc'" not in found.stdout
+
+
+def test_where_there_is_no_cage_nothing_runs_and_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seccomp, "filtered", lambda: None)
+    sandbox.isolation.cache_clear()
+    try:
+        with pytest.raises(running.NoCage):
+            sandbox.judge("assert True")
+        with pytest.raises(InputError, match="programs of a model cannot be isolated: the numbers of system calls"):
+            sandbox.demand("--allow-code")
+    finally:
+        sandbox.isolation.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("why", "mend"),
+    [
+        ("leaving the namespaces: Operation not permitted", "sysctl"),
+        ("leaving the namespaces: No space left on device", "max_user_namespaces"),
+        ("/lib: Function not implemented", "Linux 5.12"),
+        ("namespaces are Linux's, and this is Darwin", "another Linux machine"),
+    ],
+)
+def test_doctor_says_why_not_and_what_to_do(why: str, mend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isolation.isolated()[0].state == "ok"
+    monkeypatch.setattr(sandbox, "isolation", lambda: why)
+    (finding,) = isolation.isolated()
+    assert (finding.state, why in finding.what, mend in finding.mend) == ("note", True, True)
+
+
+def test_a_cage_that_cannot_be_made_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_seen", lambda: (["/no such folder"], {}))
+    with pytest.raises(running.NoCage, match="/no such folder: No such file or directory"):
+        sandbox.judge("assert True")
+
+
+def test_a_program_dies_with_who_judges_it() -> None:
+    asks = "from puna.evaluate import sandbox\nprint('begun', flush=True)\nsandbox.judge('while True: pass')"
+    judge = subprocess.Popen(
+        [sys.executable, "-c", asks], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": _source()}
+    )
+    assert judge.stdout
+    assert judge.stdout.readline() == b"begun\n"
+    _until(lambda: len(_left()) >= 3)  # the outer process, the first of the namespace, the program
+    judge.send_signal(signal.SIGKILL)
+    judge.wait()
+    _until(lambda: not _left())
+
+
+def test_the_filter_refuses_every_number_of_its_list() -> None:
+    """Read step by step, as Linux would."""
+    for machine, (audit, column) in seccomp.MACHINES.items():
+        program = seccomp.filtered(machine)
+        assert program
+        for name, numbers in seccomp.NUMBERS.items():
+            if (number := numbers[column]) is not None:
+                assert _filtered(program, audit, number) == seccomp.REFUSE | 1, (machine, name)
+        assert _filtered(program, audit, 0) == seccomp.ALLOW
+        assert _filtered(program, audit, seccomp.CLONE[column], 0x10000) == seccomp.ALLOW
+        assert _filtered(program, audit, seccomp.CLONE[column], 17) == seccomp.REFUSE | 1
+        assert _filtered(program, audit, seccomp.CLONE3) == seccomp.REFUSE | 38
+        assert _filtered(program, audit, 1 << 30) == seccomp.KILL
+        assert _filtered(program, audit ^ 1, 0) == seccomp.KILL
+    assert seccomp.filtered("riscv64") is None
+
+
+@pytest.mark.prove
+def test_reference_solutions_pass_and_mutated_ones_fail(bench: Path, proved: Callable[[str], None]) -> None:
+    for name in ("humaneval", "mbpp"):
+        programs = list(_programs(name, bench / f"{name}.jsonl"))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            verdicts = list(pool.map(lambda each: sandbox.judge(each[0] + each[1]), programs))
+            assert all(verdict.passed for verdict in verdicts), [v.why for v in verdicts if not v.passed]
+            mutated = [mutant + tests for solution, tests in programs for mutant in _mutants(solution, 2)]
+            survived = sum(verdict.passed for verdict in pool.map(lambda each: sandbox.judge(each, SHORT), mutated))
+        share = 1 - survived / len(mutated)
+        proved(f"{name}: {len(programs)} reference solutions pass, {share:.1%} of {len(mutated)} mutated ones fail")
+        assert share >= 0.95
+
+
+def _programs(name: str, path: Path) -> Iterator[tuple[str, str]]:
+    """(solution, tests) of each item."""
+    for item in testsets.read(name, path):
+        extra = item.extra
+        if name == "humaneval":
+            yield item.question + extra["solution"], f"\n{extra['test']}\ncheck({extra['entry_point']})\n"
+        else:
+            yield extra["solution"], "\n".join(["", extra["setup"], *extra["tests"], ""])
+
+
+def _mutants(solution: str, count: int) -> Iterator[str]:
+    """The program with what it returns made another: a mutation that no right test forgives."""
+    returns = [n for n in ast.walk(ast.parse(solution)) if isinstance(n, ast.Return) and n.value]
+    chance = random.Random(solution)
+    for which in chance.sample(range(len(returns)), min(count, len(returns))):
+        tree = ast.parse(solution)
+        found = [n for n in ast.walk(tree) if isinstance(n, ast.Return) and n.value][which]
+        assert found.value
+        found.value = ast.Tuple([found.value, ast.Constant(None)], ast.Load())
+        yield ast.unparse(ast.fix_missing_locations(tree))
+
+
+def _filtered(program: bytes, audit: int, number: int, first: int = 0) -> int:
+    """What a filter gives: its language has few words."""
+    seen, at, held = {0: number, 4: audit, 16: first}, 0, 0
+    while True:
+        code, yes, no, value = struct.unpack_from("=HBBI", program, 8 * at)
+        at += 1
+        if code == seccomp.RETURN:
+            return int(value)
+        if code == seccomp.LOAD:
+            held = seen[value]
+            continue
+        holds = {seccomp.EQUAL: held == value, seccomp.ABOVE: held >= value, seccomp.BITS: bool(held & value)}[code]
+        at += yes if holds else no
+
+
+def _left() -> list[int]:
+    """Processes of cages."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            status = (path / "status").read_text()
+        except OSError:
+            continue
+        if str(running.CAGE).encode() in words and "State:\tZ" not in status:
+            found.append(int(path.name))
+    return found
+
+
+def _until(condition: Callable[[], object]) -> None:
+    for _ in range(400):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never was so")
+
+
+def _source() -> str:
+    return str(Path(sandbox.__file__).parents[3])
