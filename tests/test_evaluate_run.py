@@ -128,6 +128,18 @@ def test_no_part_of_a_text_is_lost_at_the_border(context: str, text: str) -> Non
         assert found.choice
 
 
+def test_a_text_without_a_context_has_one_where_a_tokenizer_begins_none(model: Model) -> None:
+    class Bare(type(made_model.tokenizer())):  # type: ignore[misc]  # as SmolLM2's, whose texts begin without <s>
+        def begin(self, text: str) -> list[int]:
+            return self.encode(text) or [self.bos]
+
+    bare = Bare(made_model.tokenizer().model)
+    found = encoded.pair(bare, Choice("", "the cat"))
+    assert found == encoded.Pair((bare.bos,), tuple(bare.encode("the cat")))
+    asked: dict[str, Asked] = {"pair": Ranking((Choice("", "the cat"), Choice("", "the hat")))}
+    assert len(_known(Model(model.packed, bare), asked, alone=False)["pair"]) == 2
+
+
 @given(st.text(max_size=40), st.lists(st.text(max_size=20), min_size=1, max_size=4), st.integers(2, 40))
 @settings(deadline=None)
 def test_what_does_not_fit_loses_its_beginning_alike_for_all_choices(context: str, texts: list[str], most: int) -> None:

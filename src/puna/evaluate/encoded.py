@@ -20,7 +20,7 @@ Ids = tuple[int, ...]
 @dataclass(frozen=True, slots=True)
 class Pair:
     context: Ids
-    """<s> first."""
+    """At least one."""
     choice: Ids
 
 
@@ -51,7 +51,8 @@ class Begun:
 def pair(tokenizer: Tokenizer, choice: Choice) -> Pair:
     whole, context = tokenizer.begin(choice.context + choice.text), tokenizer.begin(choice.context)
     border = common(whole, context)
-    return Pair(tuple(whole[:border]), tuple(whole[border:]))
+    # Something must stand before a text to be scored: <s>, also where a tokenizer does not begin texts with it.
+    return Pair(tuple(whole[:border]) or (tokenizer.bos,), tuple(whole[border:]))
 
 
 def ranking(tokenizer: Tokenizer, asked: Ranking, context: int, *, alone: bool) -> Pairs:
@@ -68,7 +69,7 @@ def ranking(tokenizer: Tokenizer, asked: Ranking, context: int, *, alone: bool) 
 
 def begun(tokenizer: Tokenizer, asked: Prompt, context: int) -> Begun:
     """A prompt, cut at its beginning so that its text fits behind it into `context` tokens, or into half of them."""
-    ids = tokenizer.begin(asked.text)
+    ids = tokenizer.begin(asked.text) or [tokenizer.bos]
     room = max(context - asked.tokens, context // 2, 1)
     return Begun(tuple(_end(ids, room)), len(ids) > room)
 
