@@ -31,8 +31,8 @@ from puna.errors import InputError, PunaError, telling_denial, telling_full_disk
 from puna.remote import Look as Look
 from puna.remote import is_remote as is_remote
 from puna.unfinished import TEMPORARY as TEMPORARY
-from puna.unfinished import sweep_beside
 from puna.unfinished import aside as aside
+from puna.unfinished import sweep_beside
 
 if TYPE_CHECKING:
     from upath import UPath
