@@ -54,6 +54,8 @@ class Compared:
     source: str
     note: str
     why: str
+    whole: bool
+    """Whether the rate is that of a whole run, on a mesh that was not published."""
 
     @property
     def miss(self) -> float:
@@ -83,7 +85,7 @@ def _compared(name: str, row: Mapping[str, Any], shapes: Mapping[str, Any]) -> C
         published = row["mfu_percent"] / 100 * kind.flops / whole
     planned = windows * config.context / seconds / layout.ranks
     told = (row["source"], row.get("note", ""), row.get("why", ""))
-    return Compared(name, row["role"], kind.name, layout.ranks, published, planned, *told)
+    return Compared(name, row["role"], kind.name, layout.ranks, published, planned, *told, "layout" not in row)
 
 
 def main() -> None:
@@ -111,7 +113,9 @@ def main() -> None:
         print(f"| {shape} on {kind} | {told.alone:.0f} | {mlc:.0f} | {exllama:.0f} |")
     held = [row for row in rows if row.role == "held"]
     near = sum(abs(row.miss) <= NEAR for row in held)
-    print(f"\n* set the factors. Of the {len(held)} others {near} are within 15 %.")
+    reached = [row.published / row.planned for row in rows if row.whole]
+    print(f"\n* set the shares. Of the {len(held)} others {near} are within 15 %.")
+    print(f"The {len(reached)} whole runs reached {min(reached):.2f} to {max(reached):.2f} of the plan's rate.")
     if asked.json:
         told = {row.name: _metric(row) for row in rows}
         asked.json.write_text(json.dumps(told, indent=1) + "\n", "utf-8")

@@ -118,7 +118,9 @@ def _moments(
         "gradient of the output": _summed(config, tokens, width, tensor),
     }
     loss = activations | tail | logits
-    whole = WIDE * 2 * layer if cut else width * layer
+    whole = width * layer
+    if cut:  # f32 of two layers under way; a pipeline sums those of all its micro-batches first
+        whole = WIDE * (2 * layer if layout.pipeline == 1 else layers * layer)
     backward = activations | {
         "working set of a layer": working,
         "gradients of hidden states": 2 * width * around,
