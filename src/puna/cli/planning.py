@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,6 +60,8 @@ def plan(
         show_json({name: kinds.gpu(name).as_json() for name in kinds.gpus()}) if json else show(kinds.listed())
         return
     kind = kinds.gpu(gpu)
+    if price is not None and not math.isfinite(price):
+        raise InputError(f"--price takes dollars, not {price}")
     if batch is not None and not serve:
         raise InputError("--batch is of --serve", mend="add --serve, or set train.batch")
     if table:

@@ -155,7 +155,7 @@ COLUMN: Mapping[str, Callable[[Plan], str]] = {
     "weights": lambda plan: _count(shapes.parameters(plan.config)),
     "tokens": lambda plan: _count(plan.tokens),
     "GFLOP a token": lambda plan: f"{plan.flop_per_token()['6 N without the input embedding'] / 1e9:.1f}",
-    "mesh": lambda plan: " x ".join(str(number) for number in plan.choice.layout.mesh().values()),
+    "mesh": lambda plan: "x".join(str(number) for number in plan.choice.layout.mesh().values()),
     "layer, windows": lambda plan: f"{plan.choice.layout.mode}, {plan.choice.layout.micro_batch}",
     "memory a GPU": lambda plan: size(plan.choice.memory.total),
     "tokens/s a GPU": lambda plan: f"{plan.rate:,.0f}",
