@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -25,11 +25,11 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from puna import recipe as recipes
 from puna.errors import InputError
-from puna.model import weights
+from puna.model import loss, weights
 from puna.model.config import ModelConfig
-from puna.model.kept import MODES
 from puna.model.llama import Llama
-from puna.plan import planned, screen, shapes
+from puna.model.modes import Mode
+from puna.plan import memory, planned, screen, shapes
 from puna.plan.energy import energy
 from puna.plan.gpus import gpu, gpus, listed, table
 from puna.plan.layout import Layout
@@ -44,6 +44,8 @@ from test_readme import _script
 
 ROOT = Path(__file__).parents[1]
 A100 = gpu("A100-80GB")
+MODES = get_args(Mode)
+WIDTHS = {torch.float32: 4, torch.bfloat16: 2}
 SHAPES = {
     "tiny": ModelConfig(dim=64, heads=4, kv_heads=2, layers=3, hidden=192, vocabulary=512, context=128),
     "small": ModelConfig(dim=96, heads=4, kv_heads=4, layers=4, hidden=256, vocabulary=768, context=128),
@@ -161,6 +163,12 @@ def test_so_does_every_other_step(shape: str, proved: object) -> None:
             cells[torch.bfloat16, mode, 0] = miss(SHAPES[shape], torch.bfloat16, mode, 2, compiles=True)
     assert max(map(abs, cells.values())) <= 0.10, cells
     proved(f"memory of {len(cells)} steps of {shape}: at most {max(map(abs, cells.values())):.1%} off")  # type: ignore[operator]
+
+
+@given(tokens=st.integers(1, 10**6), vocabulary=st.integers(1, 300_000), dtype=st.sampled_from(list(WIDTHS)))
+def test_logits_are_cut_as_the_loss_cuts_them(tokens: int, vocabulary: int, dtype: torch.dtype) -> None:
+    assert memory.chunk(tokens, vocabulary, WIDTHS[dtype]) == loss.chunk_of(tokens, vocabulary, dtype)
+    assert memory.CACHED == loss.CACHED
 
 
 @given(shard=st.sampled_from([1, 2, 8, 64]), tensor=st.sampled_from([1, 2, 4, 8]), micro_batch=st.integers(1, 8))

@@ -6,17 +6,7 @@ that fits (train/memory.py), and the planner, for ranks that are not there (plan
 
 from __future__ import annotations
 
-from typing import Literal
-
 from puna.model.config import ModelConfig
-
-MODES: tuple[Literal["reference", "selective", "full", "hand", "lean"], ...] = (
-    "reference",
-    "selective",
-    "full",
-    "hand",
-    "lean",
-)
 
 
 def layer_bytes(config: ModelConfig, width: int, mode: str) -> int:

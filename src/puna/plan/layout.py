@@ -37,11 +37,6 @@ class Layout:
         """Ranks that read windows of their own."""
         return self.replicate * self.shard
 
-    @property
-    def parts(self) -> int:
-        """Ranks over which one copy of the weights is cut while a layer computes."""
-        return self.tensor * self.pipeline
-
     def micro_batches(self, windows: int) -> int:
         """Forward passes of a rank in a step of that many windows; the rank that has most decides."""
         return -(-windows // (self.data * self.micro_batch))

@@ -14,6 +14,7 @@ summed over the group. With `tensor` all that a layer keeps is cut, by heads, co
 positions; what a half gathers to compute with is whole. With `pipeline`, a rank holds its layers' activations for as
 many micro-batches as are under way, at most as many as there are stages.
 
+Of a pipeline the first rank has most activations and the last one the loss; they are taken together, from above.
 Nothing for the context of the driver, libraries and fragments of free memory: RESERVE stands for them.
 """
 
@@ -118,9 +119,8 @@ def _moments(
         "gradient of the output": _summed(config, tokens, width, tensor),
     }
     loss = activations | tail | logits
-    whole = width * layer
-    if cut:  # f32 of two layers under way; a pipeline sums those of all its micro-batches first
-        whole = WIDE * (2 * layer if layout.pipeline == 1 else layers * layer)
+    # Gradients that are whole here: of a layer, of two while shards are summed, of all that a stage sums up first.
+    whole = (WIDE if cut else width) * layer * (layers if layout.pipeline > 1 else 2 if cut else 1)
     backward = activations | {
         "working set of a layer": working,
         "gradients of hidden states": 2 * width * around,
