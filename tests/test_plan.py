@@ -282,6 +282,26 @@ def test_energy_and_money_follow_from_gpu_hours() -> None:
     assert planned.plan(recipes.load("llama-7b"), gpu("MI300X"), 64).dollars is None
 
 
+def test_the_recipes_for_a_day_are_sized_as_they_say() -> None:
+    def hours(name: str, kind: str, ranks: int) -> int:
+        return round(planned.plan(recipes.load(name), gpu(kind), ranks).days * 24)
+
+    one, node = (recipe_text(name) for name in ("gpu-day-1", "gpu-day-8"))
+    assert f"foresees {hours('gpu-day-1', 'RTX4090', 1)} hours of steps" in one
+    assert f"{hours('gpu-day-1', 'RTX3090', 1)} on an RTX3090" in one
+    assert f"{planned.plan(recipes.load('gpu-day-1'), gpu('RTX4090'), 1).choice.memory.total / 1e9:.1f} GB of" in one
+    assert f"foresees {hours('gpu-day-8', 'A100-80GB', 8)} hours of steps on A100-80GB" in node
+    assert f"{hours('gpu-day-8', 'H100-80GB', 8)} on H100-80GB" in node
+    for name in ("gpu-day-1", "gpu-day-8", "llama-1b", "llama-3b"):
+        assert "Not run" in recipe_text(name)
+        assert "fetch" in recipe_text(name)
+
+
+def recipe_text(name: str) -> str:
+    path = ROOT / "src" / "puna" / "recipes" / f"{name}.toml"
+    return " ".join(path.read_text("utf-8").replace("\n# ", " ").split())
+
+
 def test_13b_writes_on_one_v100() -> None:
     config = make_config("llama-13b")
     assert cache_bytes(config) == 2 * 2 * 40 * 5120

@@ -77,11 +77,11 @@ def _held(config: ModelConfig, layout: Layout, windows: int, width: int) -> dict
     """What is there all along."""
     elements = shapes.held_elements(config, layout)
     held = {"masters": WIDE * elements, "moments": 2 * WIDE * elements}
-    if layout.shard == 1:
-        summed = elements if layout.micro_batches(windows) > 1 else 0
-        return held | {"working copies": width * elements if width < WIDE else 0, "summed gradients": WIDE * summed}
-    copies = _gathered(config, layout, width)
-    return held | {"summed gradients": WIDE * elements, "gathered weights": copies}
+    if layout.micro_batches(windows) > 1:
+        held["summed gradients"] = WIDE * elements
+    if layout.shard > 1:
+        return held | {"gathered weights": _gathered(config, layout, width)}
+    return held | {"working copies": width * elements if width < WIDE else 0}
 
 
 def _gathered(config: ModelConfig, layout: Layout, width: int) -> int:
@@ -131,7 +131,8 @@ def _moments(
     first = {"activations": own, "working set of a layer": working, "gradients of hidden states": width * around}
     embedding = {"gradients of hidden states": (WIDE + width) * around, "gradients": (WIDE + width) * output}
     if cut:
-        first["gradients"] = embedding["gradients"] = whole + WIDE * output
+        summed = WIDE * elements if layout.micro_batches(windows) == 1 else 0
+        first["gradients"] = embedding["gradients"] = whole + WIDE * output + summed
         return {"loss": loss, "backward": backward, "first layer": first, "embedding": embedding}
     first["gradients"] = width * (elements - (0 if config.tied else output))
     embedding["gradients"] = width * elements + (WIDE + width if short else 0) * output
