@@ -24,7 +24,7 @@ from puna.plan.memory import rank_memory
 from puna.train.speed.memory import peak
 
 RANKS, WINDOWS = 2, 4
-CONFIG = ModelConfig(dim=128, heads=4, kv_heads=4, layers=6, hidden=384, vocabulary=1024, context=128)
+CONFIG = ModelConfig(dim=64, heads=4, kv_heads=2, layers=5, hidden=192, vocabulary=512, context=64)
 
 
 def measure(rank: int, folder: str) -> None:

@@ -119,12 +119,15 @@ def _moments(
         "gradient of the output": _summed(config, tokens, width, tensor),
     }
     loss = activations | tail | logits
-    # Gradients that are whole here: of a layer, of two while shards are summed, of all that a stage sums up first.
-    whole = (WIDE if cut else width) * layer * (layers if layout.pipeline > 1 else 2 if cut else 1)
+    # Gradients that are whole here: of the layer that goes back, of the one whose shards are summed in f32, of all that
+    # a stage sums up first.
+    whole = (width + WIDE if cut else width) * layer
+    if layout.pipeline > 1:
+        whole = (WIDE if cut else width) * layers * layer
     backward = activations | {
         "working set of a layer": working,
         "gradients of hidden states": 2 * width * around,
-        "gradients": whole + (WIDE if cut else width) * output,
+        "gradients": whole + width * output,
     }
     if layout.pipeline > 1:
         return {"loss": loss, "backward": backward}
@@ -132,7 +135,9 @@ def _moments(
     embedding = {"gradients of hidden states": (WIDE + width) * around, "gradients": (WIDE + width) * output}
     if cut:
         summed = WIDE * elements if layout.micro_batches(windows) == 1 else 0
-        first["gradients"] = embedding["gradients"] = whole + WIDE * output + summed
+        ends = -(-WIDE * shapes.around_elements(config, tensor) // layout.shard)  # summed last
+        first["gradients"] = whole + width * output + max(0, summed - ends)
+        embedding["gradients"] += width * output + summed
         return {"loss": loss, "backward": backward, "first layer": first, "embedding": embedding}
     first["gradients"] = width * (elements - (0 if config.tied else output))
     embedding["gradients"] = width * elements + (WIDE + width if short else 0) * output
