@@ -51,12 +51,12 @@ HELD_BY = {
     "resume": "around_training checkpoint cluster faults fetch fetch_places fetch_store proofs ray remote saving "
     "spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation planted web_path windows",
-    "twins": "arxiv_pylatexenc arxiv_twins decoding evaluate_harness generate grams layer lid loss modes native peers "
-    "reference_twins serve serve_clients serve_text stack wiki_scan",
+    "twins": "arxiv_pylatexenc arxiv_twins decoding evaluate_harness generate grams layer lid loss modes native "
+    "peers reference_twins serve serve_clients serve_text stack wiki_scan",
     "alone": "chat convert_hostile fetch_catalogues fetch_client outside perspective push_token sandbox "
     "serve_guard serve_page",
     "exports": "convert convert_others publish push",
-    "numbers": "docs examples readme speed",
+    "numbers": "docs examples plan plan_ranks readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
     "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
     "honest": "bits compression decontaminate evaluate evaluate_run evaluate_tables evaluate_tasks heldout language "

@@ -49,7 +49,7 @@ WORDS = {
     "puna nonsense ": [],
 }
 NAMES_OF_FILES = {
-    "puna recipe show llama-1": ["llama-13b"],
+    "puna recipe show llama-13": ["llama-13b"],
     "puna fetch we": ["web"],
     "puna run lap": ["laptop", "laptop-15m", "laptop-plain"],
     "puna run --workers 2 laptop-": ["laptop-15m", "laptop-plain"],

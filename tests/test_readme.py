@@ -20,6 +20,7 @@ from puna.last_screen import NAMES
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PICTURES = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
+NAMES_OF_PICTURES = ("laptop", "laptop-15m", "scale", "scale-time")
 SVG = "{http://www.w3.org/2000/svg}"
 
 HELDOUT: dict[str, Any] = {
@@ -86,12 +87,12 @@ def test_a_visitor_sees_the_sentence_the_picture_and_the_two_lines_first() -> No
 
 def test_pictures_are_small_whole_in_themselves_and_for_light_and_dark_pages() -> None:
     shown = {path.stem: _texts(path.read_text(encoding="utf-8")) for path in PICTURES}
-    assert shown.keys() == {f"{name}-{theme}" for name in ("laptop", "laptop-15m") for theme in ("dark", "light")}
-    assert all(shown[f"{name}-dark"] == shown[f"{name}-light"] for name in ("laptop", "laptop-15m"))
-    hour = (ROOT / "docs" / "laptop-15m.md").read_text(encoding="utf-8")
+    assert shown.keys() == {f"{name}-{theme}" for name in NAMES_OF_PICTURES for theme in ("dark", "light")}
+    assert all(shown[f"{name}-dark"] == shown[f"{name}-light"] for name in NAMES_OF_PICTURES)
+    pages = [(ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("laptop-15m.md", "scale.md")]
     for path in PICTURES:
         assert path.stat().st_size < 60_000
-        assert f"docs/pictures/{path.name}" in README or f"pictures/{path.name}" in hour
+        assert f"docs/pictures/{path.name}" in README or any(f"pictures/{path.name}" in page for page in pages)
         assert not re.search(r"<script|href|url\(|@import", path.read_text(encoding="utf-8"))
 
 

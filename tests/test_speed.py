@@ -14,13 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import made_training
 from puna import cli
 from puna.errors import InputError
+from puna.model import flop
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.weights import initialise
 from puna.tokens.windows import Windows
 from puna.train.optimizer import Optimizer
 from puna.train.schedule import learning_rate
-from puna.train.speed import bench, flop, limit, memory, table, turns
+from puna.train.speed import bench, limit, memory, table, turns
 from puna.train.speed.ours import Ours
 from puna.train.speed.peers import PEERS, transformers_names
 from puna.train.speed.turns import Turn

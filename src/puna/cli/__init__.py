@@ -3,8 +3,8 @@
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
 learning.py trains models of quality by themselves, generating.py and conversation.py have text of a model, serving.py
 serves it, evaluating.py asks it benchmarks, tracing.py has the way back to its own, converting.py exchanges models with
-others, recipes.py those that look at recipes, care.py those for runs and machine, benching.py those that measure it;
-completion.py answers shells, ending.py says how it all ends.
+others, planning.py foresees what a run needs, recipes.py has those that look at recipes, care.py those for runs and
+machine, benching.py those that measure it; completion.py answers shells, ending.py says how it all ends.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from puna.cli import (
     fetching,
     generating,
     learning,
+    planning,
     recipes,
     road,
     serving,
@@ -45,7 +46,7 @@ GROUPS = {
     "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace"),
     "Other people's models": ("import", "export"),
     "Care of runs": ("ls", "status", "clean"),
-    "Recipes and machine": ("recipe", "doctor", "bench", "completion"),
+    "Recipes and machine": ("recipe", "plan", "doctor", "bench", "completion"),
 }
 
 
@@ -78,6 +79,7 @@ serving.add_to(app)
 evaluating.add_to(app)
 converting.add_to(app)
 tracing.add_to(app)
+planning.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(benching.app, name="bench")

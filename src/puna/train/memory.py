@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from puna.model import kept
 from puna.model.config import ModelConfig
-from puna.model.hand import kept_bytes
 from puna.model.loss import CACHED, chunk_of
 from puna.model.modes import Mode
 from puna.model.weights import shapes
@@ -64,29 +64,8 @@ def step_bytes(config: ModelConfig, tokens: int, dtype: torch.dtype, mode: Mode)
 
 
 def layer_bytes(config: ModelConfig, dtype: torch.dtype, mode: Mode) -> int:
-    """Bytes that a layer keeps of one token until its backward pass.
-
-    D dim, G kv_heads * head_dim, F hidden, in elements of `dtype`; a logsumexp a head in f32 or wider:
-    - hand: 4 D + 2 G + 2 F, and the logsumexps (`kept_bytes`); lean: 4 D + 2 G + F, and they;
-    - selective: 5 D + 2 G + 2 F, and the logsumexps: x, and what five matmuls of the attention and the feed-forward's
-      three gave; compiled, torch leaves out one D;
-    - reference: x, both norms before and behind their weights, q, k and v a head each, the attention's output, the sum
-      behind it, and in the feed-forward w1, its silu, w3 and the product: 10 D + 4 F, the logsumexps, and like them a
-      number a norm; in 16 bits the norms keep f32 as well: 12 D + 4 F. Compiled, torch keeps less;
-    - full: D.
-    """
-    wide = torch.promote_types(dtype, torch.float32)
-    dim, keys = config.dim, config.kv_heads * config.head_dim
-    if mode == "full":
-        return dtype.itemsize * dim
-    if mode in ("hand", "lean"):
-        return kept_bytes(dim, config.heads, keys, config.hidden, dtype, lean=mode == "lean")
-    elements = {
-        "selective": 5 * dim + 2 * keys + 2 * config.hidden,
-        "reference": (10 if wide == dtype else 12) * dim + 4 * config.hidden,
-    }[mode]
-    inverses = 2 if mode == "reference" else 0
-    return dtype.itemsize * elements + wide.itemsize * (config.heads + inverses)
+    """Bytes that a layer keeps of one token until its backward pass (model/kept.py)."""
+    return kept.layer_bytes(config, dtype.itemsize, mode)
 
 
 def available(root: Path = Path("/")) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 from puna import recipe as recipes
 from puna import storage
 from puna.errors import InputError
+from puna.model import flop
 from puna.model.config import ModelConfig
 from puna.progress import say, size
 from puna.recipe import Recipe
@@ -15,7 +16,6 @@ from puna.run import read_recipe
 from puna.train import machine as machines
 from puna.train import memory
 from puna.train.machine import Machine
-from puna.train.speed import flop
 from puna.train.speed.peers import PEERS
 from puna.train.speed.table import Table, table
 

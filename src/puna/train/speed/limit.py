@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from puna.model.config import ModelConfig
+from puna.model.flop import matmuls
 from puna.model.loss import chunk_of
-from puna.train.speed.flop import matmuls
 from puna.train.speed.turns import Turn, clocked
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from puna.model import flop
 from puna.model.config import ModelConfig
 from puna.model.modes import Mode
 from puna.progress import size
 from puna.recipe import Train
-from puna.train.speed import flop, memory
+from puna.train.speed import memory
 from puna.train.speed.limit import Limit
 from puna.train.speed.ours import Ours
 from puna.train.speed.peers import PEERS
