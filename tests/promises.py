@@ -55,7 +55,7 @@ HELD_BY = {
     "serve serve_clients serve_text stack wiki_scan",
     "alone": "chat convert_hostile fetch_catalogues fetch_client outside serve_guard serve_page",
     "exports": "convert convert_others",
-    "numbers": "docs examples plan plan_ranks readme speed",
+    "numbers": "docs examples plan plan_command plan_ranks readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
     "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
     "honest": "bits compression decontaminate heldout language ngram perplexity references report",
