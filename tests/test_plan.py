@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +26,9 @@ from puna.model import loss, weights
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.modes import Mode
-from puna.plan import memory, planned, screen, shapes
+from puna.plan import memory, planned, shapes
 from puna.plan.energy import energy
-from puna.plan.gpus import gpu, gpus, listed, table
+from puna.plan.gpus import gpu, table
 from puna.plan.layout import Layout
 from puna.plan.memory import RESERVE, rank_memory
 from puna.plan.roofline import collective, executed_flop, step
@@ -74,9 +71,6 @@ def one_thread() -> Iterator[None]:
 
 def make_config(name: str) -> ModelConfig:
     return ModelConfig.from_recipe(recipes.load(name), 32_000)
-
-
-# Shapes and FLOP
 
 
 @pytest.mark.parametrize("config", [*SHAPES.values(), replace(SHAPES["grouped"], tied=True)])
@@ -124,9 +118,6 @@ def test_the_formulas_of_flop_are_those_they_are_named_by() -> None:
     assert again - once == 2 * layers + attention
     assert executed_flop(config, "lean") - once == 2 * config.layers * config.dim * config.hidden
     assert executed_flop(config, "selective") == executed_flop(config, "reference") == once
-
-
-# Memory
 
 
 def miss(config: ModelConfig, dtype: torch.dtype, mode: str, micro_batches: int, *, compiles: bool = False) -> float:
@@ -189,9 +180,6 @@ def test_a_pipeline_keeps_what_is_under_way() -> None:
     assert stages == whole  # a quarter of the layers, four micro-batches
     few = rank_memory(config, Layout(tensor=8, pipeline=4, micro_batch=8), 16).tensors["activations"]
     assert few == whole // 2
-
-
-# Time
 
 
 def test_a_collective_takes_the_slower_of_link_and_network() -> None:
@@ -263,9 +251,6 @@ def test_no_factor_was_set_by_the_paper(compared: list[Any]) -> None:
     }
 
 
-# Energy, money, writing
-
-
 def test_the_rows_of_table_15_come_out_of_the_formula(bench: ModuleType) -> None:
     for name, (hours, mwh, tonnes) in bench.TABLE_15.items():
         used = energy(hours, 400)
@@ -314,106 +299,3 @@ def test_13b_writes_on_one_v100() -> None:
     assert serving(config, A100, 2)[0].weights < serving(config, A100, 1)[0].weights
     with pytest.raises(InputError, match="cannot be shared by 3 GPUs"):
         serving(config, A100, 3)
-
-
-# What is shown
-
-
-@pytest.mark.parametrize(
-    "name", [*(name for name in recipes.names() if name.startswith(("llama", "gpu-day"))), "laptop", "web"]
-)
-def test_a_screen_fits_80_columns(name: str) -> None:
-    plan = planned.plan(recipes.load(name), A100, 64 if name.startswith("llama") else 1)
-    text = screen.as_text(plan)
-    assert max(map(len, text.splitlines())) <= 80
-
-
-def test_a_table_fits_80_columns_and_says_what_does_not_fit() -> None:
-    plans = [planned.plan(recipes.load(name), gpu("H100-80GB"), 16_384) for name in ("llama-13b", "llama-33b")]
-    text = screen.table([*plans, *plans[:1], "it does not fit"], ["13B", "33B", "13B", "65B"], "four")
-    assert max(map(len, text.splitlines())) <= 80
-    assert "65B: it does not fit" in text
-
-
-def test_the_pages_show_what_the_commands_print(bench: ModuleType, compared: list[Any]) -> None:
-    page, scale = ((ROOT / "docs" / name).read_text("utf-8") for name in ("plan.md", "scale.md"))
-    assert screen.as_text(planned.plan(recipes.load("llama-65b"), A100, 2048)) in page
-    for shown in (bench.runs_table(compared), bench.energy_table(), bench.writing_table()):
-        assert shown in page
-    said = " ".join(page.split())
-    assert "17 runs without a star 13 are within 15 %" in said
-    assert "reached 0.84 to 1.00 of" in said
-    assert "Of the 17 others 13 are within 15 %. The 6 whole runs reached 0.84 to 1.00" in bench.summary(compared)
-    assert "0.84 to 1.00" in screen.REACHED
-    study = _script("benchmarks/scale.py")
-    found = study.study("llama-65b", A100, study.RANKS)
-    assert study.rates(found, study.RANKS) in scale
-    assert study.shares(found, study.RANKS) in scale
-
-
-def test_every_kind_of_gpu_has_a_source_and_a_family() -> None:
-    from puna.plan.efficiency import efficiency
-
-    for each in gpus().values():
-        assert each.source
-        assert 0 < efficiency(each.family).matmul < 1
-        assert gpu(each.name.lower()) is each
-    assert max(map(len, listed().splitlines())) <= 80
-
-
-PUNA = [sys.executable, "-m", "puna.cli", "plan"]
-
-
-def _told(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PUNA, *words], capture_output=True, text=True, check=False, cwd=folder)
-
-
-def test_json_holds_what_scripts_ask_for() -> None:
-    done = _told("llama-7b", "--gpus", "64", "--json")
-    told = json.loads(done.stdout)
-    assert (done.returncode, done.stderr) == (0, "")
-    for key in ("tokens_per_second_per_gpu", "days", "mwh", "tco2eq", "memory_per_gpu_bytes"):
-        assert told[key] > 0
-    assert math.prod(told["mesh"].values()) == 64
-    assert sum(told["memory"].values()) == told["memory_per_gpu_bytes"]
-    assert told["days"] == pytest.approx(told["gpu_hours"] / 64 / 24)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ((), "RECIPE is missing"),
-        (("llama-65b",), "llama-65b: it does not fit on 8 x A100-80GB"),
-        (("llama-7b", "--gpu", "A100"), "did you mean A100-"),
-        (("llama-7b", "--gpus", "7", "--mesh", "1x7"), "--mesh takes"),
-        (("llama-7b", "--mesh", "1x2x2"), "4 ranks, and --gpus are 8"),
-        (("llama-7b", "--gpus", "1000000"), "cannot be shared by 1,000,000 GPUs"),
-        (("llama-7b", "--batch", "4"), "--batch is of --serve"),
-        (("--table", "llama-7b"), "llama-7b is no KEY=VALUE"),
-        (("llama-7b", "--price", "inf"), "--price takes dollars"),
-        (("--table", "--serve"), "--table and --serve do not go together"),
-        (("llama-7b", "--serve", "--gpus", "16"), "cannot be shared by 16 GPUs"),
-        (("no-such-recipe",), 'no recipe "no-such-recipe"'),
-    ],
-)
-def test_what_cannot_be_planned_is_one_line(
-    words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from puna import cli
-
-    monkeypatch.setattr(sys, "argv", ["puna", "plan", *words])
-    monkeypatch.setattr("puna.cli.signal.signal", lambda number, handler: None)
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    shown = capsys.readouterr()
-    assert (end.value.code, shown.out) == (2, "")
-    assert shown.err.startswith("error: ")
-    assert shown.err.count("\n") == 1
-    assert said in shown.err
-
-
-def test_a_plan_loads_no_torch() -> None:
-    code = "import sys; from puna.cli import app; app(standalone_mode=False); print('torch' in sys.modules)"
-    words = ["plan", "llama-7b", "--gpus", "8"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False"
