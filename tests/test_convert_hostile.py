@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -22,8 +23,8 @@ from safetensors.torch import load_file, save_file
 
 import made_parts
 from puna import convert, storage
-from puna.convert import gguf, gguf_file, gguf_tokenizer, huggingface, meta, safetensors_file
-from puna.convert.keys import Keys
+from puna.convert import comparison, gguf, gguf_file, gguf_tokenizer, huggingface, meta, safetensors_file
+from puna.convert.keys import LONGEST, Keys
 from puna.errors import InputError
 from puna.tokenizer import pieces
 from puna.tokenizer.tokenizer_json import JsonTokenizer, byte_characters
@@ -350,3 +351,21 @@ def test_a_gguf_that_does_not_say_whether_texts_begin_with_bos_is_read_as_llama_
     keys = {f"tokenizer.ggml.{name}": value for name, value in {**said, "bos_token_id": 256}.items()}
     tokenizer, _ = gguf_tokenizer.read(Keys(keys, "a file"), 257)
     assert tokenizer.begin("a") == [256] * begins + tokenizer.encode("a")
+
+
+def test_settings_that_are_too_long_and_a_pipe_are_never_read(good: Path, tmp_path: Path) -> None:
+    folder = copied(good, "hf", tmp_path / "hf")
+    with (folder / "config.json").open("r+b") as file:
+        file.truncate(LONGEST + 1)
+    refused(lambda: huggingface.read(folder), "that settings may have")
+    os.mkfifo(tmp_path / "pipe")
+    refused(lambda: convert.read(tmp_path / "pipe"), "is no file and no folder")
+
+
+def test_an_export_that_lost_how_its_maker_samples_is_refused(good: Path, tmp_path: Path) -> None:
+    wanted = dataclasses.replace(made_parts.made(), generation={"temperature": 0.6, "top_k": 40})
+    huggingface.write(tmp_path / "hf", wanted)
+    path = tmp_path / "hf" / "generation_config.json"
+    storage.write_json(path, {"temperature": 0.6})
+    with pytest.raises(comparison.Mismatch, match=r"generation_config\.json has no top_k"):
+        comparison.verify("hf", tmp_path / "hf", wanted, huggingface.read, "f32")

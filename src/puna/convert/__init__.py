@@ -142,6 +142,8 @@ def _form(place: Place) -> str:
         return "hf"
     if storage.is_folder(place):
         return "meta" if meta.is_one(place) else "puna"
+    if not storage.is_file(place):  # a pipe, say, which is never read to its end
+        raise InputError("is no file and no folder", where=str(place))
     with storage.open_read(place) as file:
         if file.read(4) == gguf_file.MAGIC:
             return "gguf"

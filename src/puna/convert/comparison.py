@@ -51,6 +51,8 @@ def verify(form: str, path: Path, wanted: Parts, read: Callable[[Path], Parts], 
     except PunaError as error:
         raise Mismatch(f"what was written cannot be read back ({error.what})") from None
     by_parts(wanted, back)
+    if form in ("hf", "puna") and (lost := [key for key in wanted.generation if key not in back.generation]):
+        raise Mismatch(f"generation_config.json has no {lost[0]}")
     passages = [wanted.tokenizer.begin(text)[: min(LONGEST, wanted.config.context)] for text in PASSAGES]
     texts = [*PASSAGES, *SPELLINGS, *(() if wanted.chat_template else CONTROLS)]
     # SentencePiece's sign for a space is one to llama.cpp too; Puna's own tokenizer alone spells it in bytes.

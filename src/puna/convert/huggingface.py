@@ -13,7 +13,7 @@ from torch import Tensor
 
 from puna import storage
 from puna.convert import card, safetensors_file, tokenizer_files
-from puna.convert.keys import Keys
+from puna.convert.keys import Keys, read_settings
 from puna.convert.names import (
     FROM_HUGGING_FACE,
     TO_HUGGING_FACE,
@@ -38,14 +38,14 @@ def is_one(folder: Place) -> bool:
     """Whether `folder` looks like a model of Hugging Face: a config.json that names a model_type."""
     if not storage.is_file(folder / "config.json"):
         return False
-    value = storage.read_json(folder / "config.json")
+    value = read_settings(folder / "config.json")
     return isinstance(value, dict) and "model_type" in value
 
 
 def read(folder: Place) -> Parts:
     """The parts of a folder; InputError, naming file and key or tensor, for what is damaged or no LLaMA."""
     path = folder / "config.json"
-    keys = Keys(storage.read_json(path), str(path))
+    keys = Keys(read_settings(path), str(path))
     config = _config(keys)
     state: dict[str, Tensor] = {}
     for shard in safetensors_file.shards(folder):
@@ -56,7 +56,7 @@ def read(folder: Place) -> Parts:
     state = _to_ours(state, config, str(folder))
     tokenizer, settings = tokenizer_files.read(folder, config.vocabulary)
     generation = folder / "generation_config.json"
-    said = storage.read_json(generation) if storage.is_file(generation) else {}
+    said = read_settings(generation) if storage.is_file(generation) else {}
     parts = Parts(config, state, tokenizer, settings, said if isinstance(said, dict) else {}, folder.name)
     return parts.checked(str(folder))
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from puna import storage
 from puna.errors import InputError
 from puna.model.config import ModelConfig
+from puna.storage import Place
 
 MOST = 1 << 31  # of any size in a config
+LONGEST = 64_000_000  # bytes of a file of settings; an index of many shards is the longest
+
+
+def read_settings(path: Place) -> Any:
+    """What a JSON file holds; InputError for one that is damaged, or too long to be settings."""
+    if (size := storage.size(path)) > LONGEST:
+        raise InputError(f"has {size:,} bytes, of {LONGEST:,} that settings may have", where=str(path))
+    return storage.read_json(path)
 
 
 class Keys:

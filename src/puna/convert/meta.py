@@ -19,7 +19,7 @@ from torch import Tensor
 
 from puna import storage
 from puna.convert import tokenizer_files
-from puna.convert.keys import Keys
+from puna.convert.keys import Keys, read_settings
 from puna.convert.parts import Parts
 from puna.convert.safetensors_file import within
 from puna.errors import InputError
@@ -46,7 +46,7 @@ def read(folder: Place) -> Parts:
     """The parts of a folder; InputError, naming file and key or tensor, for what is damaged, cut otherwise, or would
     run code."""
     where = str(folder / "params.json")
-    keys = Keys(storage.read_json(folder / "params.json"), where)
+    keys = Keys(read_settings(folder / "params.json"), where)
     names = [name for name in storage.names(folder) if re.fullmatch(r"consolidated\.\d\d\.pth", name)]
     if not names or names != [f"consolidated.{number:02d}.pth" for number in range(len(names))]:
         raise InputError("its consolidated.NN.pth do not count from 00 on", where=str(folder), mend=MEND)
@@ -95,7 +95,7 @@ def write(folder: Place, parts: Parts, *, ranks: int = 1) -> None:
 def _config(keys: Keys, state: dict[str, Tensor], folder: Place) -> ModelConfig:
     keys.only("use_scaled_rope", False, why="scaled rotary angles are not known here")
     beside = folder / BESIDE
-    own = Keys(storage.read_json(beside) if storage.is_file(beside) else {}, str(beside))
+    own = Keys(read_settings(beside) if storage.is_file(beside) else {}, str(beside))
     keys.only("moe", why="Puna's model has no experts")
     keys.only("quantization_args", why="quantised weights are read from GGUF only")
     heads = keys.size("n_heads")

@@ -8,6 +8,7 @@ from typing import Any
 from puna import storage
 from puna import tokenizer as tokenizers
 from puna.convert import tokenizer_files
+from puna.convert.keys import read_settings
 from puna.convert.parts import Parts
 from puna.errors import InputError
 from puna.formats import ORIGIN
@@ -30,7 +31,7 @@ def read(model: Location) -> Parts:
     state = read_tensors(checkpoint / "model.safetensors")
     settings = tokenizer_files.settings(checkpoint)
     generation = storage.find(checkpoint / "generation_config.json")
-    said = storage.read_json(checkpoint / "generation_config.json") if generation else {}
+    said = read_settings(checkpoint / "generation_config.json") if generation else {}
     # A checkpoint is called after its run, which people know, not after its step.
     named = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint
     return Parts(config, state, tokenizer, settings, said, named.name).checked(str(checkpoint))

@@ -17,6 +17,7 @@ import safetensors
 from torch import Tensor
 
 from puna import storage
+from puna.convert.keys import read_settings
 from puna.errors import InputError
 from puna.storage import Place
 
@@ -82,7 +83,7 @@ def shards(folder: Place) -> Iterator[Place]:
             raise InputError("holds no model.safetensors", where=str(folder), mend="give a whole model's folder")
         yield within(folder, "model.safetensors", str(folder))
         return
-    value = storage.read_json(index)
+    value = read_settings(index)
     table = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         raise InputError("is no index of shards", where=str(index), mend=MEND)
