@@ -20,6 +20,7 @@ EXAMPLES = (
     "puna evaluate runs/laptop --tables 3,9",
     "puna evaluate runs/laptop --tasks boolq,triviaqa --shots 5 --limit 200",
     "puna evaluate smollm --tasks humaneval --samples 10 --allow-code",
+    "puna evaluate runs/laptop --watch --tasks hellaswag,piqa --limit 500",
 )
 
 
@@ -52,6 +53,9 @@ def evaluate(
         typer.Option(callback=not_empty, help="perspective, or a FILE: JSON lines of text and score."),
     ] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run programs of the model, in a cage.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Ask each checkpoint of a run as it lands, until its training ends.")
+    ] = False,
     out: Annotated[
         str | None,
         typer.Option(
@@ -70,34 +74,36 @@ def evaluate(
     Without --tasks and --tables: every task whose files are there. Prompts and protocol: docs/evaluate.md.
     """
     from puna import storage
-    from puna.evaluate import results
-    from puna.evaluate.answering import Model
-    from puna.evaluate.run import evaluate as ask
-    from puna.evaluate.run import model_digest, plan
+    from puna.evaluate import asking, results
     from puna.evaluate.task import NORMS
-    from puna.generate import load
-    from puna.generate.packed import pack
+    from puna.evaluate.watching import watch as watched
 
     if norm is not None and norm not in NORMS:
         raise InputError(f"--norm {norm} is unknown", mend=f"give one of {', '.join(NORMS)}")
+    if watch and (out or json):
+        raise InputError("--watch writes into the run", mend="leave --out and --json out")
     chosen, shown = _chosen(tasks, tables, storage.place(data), shots)
     if threads:
         use_threads(threads)
-    loaded = load(model)
-    folder = storage.place(out) if out else results.folder_of(loaded.folder)
-    outside = _outside(toxicity, allow_code, folder)
-    plans = plan(
-        chosen, storage.place(data), limit=limit, norm=next((n for n in NORMS if n == norm), None), samples=samples,
-        outside=outside,
-    )  # fmt: skip
-    digest = model_digest(loaded.folder, loaded.tokenizer.digest, dtype)
-    found = ask(plans, Model(pack(loaded.model, dtype), loaded.tokenizer), folder, digest)
-    filled = results.write(folder, results.name_of(loaded.folder), found, shown, digest=digest, dtype=dtype)
-    if json:
-        show_json(results.as_json(folder, results.name_of(loaded.folder), found, filled))
+    asked = asking.Asking(
+        chosen,
+        shown,
+        storage.place(data),
+        lambda folder: _outside(toxicity, allow_code, folder),
+        limit,
+        next((each for each in NORMS if each == norm), None),
+        samples,
+        dtype,
+    )
+    if watch:
+        for each in watched(storage.place(model), asked):
+            show(f"{each.name}\n{asking.as_text(each)}")
         return
-    show(results.as_text(found, filled))
-    show(f"Written  {folder / results.TABLES}")
+    found = asking.ask(model, asked, storage.place(out) if out else None)
+    if json:
+        show_json(results.as_json(found.folder, found.name, found.results, found.tables))
+        return
+    show(asking.as_text(found))
 
 
 def _chosen(tasks: str | None, tables: str | None, data: Place, shots: int | None) -> tuple[list[Wanted], list[Table]]:

@@ -1,0 +1,63 @@
+"""A model asked what a command asks for: read, planned, answered, and written as results and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from puna import generate
+from puna.evaluate import results, run
+from puna.evaluate.answering import Model
+from puna.evaluate.run import Result, Wanted
+from puna.evaluate.tables import Filled, Table
+from puna.evaluate.task import Judge, Norm
+from puna.generate.packed import pack
+from puna.storage import Location, Place
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked. outside: gives the judges that tasks need, for the folder of answers."""
+
+    wanted: Sequence[Wanted]
+    tables: Sequence[Table]
+    data: Place
+    outside: Callable[[Place], Mapping[str, Judge]]
+    limit: int | None = None
+    norm: Norm | None = None
+    samples: int | None = None
+    dtype: str = "f32"
+
+
+@dataclass(frozen=True)
+class Asked:
+    folder: Place
+    """Of answers and results."""
+    name: str
+    """The model's, in its rows."""
+    results: Sequence[Result]
+    tables: Sequence[Filled]
+
+
+def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
+    """Ask `model`, a run or a checkpoint. out: for answers and results; None: beside the model. Raises InputError for
+    what cannot be asked, before anything is written."""
+    loaded = generate.load(model)
+    folder = out or results.folder_of(loaded.folder)
+    plans = run.plan(
+        asking.wanted,
+        asking.data,
+        limit=asking.limit,
+        norm=asking.norm,
+        samples=asking.samples,
+        outside=asking.outside(folder),
+    )
+    digest = run.model_digest(loaded.folder, loaded.tokenizer.digest, asking.dtype)
+    found = run.evaluate(plans, Model(pack(loaded.model, asking.dtype), loaded.tokenizer), folder, digest)
+    name = results.name_of(loaded.folder)
+    filled = results.write(folder, name, found, asking.tables, digest=digest, dtype=asking.dtype)
+    return Asked(folder, name, found, filled)
+
+
+def as_text(asked: Asked) -> str:
+    return results.as_text(asked.results, asked.tables) + f"\nWritten  {asked.folder / results.TABLES}"

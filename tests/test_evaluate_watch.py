@@ -1,0 +1,137 @@
+"""Benchmarks along a training: every checkpoint once, none torn, the trainer untouched, and what goes with what."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import made_model
+import made_testsets
+from puna import storage
+from puna.errors import InputError
+from puna.evaluate import watching
+from puna.evaluate.asking import Asking
+from puna.evaluate.run import Wanted
+from puna.evaluate.tasks import PACK
+from puna.model.weights import write_model
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Asking:
+    for name in ("piqa", "hellaswag"):
+        made_testsets.write(tmp_path / "benchmarks" / name, name)
+    wanted = [Wanted(PACK[name], 0) for name in ("piqa", "hellaswag")]
+    return Asking(wanted, (), tmp_path / "benchmarks", lambda folder: {})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run that has not begun to train."""
+    folder = tmp_path / "run"
+    storage.write(folder / "recipe.toml", b'name = "run"\n')
+    storage.write(folder / "tokenizer" / "tokenizer.model", made_model.tokenizer().model)
+    return folder
+
+
+def land(run: Path, step: int, *, whole: bool = True) -> Path:
+    """A checkpoint, whose last file tells that it is whole; and its line of metrics."""
+    folder = run / "checkpoints" / f"step-{step:06d}"
+    model = made_model.llama(seed=step, context=100)
+    write_model(folder, model.config, model.state_dict(), tokenizer=made_model.tokenizer().digest)
+    if whole:
+        names = ("config.json", "model.safetensors")
+        files = {name: {"digest": storage.digest(folder / name), "size": storage.size(folder / name)} for name in names}
+        storage.write_json(folder / "checkpoint.json", {"format": 1, "step": step, "fingerprint": "", "files": files})
+        with (run / "metrics.jsonl").open("a") as file:
+            lines = (
+                {"loss": 9 - step / 10, "tokens": 100 * step},
+                {"heldout": {"all": {"bits_per_byte": 3 - step / 100}}},
+            )
+            file.writelines(json.dumps({"format": 1, "step": step, **line}) + "\n" for line in lines)
+    return folder
+
+
+def done(run: Path) -> None:
+    storage.write_json(run / "records" / "train.json", {})
+
+
+def test_each_checkpoint_is_asked_once_as_it_lands(run: Path, asking: Asking) -> None:
+    land(run, 10)
+    land(run, 20, whole=False)
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 1:
+            land(run, 20)
+            land(run, 30)
+        elif len(looks) == 2:
+            land(run, 40)
+            done(run)
+
+    found = [asked.name for asked in watching.watch(run, asking, sleep)]
+    assert found == ["run, step-000010", "run, step-000030", "run, step-000020", "run, step-000040"]
+    assert looks == [watching.PAUSE] * 2
+    rows = json.loads((run / "evaluations" / "benchmarks" / "curve.json").read_text())["rows"]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40]
+    assert rows[0]["tokens"] == 1000
+    assert rows[0]["loss"] == 8.0
+    assert rows[0]["bits_per_byte"] == 2.9
+    assert set(rows[0]) >= {"piqa-0", "hellaswag-0"}
+    again = list(watching.watch(run, asking, sleep))
+    assert len(again) == 4  # from what is kept
+    assert len(looks) == 2
+
+
+def test_a_checkpoint_that_training_removes_meanwhile_is_passed_over(
+    run: Path, asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(run, 10)
+    gone = land(run, 20)
+    done(run)
+    real = watching.ask
+
+    def ask(model: Path, asked: Asking) -> object:
+        if model.name == gone.name:
+            shutil.rmtree(gone)
+        return real(model, asked)
+
+    monkeypatch.setattr(watching, "ask", ask)
+    assert [asked.name for asked in watching.watch(run, asking)] == ["run, step-000010"]
+
+
+def test_what_is_wrong_is_said_and_not_waited_for(run: Path, asking: Asking, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run folder"):
+        next(watching.watch(tmp_path, asking))
+    land(run, 10)
+    shutil.rmtree(asking.data / "piqa")
+    with pytest.raises(InputError, match="holds no validation items of PIQA"):
+        next(watching.watch(run, asking))
+
+
+def test_correlations_are_pearson_s_over_the_checkpoints_that_have_both() -> None:
+    rows = [
+        {"step": step, "tokens": step, "loss": loss, "bits_per_byte": None, "piqa-0": {"mean": mean, "error": 0.1}}
+        for step, loss, mean in ((1, 9.0, 0.1), (2, 8.0, 0.3), (3, 7.0, 0.2))
+    ]
+    found = watching.correlations([*rows, {"step": 4, "tokens": 4, "loss": 6.0, "bits_per_byte": None}])
+    assert found["loss"]["piqa-0"] == pytest.approx(-0.5)
+    assert found["bits per byte"] == {}
+    assert watching.correlations(rows[:2])["loss"] == {}
+    assert watching.pearson([(1, 2), (2, 2), (3, 2)]) is None
+    said = watching.as_markdown(rows)
+    assert "| 2 | 2 | 8.000 | - | 0.3000 ± 0.1000 |" in said
+    assert "Correlation with loss: PIQA, 0-shot -0.50." in said
