@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -203,7 +204,15 @@ def terminal(*arguments: str, folder: Path) -> tuple[subprocess.Popen[bytes], in
     """puna in a terminal of its own; the terminal's other side."""
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "puna.cli", *arguments]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, cwd=folder)
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        cwd=folder,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     os.close(theirs)
     return process, ours
 
@@ -212,6 +221,7 @@ def read_until(ours: int, says: bytes) -> bytes:
     """What the terminal shows up to `says`; all of it where the other side ends."""
     shown = b""
     while says not in shown:
+        assert select.select([ours], [], [], 60)[0], f"{says!r} never came: {shown!r}"
         try:
             shown += os.read(ours, 65536)
         except OSError:
