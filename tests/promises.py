@@ -53,7 +53,7 @@ HELD_BY = {
     "order": "compiler dedup engine lines near permutation planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins decoding generate grams layer lid loss modes native peers reference_twins "
     "serve serve_clients serve_text stack wiki_scan",
-    "alone": "chat convert_hostile fetch_catalogues fetch_client outside serve_guard serve_page",
+    "alone": "chat convert_hostile fetch_benchmarks fetch_catalogues fetch_client outside serve_guard serve_page",
     "exports": "convert convert_others",
     "numbers": "docs examples readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
