@@ -203,7 +203,9 @@ def _counted(name: str, folder: Place) -> str:
     """How many items of the paper's split lie there, as `puna evaluate` finds them; PunaError where it is another
     number than is known."""
     benchmark = BENCHMARKS[name]
-    found = sum(item.split == benchmark.split for item in testsets.read(name, folder))
+    files = [path for _, path in testsets.find(folder, name).files]
+    measured = [path for path in files if testsets.split_of(name, path) in ("", benchmark.split)]
+    found = sum(item.split == benchmark.split for path in measured for item in testsets.read_file(name, path))
     if benchmark.items not in (None, found):
         what = f"holds {found:,} {benchmark.split} items of {benchmark.title} where {benchmark.items:,} are known"
         raise PunaError(

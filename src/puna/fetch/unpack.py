@@ -21,7 +21,7 @@ from puna.errors import InputError
 from puna.storage import Place
 
 LARGEST = 4_000_000_000  # bytes that the wanted members may have together; TriviaQA's, the largest, are far below
-MOST, MEMBERS = 100_000, 1_000_000  # wanted members, and all: RACE has 28,000 articles, TriviaQA 487,254 members
+MOST, MEMBERS = 100_000, 1_000_000  # wanted members, and all: MATH has 12,500 problems, TriviaQA 487,254 members
 BLOCK = 1 << 20
 MEND = "remove it; if it comes again so, it is not what was released"
 
