@@ -238,6 +238,7 @@ def _checked(file: File, part: Part) -> Fetched:
         raise Wrong(f"does not begin as a {kind} file does", where=file.url)
     found = part.digests({algorithm} if algorithm else set())
     if algorithm and found[algorithm] != published:
-        what = f"its {algorithm} is {found[algorithm]} where {published} is published"
+        since = f"was first seen on {file.first_seen}" if file.first_seen else "is published"
+        what = f"its {algorithm} is {found[algorithm]} where {published} {since}"
         raise Wrong(what, where=file.url, mend="give the same command again, or another mirror")
     return Fetched(part.length, f"xxh3:{found['xxh3']}", part.validator, checked=bool(algorithm))

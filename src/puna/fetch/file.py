@@ -26,6 +26,8 @@ class File:
     """Bytes that such files have on average, where none are published; 0: nobody knows."""
     checksum: str = ""
     """`sha1:...` as published, or ""."""
+    first_seen: str = ""
+    """Since which day `checksum` stands for what was fetched first, where none is published: YYYY-MM-DD."""
     limit: int | None = None
     """Only so many bytes from its beginning, cut behind the last whole record."""
     may_lack: bool = False

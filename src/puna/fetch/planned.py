@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from puna import storage
@@ -40,12 +40,22 @@ class Options:
     clock: Clock = field(default_factory=Clock)
 
 
+class Asked(Protocol):
+    """What planning and fetching have to know of a place."""
+
+    @property
+    def base(self) -> str: ...
+
+    @property
+    def connections(self) -> int: ...
+
+
 @dataclass
 class Planned:
     """One source: its place, how it is asked, what is to be there."""
 
     source: str
-    place: Place
+    place: Asked
     door: Door
     account: Account
     asked: dict[str, Any]
@@ -97,6 +107,8 @@ class Plan:
     verify: bool = False
     failed: list[PunaError] = field(default_factory=list)
     """What was said of places whose catalogues could not be had."""
+    what: str = "Dumps"
+    """What is fetched, as its summary begins."""
 
     def complain(self) -> None:
         """Raise what was wrong with the first place that could not be asked, if any."""

@@ -96,7 +96,8 @@ class _Work:
     def summary(self) -> str:
         """What stands there now."""
         files = sum(len(planned.files) for planned in self._plan.sources)
-        lines = [f"Dumps  {self._plan.to}: {files:,} files, {self._done:,} of them fetched now ({size(self._bytes)})"]
+        fetched = f"{self._done:,} of them fetched now ({size(self._bytes)})"
+        lines = [f"{self._plan.what:6} {self._plan.to}: {files:,} files, {fetched}"]
         if self._done:
             lines.append(f"       {self._checked:,} of these were compared with published checksums")
         if self._lacked:

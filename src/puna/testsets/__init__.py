@@ -13,4 +13,5 @@ from puna.testsets.found import detect as detect
 from puna.testsets.found import find as find
 from puna.testsets.found import read as read
 from puna.testsets.found import read_file as read_file
+from puna.testsets.found import split_of as split_of
 from puna.testsets.items import Item as Item
