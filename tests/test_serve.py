@@ -180,6 +180,16 @@ def test_tokens_and_text_go_both_ways(server: Running) -> None:
     assert (info["bos_token"], info["eos_token"]) == ("<s>", "</s>")
 
 
+def test_a_tokenizer_that_begins_with_no_control_piece_loses_no_token(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = server.engine.tokenizer
+    monkeypatch.setattr(tokenizer, "begin", tokenizer.encode)  # as of a tokenizer.json without add_bos_token
+    for special in (True, False):
+        told = server.post("/tokenize", {"prompt": PROMPT, "add_special_tokens": special}).json()
+        assert told["tokens"] == tokenizer.encode(PROMPT)
+
+
 def test_the_model_is_listed_by_its_name(server: Running) -> None:
     listed = server.get("/v1/models").json()["data"]
     assert [model["id"] for model in listed] == ["tiny"]

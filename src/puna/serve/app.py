@@ -183,11 +183,13 @@ def _prompts(prompt: Any) -> Sequence[str | Sequence[int]]:
     return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
 
 
-async def _ids(served: Served, prompt: str | Sequence[int], param: str) -> Sequence[int]:
-    """A long text is cut into pieces beside the event loop, so that others' replies go on."""
+async def _ids(served: Served, prompt: str | Sequence[int], param: str, *, special: bool = True) -> Sequence[int]:
+    """A long text is cut into pieces beside the event loop, so that others' replies go on. special: with the control
+    piece that stands before a document, where the model has one."""
     if not isinstance(prompt, str):
         return served.known(prompt, param)
-    return served.begin(prompt, param) if len(prompt) < SHORT else await asyncio.to_thread(served.begin, prompt, param)
+    read = served.begin if special else served.encode
+    return read(prompt, param) if len(prompt) < SHORT else await asyncio.to_thread(read, prompt, param)
 
 
 def _conversation(served: Served, body: ChatRequest) -> tuple[Sequence[int], tuple[str, ...]]:
@@ -214,7 +216,7 @@ def _tokenizer(parts: Parts) -> APIRouter:
     async def tokenize(body: TokenizeRequest) -> JSONResponse:
         """The ids of a text."""
         served.named(body.model)
-        ids = (await _ids(served, body.prompt, "prompt"))[0 if body.add_special_tokens is not False else 1 :]
+        ids = await _ids(served, body.prompt, "prompt", special=body.add_special_tokens is not False)
         return JSONResponse({"count": len(ids), "max_model_len": served.context, "tokens": ids})
 
     @router.post("/detokenize", responses=good(shapes.Detokenized))

@@ -54,6 +54,11 @@ class Served:
         self.valid(text, param)
         return self.tokenizer.begin(text)
 
+    def encode(self, text: str, param: str) -> list[int]:
+        """The ids of a text alone, without a control piece before it."""
+        self.valid(text, param)
+        return self.tokenizer.encode(text)
+
     @staticmethod
     def valid(text: str, param: str) -> None:
         """Refusal when a text is not Unicode."""
