@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -173,3 +174,10 @@ def test_a_template_of_ones_own_is_taken_instead(tmp_path: Path) -> None:
     found = find(tmp_path, made_model.tokenizer(), tmp_path / "own")
     assert found is not None
     assert (found.source, found.where) == ("b", str(tmp_path / "own"))
+
+
+def test_ctrl_c_of_a_terminal_does_not_reach_the_process_of_templates() -> None:
+    template().ids(ASKED, made_model.tokenizer())
+    process = chat._renderer._process
+    assert process
+    assert os.getsid(process.pid) == process.pid

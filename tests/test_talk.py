@@ -292,3 +292,18 @@ def test_a_prompt_longer_than_any_context_is_one_line(
         assert f"error: {where}is longer than the 1,000 bytes that a prompt may have" in said
     long.write_text("the cat " * 125)
     assert puna("generate", str(folder), "--file", str(long), "--tokens", "1", monkeypatch=monkeypatch) == 0
+
+
+def test_a_signal_to_end_ends_more_than_the_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(*_: object) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+        raise AssertionError
+
+    monkeypatch.setattr("puna.generate.engine.Engine.step", ended)
+    assert puna("chat", str(folder), monkeypatch=monkeypatch, stdin="the cat\n/settings\n") == 130
+    said = capsys.readouterr().err
+    assert "interrupted; what was printed stands" in said
+    assert "temperature" not in said

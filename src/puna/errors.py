@@ -58,3 +58,7 @@ def telling_denial(where: object) -> Iterator[None]:
             mend = "see what the system's log says of that disk, and give the same command again"
             raise PunaError("the disk does not read or write", where=str(where), mend=mend) from error
         raise
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by a signal other than Ctrl-C, which ends all and not only what is under way."""

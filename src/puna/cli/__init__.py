@@ -37,6 +37,7 @@ from puna.cli import (
     tracing,
 )
 from puna.cli.words import epilog, show
+from puna.errors import Terminated
 from puna.processes import stopping
 from puna.progress import result
 
@@ -129,4 +130,4 @@ def main() -> NoReturn:
 
 
 def _terminated(number: int, frame: FrameType | None) -> Any:
-    raise KeyboardInterrupt
+    raise Terminated

@@ -28,7 +28,7 @@ from puna.cli.generating import (
     valid_text,
 )
 from puna.cli.words import Threads, epilog, show
-from puna.errors import InputError, PunaError
+from puna.errors import InputError, PunaError, Terminated
 from puna.progress import say
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ class Talk:
         self.said.append({"role": "user", "content": valid_text(text, "the message")})
         try:
             request = self._request()
+        except Terminated:
+            raise
         except KeyboardInterrupt:  # a template may take seconds
             self.said.pop()
             say("the question was taken back")
@@ -197,6 +199,8 @@ class Talk:
                     told += piece
                     show(shown(piece), end="")
                     refuse_error(getattr(event, "error", ""))
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             self.engine.cancel(handle)
         show("")

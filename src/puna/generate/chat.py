@@ -148,7 +148,11 @@ class _Renderer:
             if process is None or process.poll() is not None:
                 command = [sys.executable, "-I", str(Path(__file__).with_name("rendering.py"))]
                 process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for the one who asks
                 )
                 self._process = process
             assert process.stdin

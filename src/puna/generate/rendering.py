@@ -9,11 +9,13 @@ input is a JSON object with `template`, `values` and `most` (characters); each l
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from datetime import datetime
 from typing import Any, NoReturn
 
 MEMORY = 1 << 29  # bytes of address space
+LONGEST = 30  # seconds, after which nobody waits any more: who asked is dead
 
 
 def main() -> None:
@@ -22,6 +24,7 @@ def main() -> None:
     limit()
     environment = _environment()
     for line in sys.stdin:
+        signal.alarm(LONGEST)
         try:
             asked = json.loads(line)
             answer = {"text": render(environment, asked["template"], asked["values"], asked["most"])}
@@ -33,6 +36,7 @@ def main() -> None:
             answer = {"error": f"{type(error).__name__}: {error}"[:500]}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+        signal.alarm(0)
 
 
 def limit() -> None:
