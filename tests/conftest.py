@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,10 @@ from hypothesis import settings
 
 from puna import storage
 from puna.compiler import name_torch_without_spaces
+
+# A job in the background ignores Ctrl-C, and hands that on; tests of interrupts would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["promises"]
 
