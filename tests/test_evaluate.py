@@ -220,7 +220,10 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
         (("--tables", "2"), "--tables 2 is no table of benchmarks; there are 3"),
         (("--tasks", "boolq", "--norm", "length"), "--norm length is unknown; give one of char"),
         (("--tasks", "winogrande", "--norm", "char"), "--norm char says nothing of these tasks"),
-        (("--tasks", "boolq", "--data", "other"), "other: holds no validation items of BoolQ; put dev.jsonl of https"),
+        (
+            ("--tasks", "boolq", "--data", "other"),
+            "other: holds no validation items of BoolQ; puna fetch --benchmarks boolq, or put dev.jsonl of https",
+        ),
         (("--tasks", "boolq", "--data", "none"), "none: no such file"),
         (("--tasks", "boolq", "--shots", "9"), "holds too few examples of BoolQ"),
         (("--tasks", "winogender", "--shots", "1"), "winogender has no examples to show"),

@@ -203,7 +203,10 @@ def test_more_examples_begin_with_fewer_and_none_is_asked(bench: Path, name: str
 
 def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path) -> None:
     made_testsets.write(tmp_path, "boolq")
-    with pytest.raises(InputError, match=r"holds no validation items of PIQA; put valid\.jsonl and .*yonatanbisk"):
+    with pytest.raises(
+        InputError,
+        match=r"holds no validation items of PIQA; puna fetch --benchmarks piqa, or put valid\.jsonl and .*yonatanbisk",
+    ):
         chosen.read("piqa", tmp_path)
     items = chosen.read("boolq", tmp_path)
     with pytest.raises(

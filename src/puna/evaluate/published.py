@@ -1,6 +1,6 @@
 """Where each benchmark is published, and which of its files a task reads: for whoever has not got them yet.
 
-Addresses are named, never opened: nothing here reaches the network.
+Addresses are named, never opened: nothing here reaches the network. `puna fetch --benchmarks` does, when it is typed.
 """
 
 from __future__ import annotations
@@ -61,6 +61,6 @@ def missing(benchmark: str, folder: object, *, examples: bool = False) -> InputE
     else:
         what, mend = (
             f"holds no {BENCHMARKS[benchmark].split} items of {title}",
-            f"put {place.files} of {place.address} there",
+            f"puna fetch --benchmarks {benchmark}, or put {place.files} of {place.address} there",
         )
     return InputError(what, where=str(folder), mend=mend)
