@@ -49,7 +49,7 @@ def good(model: type[BaseModel], *, streamed: bool = False) -> dict[int | str, d
         200: {
             "model": model,
             "description": description,
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": {}}},
         }
     }
 
