@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from puna import recipe
-from puna.evaluate.published import PLACES
+from puna.evaluate.published import FILES, publisher
 from puna.evaluate.tasks import PACK
 from puna.serve.limits import Limits
 
@@ -97,12 +97,11 @@ def tasks() -> str:
     """Each task of the pack: what the paper tells of it, what was chosen here, and where its files are published."""
     lines = []
     for name, task in PACK.items():
-        release = PLACES[task.benchmark]
         shots = ", ".join(map(str, task.shots))
         norm = f"ranked by `{task.norm}`; " if len(task.norms) > 1 else ""
         lines += [
             f"**`{name}`**, {task.title}, version {task.version}: {shots}-shot; {norm}{task.metric}; "
-            f"`{release.files}` of {release.address}",
+            f"`{FILES[task.benchmark].measured}` of {publisher(task.benchmark)}",
             f"- paper: {task.paper}",
             f"- here: {task.ours}",
             "",

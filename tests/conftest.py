@@ -89,3 +89,14 @@ def sample_packages() -> None:
     for name in ("gensim", "sympy", "networkx"):
         if not list(metadata.distributions(name=name)):
             _lacking(f"{name} is not installed: pip install '.[sample]'")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Two threads on matrices as small as those of tests wait for each other more than they work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 import made_model
 from puna.errors import InputError
@@ -17,20 +15,14 @@ from puna.generate import chat
 from puna.generate.chat import Template, find, transcript
 from puna.generate.slots import Slots
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SOURCE = """{%- for message in messages %}
     {%- if loop.first and message.role != 'system' %}{{ bos_token }}{% endif %}
     {{- '<|' + message.role + '|>' + message.content | trim + eos_token }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
 ASKED = [{"role": "user", "content": " hello <s>"}]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def template(source: str = SOURCE) -> Template:

@@ -305,6 +305,11 @@ def test_shards_of_model_parallelism_are_cut_and_joined(ranks: int, tmp_path: Pa
     first = torch.load(tmp_path / "out" / "consolidated.01.pth", weights_only=True)
     assert first["layers.0.attention.wo.weight"].shape == (64, 64 // ranks)
     assert first["layers.0.attention.wq.weight"].shape == (64 // ranks, 64)
+    # As in Meta's own files, where readers of others join them so: the embedding by columns, the output by rows.
+    whole, cut = parts.state, {"tok_embeddings": 1, "output": 0}
+    cut |= {f"layers.0.feed_forward.{name}": dim for name, dim in (("w1", 0), ("w2", 1), ("w3", 0))}
+    for name, dim in cut.items():
+        assert torch.equal(first[f"{name}.weight"], whole[f"{name}.weight"].chunk(ranks, dim)[1]), name
     back = meta.read(tmp_path / "out")
     assert all(torch.equal(back.state[name], tensor) for name, tensor in parts.state.items())
 

@@ -31,17 +31,11 @@ from puna.generate.packed import pack
 from puna.model.weights import write_model
 from puna.testsets import BENCHMARKS, Item
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONTEXT = 400
 JUDGED = {"programs": lambda *_: {"pass@1": 0.0}, "toxicity": lambda *_: {"toxicity": 0.0}}
 REAL = [name for name, task in PACK.items() if not task.benchmark.startswith("race") and not task.needs]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

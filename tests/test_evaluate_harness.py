@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +32,9 @@ from lm_eval.tasks import TaskManager
 from puna.evaluate.harness import __main__ as writing
 from puna.evaluate.harness.model import HarnessModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ("boolq", "arc_challenge", "winogrande", "crows_pairs", "truthfulqa")
 LIMIT = 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -28,16 +28,10 @@ from puna.evaluate.tasks import PACK
 from puna.generate.packed import pack
 from puna.testsets import Item
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOLERANCE = 1e-4  # nats a token
 CONTEXT = 320
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -25,18 +25,11 @@ from puna.model.llama import Llama
 from puna.model.weights import initialise, write_model
 from puna.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONTEXT = 12
 GREEDY = Sampling(temperature=0)
 few = settings(deadline=None, max_examples=20)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Two threads on matrices this small wait for each other more than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +38,8 @@ from puna.train.speed.memory import peak
 from puna.train.speed.ours import Ours
 from test_readme import _script
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[1]
 A100 = gpu("A100-80GB")
 MODES = get_args(Mode)
@@ -59,14 +60,6 @@ def bench() -> ModuleType:
 @pytest.fixture(scope="module")
 def compared(bench: ModuleType) -> list[Any]:
     return list(bench.compared())
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_config(name: str) -> ModelConfig:
