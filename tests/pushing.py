@@ -5,19 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import made_parts
 from made_hub import TOKEN, MadeHub, made_hub
-from puna import cli, convert, publish
+from puna import convert, publish
 from puna.convert import foreign
+from typed import Says, said
 
-Says = Callable[..., tuple[int, str, str]]
 RUN = Path(__file__).parent / "fixtures" / "run-1"
 
 
@@ -65,23 +63,16 @@ def exported(_exported: Path, tmp_path: Path, model: Path) -> Path:
 
 
 @pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Says]:
+def says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Says:
     """Types `puna export`: exit status, standard output, standard error. No line of it holds the token."""
-    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.chdir(tmp_path)
 
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["puna", "export", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        assert TOKEN not in said.out + said.err
-        return int(end.value.code or 0), said.out, said.err
+    def command(*words: object) -> tuple[int, str, str]:
+        code, out, err = said(capsys, "export", *words)
+        assert TOKEN not in out + err
+        return code, out, err
 
-    yield command
-    for number, handler in old.items():
-        signal.signal(number, handler)
+    return command
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -18,7 +18,8 @@ import torch
 
 import made_model
 import made_testsets
-from puna import cli, storage
+import typed
+from puna import storage
 from puna.errors import InputError, PunaError
 from puna.evaluate import answering, outside, reference, run
 from puna.evaluate.answering import Model, answers
@@ -241,16 +242,8 @@ def test_what_cannot_be_asked_is_one_line(
     monkeypatch.delenv("PERSPECTIVE_API_KEY", raising=False)
     made_testsets.write(tmp_path / "other", "piqa")
     given = () if "--data" in words else ("--data", str(data))
-    monkeypatch.setattr("sys.argv", ["puna", "evaluate", str(folder), "--out", "o", *given, *words])
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    said = capsys.readouterr().err
-    assert end.value.code == 2, said
+    code, _, said = typed.said(capsys, "evaluate", folder, "--out", "o", *given, *words)
+    assert code == 2, said
     assert says in said
     assert said.count("\n") == 1
     assert not (tmp_path / "o").exists()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,14 +22,14 @@ import fetch_server as fakes
 import made_testsets
 from fetch_server import Server
 from made_fetch import server as server
-from puna import cli, testsets
+from puna import testsets
 from puna.errors import InputError
 from puna.fetch import released
 from puna.fetch.released import Release, ReleaseFile
 from puna.fetch.unpack import unpack
 from puna.testsets import BENCHMARKS
+from typed import Says, said
 
-Says = Callable[..., tuple[int, str, str]]
 ARTICLE = json.dumps({**made_testsets.ARTICLE, "id": "high12.txt"}).encode()
 RACE = {"RACE/test/middle/12.txt": json.dumps(made_testsets.ARTICLE).encode(), "RACE/test/high/12.txt": ARTICLE}
 
@@ -84,7 +84,7 @@ def says(
     tmp_path: Path,
     server: Server,
     samples: dict[str, bytes],
-) -> Iterator[Says]:
+) -> Says:
     """Types `puna fetch --benchmarks ...` where the releases are the server's: status, output, errors."""
     server.files.update(samples)
     real = released.releases()
@@ -103,20 +103,8 @@ def says(
     mmlu = sum(mmlu_rows(samples["/data.tar"]))
     for name, count in {**COUNTS, "mmlu": mmlu}.items():
         monkeypatch.setitem(BENCHMARKS, name, replace(BENCHMARKS[name], items=count))
-    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["puna", "fetch", "--benchmarks", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    yield command
-    for number, handler in old.items():
-        signal.signal(number, handler)
+    return partial(said, capsys, "fetch", "--benchmarks")
 
 
 def mmlu_rows(data: bytes) -> Iterator[int]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,28 +20,14 @@ from fetch_server import Server
 from made_fetch import KILLED, there
 from made_fetch import server as server
 from made_fetch import written as written
-from puna import cli
-
-Says = Callable[..., tuple[int, str, str]]
+from typed import Says, said
 
 
 @pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Says]:
+def says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Says:
     """Types a command: exit status, standard output, standard error."""
-    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["puna", "fetch", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    yield command
-    for number, handler in old.items():
-        signal.signal(number, handler)
+    return partial(said, capsys, "fetch")
 
 
 def test_it_says_what_it_fetches_and_where_to_go_from_there(says: Says, written: Path, tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ import pytest
 
 import puna
 from make_fixture import reading
-from puna import cli, formats, recipe, storage
+from puna import formats, recipe, storage
 from puna.errors import InputError
 from puna.formats import FORMATS, Format, Newer
 from puna.report import write
+from typed import Says, said
 
 FIXTURES = Path(__file__).with_name("fixtures")
 RUNS = sorted((path for path in FIXTURES.iterdir() if path.is_dir()), key=lambda path: int(path.name[4:]))
@@ -32,25 +32,12 @@ WITHOUT = {
 }
 OF_THE_LOCK = {"run.lock.held", "run.lock.guard", "log.txt"}
 
-Says = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Says]:
+def says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Says:
     """Runs a command in a folder without the raw dumps: exit status, standard output, standard error."""
-    old = signal.getsignal(signal.SIGTERM)
     monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["puna", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    yield command
-    signal.signal(signal.SIGTERM, old)
+    return partial(said, capsys)
 
 
 @pytest.fixture(params=RUNS, ids=lambda path: path.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from puna import cli
+import typed
 from puna import recipe as recipes
 from puna.plan import planned, screen
 from puna.plan.efficiency import efficiency
@@ -101,15 +101,11 @@ def test_json_holds_what_scripts_ask_for() -> None:
 def test_what_cannot_be_planned_is_one_line(
     words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["puna", "plan", *words])
-    monkeypatch.setattr("puna.cli.signal.signal", lambda number, handler: None)
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    shown = capsys.readouterr()
-    assert (end.value.code, shown.out) == (2, "")
-    assert shown.err.startswith("error: ")
-    assert shown.err.count("\n") == 1
-    assert said in shown.err
+    code, out, err = typed.said(capsys, "plan", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
 
 
 def test_a_plan_loads_no_torch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -16,7 +17,8 @@ import pytest
 import torch
 
 import made_model
-from puna import cli, storage
+import typed
+from puna import storage
 from puna.cli import generating
 from puna.model.weights import write_model
 
@@ -34,20 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def puna(*arguments: str, monkeypatch: pytest.MonkeyPatch, stdin: str | bytes = "") -> int:
-    import io
-
-    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    monkeypatch.setattr("sys.argv", ["puna", *arguments])
     strict = io.TextIOWrapper(io.BytesIO(stdin), "utf-8") if isinstance(stdin, bytes) else io.StringIO(stdin)
     monkeypatch.setattr("sys.stdin", strict)
-    try:
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-    assert isinstance(end.value.code, int)
-    return end.value.code
+    return typed.status(*arguments)
 
 
 def test_a_chat_keeps_its_history_and_settings(
