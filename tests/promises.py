@@ -56,7 +56,7 @@ HELD_BY = {
     "alone": "chat convert_hostile fetch_benchmarks fetch_catalogues fetch_client outside perspective push_token "
     "sandbox serve_guard serve_page",
     "exports": "convert convert_others publish push",
-    "numbers": "docs examples plan plan_command plan_ranks readme speed",
+    "numbers": "cluster_examples docs examples plan plan_command plan_ranks readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
     "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
     "honest": "bits compression decontaminate evaluate evaluate_run evaluate_tables evaluate_tasks evaluate_watch "
