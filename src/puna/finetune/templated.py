@@ -51,7 +51,8 @@ def encode(example: Example, template: Template, tokenizer: Tokenizer) -> Encode
     scored = np.zeros(len(ids), bool)
     for number in answers:
         asked = template.ids(messages[:number], tokenizer)
-        answered = template.ids(messages[: number + 1], tokenizer, go_on=False)
+        last = number == len(messages) - 1
+        answered = ids if last else template.ids(messages[: number + 1], tokenizer, go_on=False)
         if ids[: len(answered)] != answered or answered[: len(asked)] != asked:
             return _last(messages[-1]["content"], template.ids(messages[:-1], tokenizer), tokenizer)
         ends = [place for place in range(len(asked), len(answered)) if answered[place] in controls]
