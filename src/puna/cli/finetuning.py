@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "puna finetune smollm instructions/ --out runs/smollm-chat",
-    "puna finetune runs/mine alpaca.json=2 flan.jsonl=0.5 --out runs/mine-chat --benchmarks benchmarks",
+    "puna finetune runs/mine alpaca.json=2 flan.jsonl=0.5 --out runs/mine-chat",
     "puna chat runs/mine-chat",
 )
 
@@ -28,7 +28,7 @@ def finetune(
     model: ModelName,
     data: Annotated[
         list[str],
-        typer.Argument(metavar="DATA...", callback=not_empty, help="Files or folders; DATA=2 is read twice an epoch."),
+        typer.Argument(metavar="DATA", callback=not_empty, help="Files or folders; DATA=2 is read twice an epoch."),
     ],
     out: Annotated[str, typer.Option("--out", metavar="FOLDER", callback=not_empty, help="Where all of it goes.")],
     benchmarks: Annotated[
@@ -51,7 +51,9 @@ def finetune(
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Rows of a step.")] = 16,
     micro_batch: Annotated[int, typer.Option(min=1, max=65536, help="Rows at once, which bounds memory.")] = 2,
     context: Annotated[int, typer.Option(min=16, max=1_000_000, help="Tokens of a row; examples are packed.")] = 1024,
-    heldout: Annotated[int, typer.Option(min=0, max=100_000, help="Examples kept aside to measure by.")] = 100,
+    heldout: Annotated[
+        int | None, typer.Option(min=0, max=100_000, help="Examples kept aside to measure by; else a tenth, up to 100.")
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of examples.")] = 1,
     layer: Annotated[str, typer.Option(help="auto, reference, selective, full, hand or lean.")] = "auto",

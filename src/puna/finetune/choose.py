@@ -31,6 +31,7 @@ from puna.tokenizer import Tokenizer
 
 NGRAM, SHORTEST = 13, 8  # words, as a corpus is decontaminated by default
 TOKENS = 500_000_000
+HELDOUT = 100  # examples kept aside, where nobody says how many
 TOGETHER = 512  # examples searched at once
 SHOWN = 3  # places of each kind that are told
 
@@ -88,10 +89,11 @@ def choose(
     tokenizer: Tokenizer,
     *,
     context: int,
-    heldout: int,
+    heldout: int | None,
     benchmarks: Sequence[tuple[str, Place]] = (),
 ) -> Chosen:
-    """Read, sort out and encode. heldout: examples kept aside. benchmarks: (benchmark, file) to be kept out.
+    """Read, sort out and encode. heldout: examples kept aside; None: a tenth, at most HELDOUT. benchmarks:
+    (benchmark, file) to be kept out.
 
     InputError when a file cannot be read, when none of a source's records can be used, and when nothing is left.
     """
@@ -117,7 +119,8 @@ def choose(
                 kept.append((key, example, encoded))
         every.append(kept)
         counts.append(count)
-    held = sorted((key for kept in every for key, _, _ in kept))[:heldout]
+    keys = sorted(key for kept in every for key, _, _ in kept)
+    held = keys[: min(HELDOUT, len(keys) // 10) if heldout is None else heldout]
     aside, train = set(held), []
     heldout_examples = []
     state = xxhash.xxh3_128()

@@ -61,8 +61,8 @@ class Settings:
     warmup: float = 0.03
     """Share of the steps."""
     weight_decay: float = 0.1
-    heldout: int = 100
-    """Examples kept aside."""
+    heldout: int | None = None
+    """Examples kept aside; None: a tenth, at most 100."""
     checkpoint_every: int = 100
     seed: int = 1
     layer: str = "auto"
@@ -94,6 +94,7 @@ def tune(
     parts = own.read(model)
     template, parts = _templated(parts)
     length = min(settings.context, parts.config.context)
+    texts = _plain(storage.place(plain), parts.tokenizer) if plain else None
     chosen = choose(
         sources,
         template,
@@ -103,7 +104,6 @@ def tune(
         benchmarks=located(storage.place(benchmarks)) if benchmarks else (),
     )
     say_counts(sources, chosen.counts)
-    texts = _plain(storage.place(plain), parts.tokenizer) if plain else None
     told = _told(model, parts, sources, settings, chosen, benchmarks)
     reading = Rows(
         [
