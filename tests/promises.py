@@ -64,7 +64,8 @@ HELD_BY = {
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
     "errors": "cli fetch_command history push_refusals talk",
-    "care": "care clean completion cost doctor doctor_machine doctor_ranks progress run serve_readers space",
+    "care": "carbon care clean completion cost doctor doctor_machine doctor_ranks meter "
+    "progress run serve_readers space",
     "house": "house promises",
 }
 FILES = {f"test_{name}": promise for promise, names in HELD_BY.items() for name in names.split()}
