@@ -65,7 +65,7 @@ def selective_layer(
     cache: LayerCache | None = None,
 ) -> Tensor:
     """`layer`, of which the outputs of matmuls and of attention are kept."""
-    contexts = partial(create_selective_checkpoint_contexts, _policy)
+    contexts = partial(create_selective_checkpoint_contexts, policy)
     return _checkpointed(x_BLD, weights, rope, segments, comm, epsilon, cache, context_fn=contexts)
 
 
@@ -110,5 +110,6 @@ def _checkpointed(
     return cast(Tensor, checkpoint(again, x_BLD, weights, rope, segments, comm, **how))
 
 
-def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+def policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """What torch's selective checkpointing keeps in the mode `selective`."""
     return CheckpointPolicy.MUST_SAVE if operation in KEPT else CheckpointPolicy.PREFER_RECOMPUTE

@@ -12,18 +12,18 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from puna.errors import InputError
 from puna.model.config import ModelConfig
-from puna.parallel import pieces, tensor
+from puna.parallel import pieces
 from puna.parallel.layout import Layout
 from puna.recipe import Mesh as Wanted
 
@@ -178,13 +178,29 @@ def filled(wanted: Wanted, ranks: int) -> Layout:
 def refuse(config: ModelConfig, layout: Layout, rows: int) -> None:
     """InputError where a model or its batch cannot be shared so."""
     if layout.tensor > 1:
-        tensor.refuse_uneven(config, layout.tensor)
+        from puna.parallel.tensor import refuse_uneven  # with it comes more of torch than one process needs
+
+        refuse_uneven(config, layout.tensor)
     if layout.pipeline > 1:
         raise InputError("pipelines are planned for and not trained yet", where="train.mesh", mend="set pipeline to 1")
     if rows < layout.data:
         what = f"a batch of {rows} windows leaves some of {layout.data} ranks that read without any"
         mend = "raise train.batch, start fewer ranks, or raise train.mesh.tensor"
         raise InputError(what, where="train.mesh", mend=mend)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a parameter or a gradient; what is no DTensor is whole."""
+    return cast(Tensor, tensor.to_local()) if hasattr(tensor, "to_local") else tensor
+
+
+def fill(model: nn.Module, mesh: Mesh, values: Callable[[str], Tensor]) -> None:
+    """Give each rank its part of the tensors that `values` gives whole, one after another."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            region, part = mesh.region(name, parameter.shape), local(parameter)
+            assert tuple(part.shape) == pieces.sizes(region), f"{name}: {tuple(part.shape)} is not {region}"
+            part.copy_(values(name)[region])
 
 
 def said(layout: Layout) -> str:

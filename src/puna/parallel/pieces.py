@@ -11,10 +11,24 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from torch.distributed.tensor import Shard
-
-from puna.parallel import tensor as tensors
 from puna.parallel.layout import Layout
+
+ROWS, COLUMNS = 0, 1
+CUT: dict[str, int | None] = {
+    "tok_embeddings": ROWS,
+    "attention_norm": None,
+    "wq": ROWS,
+    "wk": ROWS,
+    "wv": ROWS,
+    "wo": COLUMNS,
+    "ffn_norm": None,
+    "w1": ROWS,
+    "w3": ROWS,
+    "w2": COLUMNS,
+    "norm": None,
+    "output": ROWS,
+}
+"""By what the tensor axis cuts a tensor, by the last part of its module's name; None: each rank has it whole."""
 
 Region = tuple[slice, ...]
 """Rows, and of a matrix columns."""
@@ -34,6 +48,11 @@ class Piece(NamedTuple):
     region: Region
 
 
+def cut(name: str) -> int | None:
+    """The dimension in which the tensor axis cuts `layers.0.attention.wq.weight` and the like."""
+    return CUT[name.removesuffix(".weight").rpartition(".")[2]]
+
+
 def place(layout: Layout, rank: int) -> Place:
     """Where a rank stands: pipeline is the outermost axis, tensor the innermost."""
     rest, tensor = divmod(rank, layout.tensor)
@@ -46,9 +65,9 @@ def held(layout: Layout, rank: int, name: str, shape: Sequence[int]) -> Region:
     """The part of the tensor `name`, whose whole shape is given, that a rank holds."""
     at = place(layout, rank)
     region = [slice(0, size) for size in shape]
-    how = tensors.placement(name)
-    if isinstance(how, Shard):
-        region[how.dim] = _share(region[how.dim], at.tensor, layout.tensor)
+    dimension = cut(name)
+    if dimension is not None:
+        region[dimension] = _share(region[dimension], at.tensor, layout.tensor)
     region[0] = _share(region[0], at.shard, layout.shard)
     return tuple(region)
 
@@ -58,7 +77,7 @@ def pieces(layout: Layout, name: str, shape: Sequence[int]) -> list[Piece]:
     found = []
     for rank in range(layout.ranks):
         at = place(layout, rank)
-        if at.replicate or at.pipeline or (at.tensor and not isinstance(tensors.placement(name), Shard)):
+        if at.replicate or at.pipeline or (at.tensor and cut(name) is None):
             continue
         region = held(layout, rank, name, shape)
         if count(region):
@@ -68,7 +87,7 @@ def pieces(layout: Layout, name: str, shape: Sequence[int]) -> list[Piece]:
 
 def copies(layout: Layout, name: str) -> int:
     """Ranks that hold the same part of it."""
-    return layout.replicate * (1 if isinstance(tensors.placement(name), Shard) else layout.tensor)
+    return layout.replicate * (layout.tensor if cut(name) is None else 1)
 
 
 def count(region: Region) -> int:

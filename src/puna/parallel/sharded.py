@@ -11,19 +11,15 @@ With more than one replica (hybrid sharding) gradients are summed over replicas 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.parallel import tensor
 from puna.parallel.mesh import Mesh
-from puna.parallel.pieces import sizes
 
 
 def sharded(config: ModelConfig, mesh: Mesh, dtype: torch.dtype) -> Llama:
@@ -49,18 +45,3 @@ def sharded(config: ModelConfig, mesh: Mesh, dtype: torch.dtype) -> Llama:
         module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
     model.to_empty(device=mesh.devices.device_type)
     return model
-
-
-def local(tensor: Tensor) -> Tensor:
-    """A parameter's or a gradient's part on this rank; what is no DTensor is whole."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def fill(model: Llama, mesh: Mesh, values: Callable[[str], Tensor]) -> None:
-    """Give each rank its part of the tensors that `values` gives whole, one after another."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            region = mesh.region(name, parameter.shape)
-            part = local(parameter)
-            assert tuple(part.shape) == sizes(region), f"{name}: {tuple(part.shape)} is not {region}"
-            part.copy_(values(name)[region])

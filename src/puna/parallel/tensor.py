@@ -13,7 +13,7 @@ Two forms: "hand" computes with this package's layers over a `Comm`; "dtensor" i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, cast
+from typing import Literal, cast, overload
 
 import torch
 import torch.distributed as dist
@@ -25,36 +25,29 @@ from torch.distributed.tensor.placement_types import Placement
 from puna.errors import InputError
 from puna.model.config import ModelConfig
 from puna.model.llama import Layer, Llama
+from puna.parallel import pieces
 from puna.parallel.comm import GroupComm
+from puna.parallel.modules import ModuleLlama, as_modules
 
 Form = Literal["hand", "dtensor"]
 
-OUTPUTS, INPUTS, WHOLE = Shard(0), Shard(1), Replicate()
-PLACEMENTS: dict[str, Placement] = {
-    "tok_embeddings": OUTPUTS,
-    "attention_norm": WHOLE,
-    "wq": OUTPUTS,
-    "wk": OUTPUTS,
-    "wv": OUTPUTS,
-    "wo": INPUTS,
-    "ffn_norm": WHOLE,
-    "w1": OUTPUTS,
-    "w3": OUTPUTS,
-    "w2": INPUTS,
-    "norm": WHOLE,
-    "output": OUTPUTS,
-}
-"""How a tensor lies on the axis, by the last part of its module's name."""
+WHOLE = Replicate()
 
 
-def cut(model: Llama, mesh: DeviceMesh) -> Llama:
-    """Cut `model` where it stands over the one axis of `mesh`, and return it.
+@overload
+def cut(model: Llama, mesh: DeviceMesh, form: Literal["hand"] = "hand") -> Llama: ...
+@overload
+def cut(model: Llama, mesh: DeviceMesh, form: Literal["dtensor"]) -> ModuleLlama: ...
+def cut(model: Llama, mesh: DeviceMesh, form: Form = "hand") -> Llama | ModuleLlama:
+    """Cut `model` over the one axis of `mesh`: where it stands, or into a model of torch's modules.
 
     Each rank brings the whole model, with the same values, or with none (device "meta"); nothing is sent. `loss` then
     gives the same sum on every rank; the gradients of norms are summands (`sum_gradients`). modes.use comes after this.
     Raises InputError where the model cannot be cut so.
     """
     refuse_uneven(model.config, mesh.size())
+    if form == "dtensor":
+        return as_modules(model, mesh)
     for name, parameter in list(model.named_parameters()):
         module = model.get_submodule(name.rpartition(".")[0])
         module.weight = nn.Parameter(distributed(parameter.detach(), mesh, placement(name)))
@@ -66,7 +59,8 @@ def cut(model: Llama, mesh: DeviceMesh) -> Llama:
 
 def placement(name: str) -> Placement:
     """Of the tensor with Meta's name, such as `layers.0.attention.wq.weight`."""
-    return PLACEMENTS[name.removesuffix(".weight").rpartition(".")[2]]
+    dimension = pieces.cut(name)
+    return WHOLE if dimension is None else Shard(dimension)
 
 
 def refuse_uneven(config: ModelConfig, size: int) -> None:

@@ -26,8 +26,7 @@ from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
 from puna.model import modes
 from puna.model.llama import Llama
-from puna.parallel.mesh import Mesh, arrange
-from puna.parallel.sharded import fill, sharded
+from puna.parallel.mesh import Mesh, arrange, fill
 from puna.processes import stopping
 from puna.progress import say
 from puna.recipe import Recipe
@@ -250,7 +249,7 @@ def _collect_gradients(training: Training, batch: Batch, count: int) -> tuple[fl
 def _begin(course: Course, machine: Machine, mesh: Mesh, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
     """Model and optimizer as they were at the checkpoint, or as the course gives them."""
     dtype = getattr(torch, machine.dtype)
-    model = Llama(course.config, dtype=torch.float32) if mesh.alone else sharded(course.config, mesh, dtype)
+    model = _model(course, mesh, dtype)
     if not found:
         fill(model, mesh, course.initial)
     optimizer = Optimizer(model, dtype, course.settings, mesh)
@@ -259,6 +258,14 @@ def _begin(course: Course, machine: Machine, mesh: Mesh, found: Checkpoint | Non
         optimizer.restore(masters, moments, found.position.taken)
     modes.use(model, machine.layer, compiles=machine.compiles)
     return model, optimizer
+
+
+def _model(course: Course, mesh: Mesh, dtype: torch.dtype) -> Llama:
+    if mesh.alone:
+        return Llama(course.config, dtype=torch.float32)
+    from puna.parallel.sharded import sharded  # with it comes more of torch than one process needs
+
+    return sharded(course.config, mesh, dtype)
 
 
 def resumable(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:

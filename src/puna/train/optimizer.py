@@ -17,8 +17,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from puna.parallel.mesh import ALONE, Mesh
-from puna.parallel.sharded import local
+from puna.parallel.mesh import ALONE, Mesh, local
 from puna.recipe import Train
 
 
