@@ -270,6 +270,7 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
         "log_every",
         "log_to",
         "max_rewinds",
+        "mesh",
     }
     if train["documents"] == "packed":
         left_out.add("documents")
