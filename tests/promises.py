@@ -56,15 +56,15 @@ HELD_BY = {
     "alone": "chat convert_hostile fetch_benchmarks fetch_catalogues fetch_client outside perspective push_token "
     "sandbox serve_guard serve_page",
     "exports": "convert convert_others publish push",
-    "numbers": "docs examples plan plan_command plan_ranks readme speed",
-    "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude fuzz github "
-    "inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
+    "numbers": "cluster_examples docs examples plan plan_command plan_ranks readme speed",
+    "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
+    "fuzz github inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
     "honest": "bits cloze compression decontaminate evaluate evaluate_run evaluate_tables evaluate_tasks "
     "evaluate_watch heldout language ngram perplexity references report",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
     "errors": "cli fetch_command history push_refusals talk",
-    "care": "care clean completion cost doctor doctor_machine progress run serve_readers space",
+    "care": "care clean completion cost doctor doctor_machine doctor_ranks progress run serve_readers space",
     "house": "house promises",
 }
 FILES = {f"test_{name}": promise for promise, names in HELD_BY.items() for name in names.split()}

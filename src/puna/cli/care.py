@@ -116,14 +116,19 @@ def doctor(
     """Look at what a run needs of this machine: Python, torch, compiler, processor, memory, disk, optional parts.
 
     Says the mend of whatever is missing. Takes some seconds. Writes nothing that stays, and reaches no network.
+
+    Under torchrun (torchrun ... -m puna doctor) all ranks meet, and rank 0 tells whether they are alike, see one run
+    folder and keep one time, and how fast they speak.
     """
     from puna import doctor as doctors
 
-    findings = doctors.examine(out)
-    if json:
-        show_json(doctors.as_json(findings))
-    else:
-        show(doctors.as_text(findings))
+    together = doctors.ranks.started()
+    findings = doctors.meet(out) if together else doctors.examine(out)
+    if findings or not together or doctors.ranks.first():
+        if json:
+            show_json(doctors.as_json(findings))
+        else:
+            show(doctors.as_text(findings))
     if doctors.worst(findings) == "error":
         raise typer.Exit(1)
 

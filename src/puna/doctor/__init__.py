@@ -3,7 +3,7 @@
 It must work where nothing else does. So it imports no package but those it looks at within a probe; what may crash or
 hang (torch, compiled packages, the compiler, drivers) is asked in processes of their own with a time limit; and a probe
 that fails is a finding. It writes nothing that stays, but for the link by which torch.compile works in a folder with
-a space (compiler.py), and reaches no network.
+a space (compiler.py), and reaches no network but, under torchrun, the other ranks.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from puna.doctor import disk, isolation, kernels, machine, software, surroundings, torch_build
+from puna.doctor import disk, isolation, kernels, machine, ranks, software, surroundings, torch_build
 from puna.doctor.ask import Question, looked, python
 from puna.doctor.finding import Finding, as_json, as_text, worst
 
 if TYPE_CHECKING:
     from puna.storage import Location
 
-__all__ = ["Finding", "as_json", "as_text", "examine", "worst"]
+__all__ = ["Finding", "as_json", "as_text", "examine", "meet", "ranks", "worst"]
 
 LOADING, COMPILING, NVIDIA = 30, 15, 5  # seconds in which each process must have answered
 NVIDIA_SMI = ("--query-gpu=name,memory.total", "--format=csv,noheader")
@@ -65,6 +65,16 @@ def examine(folder: Location) -> list[Finding]:
             *looked("extras", software.extras),
             *looked("lmplz", software.lmplz),
         ]
+
+
+def meet(folder: Location) -> list[Finding]:
+    """On a rank that torchrun started: look at this host, then at all ranks together, which takes a minute or two when
+    some do not come. What is found is rank 0's to tell: other ranks find nothing, unless they do not reach it."""
+    own = examine(folder) if ranks.looks() else []
+    limit = ranks.MEETING + ranks.MEASURING
+    with Question(python("ranks_meet.py", *ranks.arguments(str(folder), own)), limit) as question:
+        answer = question.answer()
+    return [*own, *ranks.together(answer, own)] if ranks.first() else ranks.alone(answer)
 
 
 def _modules() -> list[str]:

@@ -59,14 +59,17 @@ class Llama(nn.Module):
         """Scores of every piece as the next token, (batch, length, vocabulary), in the model's dtype."""
         return F.linear(self(tokens_BL, segments, cache), self.output_weight)
 
-    def loss(self, tokens_BL1: Tensor, segments: Tensor | None = None) -> Loss:
+    def loss(self, tokens_BL1: Tensor, segments: Tensor | None = None, scored_BL: Tensor | None = None) -> Loss:
         """Sum of nats of the last L tokens of each row of L + 1, and their number.
 
         The sum is what is differentiated; who knows the number of tokens of the whole step divides by it. The logits
-        of the batch never stand in memory together. segments: (batch, L).
+        of the batch never stand in memory together. segments: (batch, L). scored_BL: which of the L count; None: all.
         """
         hidden_BLD = self(tokens_BL1[:, :-1], segments)
-        return cross_entropy(hidden_BLD.flatten(0, 1), self.output_weight, tokens_BL1[:, 1:].flatten())
+        targets_BL = tokens_BL1[:, 1:]
+        if scored_BL is not None:
+            targets_BL = torch.where(scored_BL, targets_BL, -1)
+        return cross_entropy(hidden_BLD.flatten(0, 1), self.output_weight, targets_BL.flatten())
 
     @property
     def output_weight(self) -> Tensor:

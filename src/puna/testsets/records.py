@@ -142,21 +142,22 @@ def json_object(location: Location) -> Record:
     return Record(value, str(location))
 
 
-def json_list(location: Location, key: str) -> Iterator[Record]:
-    """The objects in the list `key` of a file that is one long JSON object, one at a time."""
+def json_list(location: Location, key: str = "") -> Iterator[Record]:
+    """The objects in the list `key` of a file that is one long JSON object, one at a time; without a key, in the list
+    that the file is."""
     decoder = json.JSONDecoder()
     with _opened(location) as raw:
         file = io.TextIOWrapper(cast(BinaryIO, raw), "utf-8", newline="")
         text, number, wanted = file.read(BLOCK), 0, BLOCK
-        begin = re.search(rf'"{key}"\s*:\s*\[', text)
+        begin = re.search(rf'"{key}"\s*:\s*\[', text) if key else re.match(r"\s*\[", text)
         if not begin:
-            raise InputError(f"holds no list {key} at its beginning", where=str(location), mend=MEND)
+            raise InputError(f"holds no list {key} at its beginning".replace("  ", " "), where=str(location), mend=MEND)
         at = begin.end()
         while True:
             at = BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
             if text.startswith("]", at):
                 return
-            where = f"{location}, {key} {number + 1}"
+            where = f"{location}, {key or 'record'} {number + 1}"
             try:
                 value, at = decoder.raw_decode(text, at)
             except RecursionError:

@@ -21,24 +21,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
-from puna.model import modes, weights
-from puna.model.config import ModelConfig
-from puna.model.documents import segments
+from puna.model import modes
 from puna.model.llama import Llama
 from puna.processes import stopping
 from puna.progress import say
 from puna.recipe import Recipe
 from puna.storage import Place
-from puna.tokenizer.sentencepiece_bpe import EOS
 from puna.tokens.windows import Windows
 from puna.train import checkpoint, trackers
 from puna.train import machine as machines
 from puna.train.callbacks import Callback, Leave, Patience, Shown, Step, Training
 from puna.train.checkpoint import Checkpoint
+from puna.train.course import Batch, Course, Reading, pretraining
 from puna.train.history import LOSSES_NAME, METRICS_NAME, read_metrics, summary
 from puna.train.machine import Machine
 from puna.train.metrics import Metrics, WindowLosses
@@ -47,7 +44,7 @@ from puna.train.position import Position
 from puna.train.rewind import rewind
 from puna.train.saving import Checkpoints
 from puna.train.schedule import learning_rate
-from puna.train.spikes import NAMED, Spike, judged, parts, remembered
+from puna.train.spikes import NAMED, Spike, judged, remembered
 from puna.train.watchdog import Watchdog
 
 
@@ -60,7 +57,23 @@ def train(
     allow_other: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
-    """Train the recipe's model on the tokens of the run in `folder` to its last step, or on from its last checkpoint.
+    """Train the recipe's model on the tokens of the run in `folder`: see `follow`."""
+    course = pretraining(recipe, Windows(folder))
+    return follow(
+        folder, course, fingerprint=fingerprint, threads=threads, allow_other=allow_other, callbacks=callbacks
+    )
+
+
+def follow(
+    folder: Place,
+    course: Course,
+    *,
+    fingerprint: str,
+    threads: int | None = None,
+    allow_other: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, Any]:
+    """Train to the last step of a course, or on from its last checkpoint in `folder`.
 
     fingerprint: of all that the result depends on; checkpoints with another one are not used.
     threads: None takes every usable CPU. allow_other: go on from a checkpoint although torch, threads, type or kernels
@@ -72,18 +85,17 @@ def train(
     PunaError when losses stay non-finite or spikes come again and again. A training that hangs ends the process with
     status 75 (watchdog.py).
     """
-    windows = Windows(folder)
-    batch = windows.mixture.batch_windows
-    steps, checkpoints, lines = windows.mixture.steps, folder / "checkpoints", folder / METRICS_NAME
+    reading, settings = course.reading, course.settings
+    steps, checkpoints, lines = reading.steps, folder / "checkpoints", folder / METRICS_NAME
     found, without = resumable(folder, fingerprint)
     machines.mend_record(folder, found.machine if found else None, fingerprint)
     if found is None or found.position.step < steps:
-        trackers.refuse_missing(recipe.train.log_to)
+        trackers.refuse_missing(settings.log_to)
         machine = machines.choose(
-            recipe.train,
+            settings,
             threads,
-            ModelConfig.from_recipe(recipe, windows.manifest.vocabulary),
-            windows=min(recipe.train.micro_batch or batch, batch),
+            course.config,
+            windows=min(settings.micro_batch or reading.rows, reading.rows),
             earlier=found.machine if found else None,
         )
         _remove(without, machine, allow_other)
@@ -91,25 +103,25 @@ def train(
             _refuse_other_machine(found, machine, allow_other)
             say(f"training goes on after step {found.position.step} of {steps}")
         with machines.settled(machine):
-            model, optimizer = _begin(recipe, windows.manifest.vocabulary, machine, found)
+            model, optimizer = _begin(course, machine, found)
             training = Training(
                 folder=folder,
-                settings=recipe.train,
+                settings=settings,
                 machine=machine,
                 model=model,
                 optimizer=optimizer,
                 steps=steps,
                 position=found.position if found else Position(),
                 fingerprint=fingerprint,
-                tokenizer=windows.manifest.tokenizer,
+                tokenizer=reading.tokenizer,
             )
             machines.record(folder, machine, training.position.step, fingerprint)
             metrics, losses = Metrics(lines), WindowLosses(folder / LOSSES_NAME)
             saving = Checkpoints(checkpoints, metrics, losses)
-            logs = trackers.open_all(recipe, folder)
+            logs = trackers.open_all(course.recipe, folder) if course.recipe else []
             around = (Watchdog(), *logs, metrics, losses, Shown(), saving, *callbacks, Patience(), Leave())
             training.callbacks = around
-            _run(training, windows, saving, recipe.seed)
+            _run(training, course, saving)
         found = training.saved
     assert found is not None  # the last step is always saved
     return {
@@ -121,41 +133,41 @@ def train(
     }
 
 
-def _run(training: Training, windows: Windows, saving: Checkpoints, seed: int) -> None:
+def _run(training: Training, course: Course, saving: Checkpoints) -> None:
     """Step until the last one."""
     with _asked_to_stop(training), ExitStack() as begun:
         for callback in training.callbacks:
             callback.start(training)
             begun.callback(callback.end, training)
         while not training.finished:
-            step = _step(training, windows)
+            step = _step(training, course.reading)
             if step.spike is not None and step.rewound:
                 saving.wait(training)
-                step = replace(step, spike=rewind(training, step.spike, seed))
+                step = replace(step, spike=rewind(training, step.spike, course.initial))
             training.alive()
             for callback in training.callbacks:
                 callback.step(training, step)
 
 
-def _step(training: Training, windows: Windows) -> Step:
-    """Read the next windows and take a step, unless there is a reason not to. A spike that is to be rewound leaves the
+def _step(training: Training, reading: Reading) -> Step:
+    """Read the next rows and take a step, unless there is a reason not to. A spike that is to be rewound leaves the
     training as it was."""
     began = time.perf_counter()
     settings, optimizer, position = training.settings, training.optimizer, training.position
-    count, first = windows.mixture.batch_windows, position.next
-    tokens_BL1 = torch.from_numpy(windows.batch(first, count))
-    loss, nats_BL = _collect_gradients(training, tokens_BL1, settings.micro_batch or count)
+    count, first = reading.rows, position.next
+    batch = reading.batch(first, count)
+    loss, nats_BL = _collect_gradients(training, batch, settings.micro_batch or count)
     for callback in training.callbacks:
         callback.gradients(training)
     norm = optimizer.gradient_norm()
     rate = learning_rate(position.step + 1, training.steps, settings)
     finite = math.isfinite(loss) and math.isfinite(norm)
-    spike = _spike(training, windows, loss, nats_BL) if finite else None
+    spike = _spike(training, reading, loss, nats_BL) if finite else None
     taken = finite and (spike is None or spike.action == "observe")
     if taken:
         optimizer.step(rate, norm)
     optimizer.drop_gradients()
-    tokens = tokens_BL1[:, 1:].numel()
+    tokens = batch.tokens_BL1[:, 1:].numel()
     if spike is None or spike.action != "rewind":
         seen = remembered(loss, position.losses, settings)
         training.position = position.after(windows=count, tokens=tokens, loss=loss if taken else None, seen=seen)
@@ -168,46 +180,44 @@ def _step(training: Training, windows: Windows) -> Step:
         seconds=time.perf_counter() - began,
         taken=taken,
         first=first,
-        windows=nats_BL.mean(1, dtype=np.float64).astype(np.float32),
+        windows=batch.row_means(nats_BL),
         spike=spike,
     )
 
 
-def _spike(training: Training, windows: Windows, loss: float, nats_BL: npt.NDArray[np.float32]) -> Spike | None:
+def _spike(training: Training, reading: Reading, loss: float, nats_BL: npt.NDArray[np.float32]) -> Spike | None:
     """What to say of the loss when it is a spike, with the documents that cost most."""
     position, settings = training.position, training.settings
     found = judged(loss, position.losses, settings)
     if found is None:
         return None
     read = (position.next, position.next + len(nats_BL))
-    named = tuple(parts(windows, read[0], nats_BL)[:NAMED])
+    named = tuple(reading.costly(read[0], nats_BL)[:NAMED])
     return Spike(position.step + 1, loss, *found, settings.spike, read, named)
 
 
-def _collect_gradients(
-    training: Training, tokens_BL1: Tensor, micro_batch: int
-) -> tuple[float, npt.NDArray[np.float32]]:
-    """Leave the gradient of the batch's mean nats per token on the masters; returns that mean, and the nats of each
-    token, (windows, context)."""
-    count = tokens_BL1[:, 1:].numel()
+def _collect_gradients(training: Training, batch: Batch, micro_batch: int) -> tuple[float, npt.NDArray[np.float32]]:
+    """Leave the gradient of the batch's mean nats per scored token on the masters; returns that mean, and the nats of
+    each token, (rows, length)."""
+    count = batch.scored
     nats, each = 0.0, []
-    for part in torch.split(tokens_BL1, micro_batch):
-        masked = training.settings.documents == "masked"
-        loss = training.model.loss(part, segments(part[:, :-1], EOS) if masked else None)
+    for part in batch.split(micro_batch):
+        loss = training.model.loss(part.tokens_BL1, part.segments_BL, part.scored_BL)
         torch.autograd.backward(loss.nats / count)  # over the tokens of the whole batch, however it is cut
         training.optimizer.collect()
         nats += loss.nats.item()
-        each.append(loss.each.to(torch.float32).view(len(part), -1).numpy())
+        each.append(loss.each.to(torch.float32).view(len(part.tokens_BL1), -1).numpy())
         training.alive()
     return nats / count, np.concatenate(each)
 
 
-def _begin(recipe: Recipe, vocabulary: int, machine: Machine, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
-    """Model and optimizer as they were at the checkpoint, or as the seed gives them."""
-    model = Llama(ModelConfig.from_recipe(recipe, vocabulary), dtype=torch.float32)
+def _begin(course: Course, machine: Machine, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
+    """Model and optimizer as they were at the checkpoint, or as the course gives them."""
+    model = Llama(course.config, dtype=torch.float32)
     if not found:
-        weights.initialise(model, recipe.seed)
-    optimizer = Optimizer(model, getattr(torch, machine.dtype), recipe.train)
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(course.initial(name))
+    optimizer = Optimizer(model, getattr(torch, machine.dtype), course.settings)
     if found:
         optimizer.restore(checkpoint.read_masters(found), checkpoint.read_moments(found), found.position.taken)
     modes.use(model, machine.layer, compiles=machine.compiles)

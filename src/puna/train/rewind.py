@@ -9,22 +9,24 @@ checkpoint before it, comes upon the same spike, and goes back again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from puna.errors import InputError, PunaError
-from puna.model import weights
 from puna.train import checkpoint
 from puna.train.callbacks import Training
 from puna.train.position import Position, first_window, joined
 from puna.train.spikes import Spike
 
 
-def rewind(training: Training, spike: Spike, seed: int) -> Spike:
+def rewind(training: Training, spike: Spike, initial: Callable[[str], Tensor]) -> Spike:
     """Take model, optimizer and position back before a spike; returns it with what was done.
 
-    No checkpoint may be under way. PunaError when the training went back `max_rewinds` times before.
+    initial: the first weights of a tensor. No checkpoint may be under way. PunaError when the training went back
+    `max_rewinds` times before.
     """
     settings, now = training.settings, training.position
     if now.rewinds >= settings.max_rewinds:
@@ -44,7 +46,7 @@ def rewind(training: Training, spike: Spike, seed: int) -> Spike:
     except InputError:  # damaged ones only, which was said
         found = None
     if found is None:
-        _restart(training, seed)
+        _restart(training, initial)
         position = Position()
     else:
         position = found.position
@@ -55,9 +57,9 @@ def rewind(training: Training, spike: Spike, seed: int) -> Spike:
     return replace(spike, back_to=back_to, rewound=passed)
 
 
-def _restart(training: Training, seed: int) -> None:
+def _restart(training: Training, initial: Callable[[str], Tensor]) -> None:
     """The first weights, and moments of no step."""
-    config, optimizer = training.model.config, training.optimizer
-    masters = {name: torch.from_numpy(weights.initial(config, name, seed)) for name in optimizer.masters}
+    optimizer = training.optimizer
+    masters = {name: initial(name) for name in optimizer.masters}
     moments = {name: torch.zeros_like(moment) for name, moment in optimizer.state().items()}
     optimizer.restore(masters, moments, 0)
