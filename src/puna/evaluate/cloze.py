@@ -2,7 +2,7 @@
 
 The rule, RULE 1, which the text, the seed and nothing else decide:
 
-- A *word* is a run of at least LETTERS letters behind a single space that itself stands behind something, and before
+- A *word* is a run of LETTERS to LONGEST letters behind a single space that itself stands behind something, and before
   white space, the end, or one of . , ; : ! ? ( ) [ ] { } " ” ». So no part of a name such as `to_dict` or `self-made`
   is one, nor what begins a line. Its *shape* is lower, Capital or UPPER; any other mixture of cases is no word.
 - Words are counted in the *training* text of the same source and language, never in held-out text: the first
@@ -10,9 +10,9 @@ The rule, RULE 1, which the text, the seed and nothing else decide:
   shape, by their count, of equal counts by digest.
 - A held-out document is cut from its beginning into stretches of WORDS runs of what is no white space; the last one is
   shorter. Of the held-out text, too, the first MOST_TEXT bytes are read.
-- In each stretch the last suitable word is blanked, and its *passage* is the stretch up to it. Suitable is a ranked
-  word with at least LEAST runs before it in the stretch, which does not stand in the passage (whatever its case), and
-  for which there are three distractors: so that nothing is answered by copying.
+- In each stretch the last suitable word is blanked, and its *passage* is the stretch up to it, at least LEAST runs and
+  at most MOST characters. Suitable is a ranked word that does not stand in its passage (whatever its case), so that
+  nothing is answered by copying, and for which there are three distractors.
 - Its *distractors* are three of the NEAREST words of its shape whose ranks are nearest to its own, as many above as
   below while there are so many, without those that stand in the passage: the first by digest. So all four are about
   equally frequent, and the likelier word by itself tells nothing; `frequency`, which always takes the most frequent of
@@ -39,13 +39,15 @@ from puna.evaluate.task import Choice, Ranking
 RULE = 1  # another rule has another number
 CHOICES = 4
 LETTERS = 4
+LONGEST = 30
 OCCURRENCES = 5
 WORDS = 48
 LEAST = 16
+MOST = 2_000
 NEAREST = 16
 MOST_TEXT = 24_000_000  # bytes of a source
 
-WORD = re.compile(rf"(?<=\S )[^\W\d_]{{{LETTERS},}}(?=[\s.,;:!?()\[\]{{}}\"”»]|$)")
+WORD = re.compile(rf"(?<=\S )[^\W\d_]{{{LETTERS},{LONGEST}}}(?=[\s.,;:!?()\[\]{{}}\"”»]|$)")
 LETTER_RUN = re.compile(r"[^\W\d_]+")
 NOT_SPACE = re.compile(r"\S+")
 
@@ -129,7 +131,7 @@ def of_text(text: Text, ranked: Ranked, seed: int) -> Iterator[Item]:
             if word is None:
                 continue
             passage = text.text[starts[first] : start - 1]
-            choices = _choices(word, passage, text, number, ranked, seed)
+            choices = _choices(word, passage, text, number, ranked, seed) if len(passage) <= MOST else ()
             if choices:
                 counts = tuple(ranked.count(text.language, choice) for choice in choices)
                 yield Item(text.id, number, passage, choices, choices.index(word), counts)

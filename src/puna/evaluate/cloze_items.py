@@ -13,16 +13,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from puna import storage, tokenizer
-from puna.data.document import read_column, read_documents
-from puna.data.quality import ngram
+from puna.data.document import read_documents
+from puna.data.quality.ngram import NgramModel
 from puna.engine import Engine, map_tasks
 from puna.evaluate import cloze
 from puna.evaluate.cloze import Item, Text
 from puna.evaluate.encoded import pair
-from puna.evaluate.heldout import MOST_TRAINING_TEXT
+from puna.evaluate.heldout import MOST_TRAINING_TEXT, ngram_model, training_bytes
 from puna.formats import CLOZE_ITEMS
 from puna.progress import say
 from puna.recipe import Recipe
@@ -50,22 +48,19 @@ def make(folder: Place, recipe: Recipe, *, workers: int = 1, engine: Engine | No
     """
     limit = recipe.evaluate.cloze_items
     names = sorted({path.parent.name for path in storage.listing(folder / "heldout", "*/*.parquet")}) if limit else []
-    work = partial(_of_source, folder, recipe.seed, limit, recipe.evaluate.ngram_order)
-    size = partial(_size, folder)
-    found = dict(map_tasks(work, names, workers=workers, label="cloze items", size=size, engine=engine))
-    for name in names:
-        count = len(found[name]["items"])
-        if count < min(FEW, limit):
-            said = (
-                f"gives {count} cloze items only, so that their accuracy says little"
-                if count
-                else "gives no cloze item"
-            )
-            say(f"{name}: its held-out text {said}; heldout.share and heldout_groups hold more of it out")
-    result = {"format": CLOZE_ITEMS.version, "rule": cloze.RULE, "seed": recipe.seed, "limit": limit}
-    result |= {"sources": {name: found[name] for name in names if found[name]["items"]}}
+    tasks = [_Task(name, training_bytes(folder, name)) for name in names]
+    work = partial(_of_source, folder, recipe)
+    sources = {}
+    for task, found in map_tasks(work, tasks, workers=workers, label="cloze items", size=_size, engine=engine):
+        count = len(found["items"])
+        if found["held_out"] and count < min(FEW, limit):
+            few = f"only {count} cloze items in its held-out text, too few to tell much"
+            say(f"{task.source}: {few if count else 'no cloze item in its held-out text'}")
+        if count:
+            sources[task.source] = {name: value for name, value in found.items() if name != "held_out"}
+    result = {"format": CLOZE_ITEMS.version, "rule": cloze.RULE, "seed": recipe.seed, "sources": sources}
     storage.write_json(folder / "evaluations" / NAME, result)
-    return {name: len(found[name]["items"]) for name in names}
+    return {name: len(found["items"]) for name, found in sources.items()}
 
 
 def read(folder: Place) -> dict[str, Questions]:
@@ -76,32 +71,39 @@ def read(folder: Place) -> dict[str, Questions]:
     return {name: _questions(value["sources"][name]) for name in sorted(value["sources"])}
 
 
-def ngram_scores(
-    encoding: Tokenizer, training: Sequence[Sequence[int]], items: Sequence[Item], order: int
-) -> list[list[float]]:
-    """Nats of each item's choices behind its passage, by an n-gram model of the ids of training texts."""
-    pieces = {"vocabulary": encoding.vocabulary, "bos": encoding.bos, "eos": encoding.eos}
-    model = ngram.train(training, order=order, **pieces)
+def ngram_scores(model: NgramModel, encoding: Tokenizer, items: Sequence[Item]) -> list[list[float]]:
+    """Nats of each item's choices behind its passage."""
     scores = []
     for item in items:
-        row = []
-        for choice in item.asked.choices:
-            one = pair(encoding, choice)
-            found = model.log10_probabilities(np.array([*one.context, *one.choice]))
-            row.append(round(float(found[len(one.context) :].sum()) * math.log(10), 6))
-        scores.append(row)
+        pairs = [pair(encoding, choice) for choice in item.asked.choices]
+        log10 = (model.log10_probabilities([*one.context, *one.choice])[len(one.context) :].sum() for one in pairs)
+        scores.append([round(float(found) * math.log(10), 6) for found in log10])
     return scores
 
 
-def _of_source(folder: Place, seed: int, limit: int, order: int, name: str) -> dict[str, Any]:
-    held, training = folder / "heldout" / name, folder / "documents" / name
-    made = cloze.items(_texts(training), _texts(held), seed=seed, limit=limit)
-    result: dict[str, Any] = {"items": [asdict(item) for item in made]}
-    if made and _size(folder, name) <= MOST_TRAINING_TEXT:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A worker reads the texts itself, so that a task is small to send."""
+
+    source: str
+    training_bytes: int
+
+
+def _of_source(folder: Place, recipe: Recipe, task: _Task) -> dict[str, Any]:
+    training, held = (_texts(folder / kind / task.source) for kind in ("documents", "heldout"))
+    made = cloze.items(training, held, seed=recipe.seed, limit=recipe.evaluate.cloze_items)
+    there = any(text.text for text in _texts(folder / "heldout" / task.source))
+    result: dict[str, Any] = {"items": [asdict(item) for item in made], "held_out": there}
+    if made and task.training_bytes <= MOST_TRAINING_TEXT:
         encoding = tokenizer.load(folder / "tokenizer" / "tokenizer.model")
-        texts = (text for shard in storage.listing(training, "*.parquet") for text in read_column(shard, "text"))
-        result["ngram"] = ngram_scores(encoding, encoding.encode_batch(texts), made, order)
+        texts = (text.text for text in _texts(folder / "documents" / task.source))
+        model = ngram_model(encoding, texts, recipe.evaluate.ngram_order)
+        result["ngram"] = ngram_scores(model, encoding, made)
     return result
+
+
+def _size(task: _Task) -> float:
+    return 1.0 + task.training_bytes
 
 
 def _questions(value: Any) -> Questions:
