@@ -259,6 +259,8 @@ class Evaluate(Section):
     """Order of the n-gram model beside which the model is shown."""
     baselines: list[Literal["xz", "zstd", "ngram", "uniform"]] = Field(default=["xz", "zstd", "ngram", "uniform"])
     """What stands beside the model in the table of bits per byte."""
+    cloze_items: Whole = 500
+    """Cloze items that are made of a source's held-out text at most, and asked at the end; 0: none."""
 
 
 class Samples(Section):
