@@ -202,7 +202,7 @@ def overlap(asked: Asked) -> Overlap:
                 each.kill()
                 each.join()
         found = [storage.read_json(folder / f"{rank}.json") for rank in range(asked.ranks)]
-    traces, delayed = (_traces([each[name] for each in found]) for name in ("trace", "trace_delayed"))
+    traces, delayed = (traces([each[name] for each in found]) for name in ("trace", "trace_delayed"))
     step = _slowest([each["step"] for each in found]) if asked.layers else None
     return Overlap(asked, traces, delayed, _slowest([each["layer"] for each in found]), step)
 
@@ -215,7 +215,7 @@ def _slowest(found: list[dict[str, Any]]) -> Timed:
     return Timed(without, delayed, found[0]["collectives"])
 
 
-def _traces(found: list[dict[str, Any]]) -> list[Trace]:
+def traces(found: list[dict[str, Any]]) -> list[Trace]:
     """Of all ranks, on one clock that starts with the first of them."""
     from puna.parallel.tracing import Collective, Operation
 
