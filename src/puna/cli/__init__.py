@@ -28,6 +28,7 @@ from puna.cli import (
     ending,
     evaluating,
     fetching,
+    finetuning,
     generating,
     learning,
     planning,
@@ -43,7 +44,7 @@ from puna.progress import result
 
 GROUPS = {
     "Raw text": ("fetch",),
-    "From raw text to a model": (*road.ROAD, "lm"),
+    "From raw text to a model": (*road.ROAD, "lm", "finetune"),
     "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace"),
     "Other people's models": ("import", "export"),
     "Care of runs": ("ls", "status", "clean"),
@@ -78,6 +79,7 @@ generating.add_to(app)
 conversation.add_to(app)
 serving.add_to(app)
 evaluating.add_to(app)
+finetuning.add_to(app)
 converting.add_to(app)
 tracing.add_to(app)
 planning.add_to(app)
