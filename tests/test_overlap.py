@@ -29,7 +29,7 @@ from puna.model.rotary import rope_table
 from puna.model.weights import initialise
 from puna.parallel.formula import sent_bytes
 from puna.parallel.tensor import cut
-from puna.parallel.tracing import Collective, Operation, Operations, TracedGroup, hidden, traced_group
+from puna.parallel.tracing import Collective, Operation, Operations, TracedGroup, hidden, stood, traced_group
 from puna.train.speed.overlap import Asked, Overlap, Timed, asked_of, traces
 from puna.train.speed.timeline import chrome_trace, picture
 from ranks import Ranks
@@ -74,6 +74,15 @@ def test_a_collective_is_hidden_by_a_whole_matmul_before_the_wait_and_by_nothing
     assert collective.exposed == 4.0
 
 
+def test_what_is_stood_of_delays_is_where_a_wait_and_a_delay_meet() -> None:
+    first = Collective("gather", 1, begun=0.0, started=0.0, moved=1.0, ended=3.0, asked=2.0, got=3.0)
+    second = Collective("reduce", 1, begun=0.5, started=3.0, moved=4.0, ended=6.0, asked=3.5, got=6.0)
+    third = Collective("gather", 1, begun=0.6, started=6.0, moved=6.5, ended=8.5, asked=9.0, got=9.0)
+    assert stood([first, second, third]) == 1.0 + 2.0 + 0.0
+    late = Collective("gather", 1, begun=0.7, started=8.5, moved=8.5, ended=8.5, asked=5.0, got=8.5)
+    assert stood([second, third, late]) == pytest.approx(2.0 + 1.0 + 2.0)
+
+
 def test_a_tracing_group_delays_and_tells_the_error_of_a_collective(ranks: Group) -> None:
     for longest, error in ranks(2).run(delayed_and_failed):
         assert longest >= 0.05
@@ -100,7 +109,8 @@ def test_what_is_said_is_what_was_measured(ranks: Group) -> None:
     assert told["sent_bytes"] == told["formula_bytes"]
     assert told["layer"]["growth"] == pytest.approx((1.3 - 1.0) / (16 * 0.02))
     text = found.as_text()
-    assert "94% of the 16 delays stood out" in text
+    assert told["layer"]["stood_share"] == pytest.approx(0.25)
+    assert "stood in 25% of the 16 delays; the fastest grew by 94% of them" in text
     assert len([line for line in text.splitlines() if line.startswith(("forward", "backward"))]) == 16
 
 
@@ -156,7 +166,7 @@ def test_nothing_of_the_picture_lies_outside_it_in_a_browser(ranks: Group, tmp_p
 
 def found_of(ranks: Group) -> Overlap:
     config, traced = CONFIG, traces(ranks(2).run(traced_layer, 2, "hand", 1))
-    timed = Timed([1.0, 1.4], [1.5, 1.3], 16)
+    timed = Timed([1.0, 1.4], [1.5, 1.3], [0.08, 0.08], 16)
     return Overlap(Asked(config, 2, 1, "hand"), traced, traced, timed, None)
 
 
