@@ -223,6 +223,11 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     assert template.ids(messages, loaded.tokenizer) == PAIRS[0].ids[: int(np.argmax(PAIRS[0].scored))].tolist()
     again = tune(model, [Source(data)], out, SMALL)
     assert again == found
+    text = tmp_path / "plain.txt"
+    text.write_text("the cat and the hat.")
+    more = tune(model, [Source(data)], out, SMALL, plain=text)
+    assert more["bits_per_byte"]["before"] > 0
+    assert more["answers"] == found["answers"]
 
 
 @pytest.mark.usefixtures("one_thread")
