@@ -25,27 +25,13 @@ from torch.distributed.tensor.placement_types import Placement
 from puna.errors import InputError
 from puna.model.config import ModelConfig
 from puna.model.llama import Layer, Llama
+from puna.parallel import pieces
 from puna.parallel.comm import GroupComm
 from puna.parallel.modules import ModuleLlama, as_modules
 
 Form = Literal["hand", "dtensor"]
 
-OUTPUTS, INPUTS, WHOLE = Shard(0), Shard(1), Replicate()
-PLACEMENTS: dict[str, Placement] = {
-    "tok_embeddings": OUTPUTS,
-    "attention_norm": WHOLE,
-    "wq": OUTPUTS,
-    "wk": OUTPUTS,
-    "wv": OUTPUTS,
-    "wo": INPUTS,
-    "ffn_norm": WHOLE,
-    "w1": OUTPUTS,
-    "w3": OUTPUTS,
-    "w2": INPUTS,
-    "norm": WHOLE,
-    "output": OUTPUTS,
-}
-"""How a tensor lies on the axis, by the last part of its module's name."""
+WHOLE = Replicate()
 
 
 @overload
@@ -73,7 +59,8 @@ def cut(model: Llama, mesh: DeviceMesh, form: Form = "hand") -> Llama | ModuleLl
 
 def placement(name: str) -> Placement:
     """Of the tensor with Meta's name, such as `layers.0.attention.wq.weight`."""
-    return PLACEMENTS[name.removesuffix(".weight").rpartition(".")[2]]
+    dimension = pieces.cut(name)
+    return WHOLE if dimension is None else Shard(dimension)
 
 
 def refuse_uneven(config: ModelConfig, size: int) -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from puna.errors import Interrupted, PunaError
 from puna.model.llama import Llama
+from puna.parallel.mesh import ALONE, Mesh
 from puna.progress import Bar, progress, say
 from puna.recipe import Train
 from puna.storage import Place
@@ -51,8 +52,11 @@ class Training:
     tokenizer: str
     """Digest of the tokenizer's file."""
     callbacks: Sequence[Callback] = ()
+    mesh: Mesh = ALONE
+    asked: bool = False
+    """Set by SIGINT, SIGTERM and SIGHUP, in this process alone."""
     stop: bool = False
-    """Set by SIGINT, SIGTERM and SIGHUP: the step under way is the last one of this process."""
+    """One rank was asked to stop: the step under way is the last one of all of them."""
     saved: Checkpoint | None = None
     """The last checkpoint that this process wrote."""
     stalled: float = 0.0
