@@ -6,7 +6,7 @@ A model of four layers of dim 768 is shared by two ranks, processes of this mach
 parallel.md). The tracing group runs collectives one after another, and sleeps behind each, so that a delay takes no
 core. Two figures say what of the delays stood out, over their sum; less than 30 % is asked of `hand`:
 
-- stood: the time in which a rank did nothing but wait for a delay to end, by the events of both; median over rounds.
+- stood: the time in which a rank did nothing but wait for a delay to end, by the events of both; the median of rounds.
 - growth: by how much the fastest step grew, which on a machine that does other work too says as much of that.
 
 Beside it, `reference`, in which nothing runs meanwhile. Bytes that a layer sends stand beside the formula.
