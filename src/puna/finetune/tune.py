@@ -130,7 +130,7 @@ def tune(
         follow(folder, course, fingerprint=told["fingerprint"], threads=threads, allow_other=allow_other)
         last, _ = resumable(folder, told["fingerprint"])
         assert last is not None  # the training has just ended with it
-        tuned = replace(parts, state=checkpoint.read_masters(last), name=folder.absolute().name).cast(parts.dtype)
+        tuned = replace(parts, state=checkpoint.read_masters(last.path), name=folder.absolute().name).cast(parts.dtype)
         _write(folder, tuned, model)
         after, then = look("after", tuned.state)
         found = {

@@ -67,6 +67,8 @@ class Training:
     """Adds a line to metrics.jsonl; one that tells of a step holds its number as `step`."""
     beat: float = field(default_factory=time.monotonic)
     """When anything last moved on; `alive` sets it."""
+    moved: int = 0
+    """How often something did, in this process."""
 
     @property
     def finished(self) -> bool:
@@ -75,6 +77,7 @@ class Training:
     def alive(self, *_: object) -> None:
         """Tell the watchdog that work goes on; called for every part of a batch."""
         self.beat = time.monotonic()
+        self.moved += 1
 
 
 @dataclass(frozen=True)
