@@ -32,7 +32,7 @@ from puna.progress import tell
 
 LOOK = 1.0  # seconds between two counts
 SILENT = 30.0  # seconds without one
-GONE = 5.0  # seconds without one, once a collective has ended with an error
+GONE = 3.0  # seconds without one, once a collective has ended with an error
 GRACE = 5.0  # seconds in which a rank may end by itself after another's error
 STATUS = 75  # EX_TEMPFAIL, as watchdog.py's
 GOES_ON = "torchrun --max-restarts begins again by itself; the same command goes on from the last checkpoint"
@@ -68,7 +68,9 @@ class Peers:
         except Interrupted:
             raise
         except Exception as error:
-            raise self._judged(error) from error
+            with _undisturbed():
+                judged = self._judged(error)
+            raise judged from error
         finally:
             self._ended.set()
             with suppress(RuntimeError):
@@ -107,7 +109,8 @@ class Peers:
                     self._end()
 
     def _accuse(self, rank: int) -> None:
-        what = f"{self._named(rank)} gave no sign of life for {SILENT:.0f} s; {GOES_ON}"
+        step = self._state()[0] + 1
+        what = f"step {step}: {self._named(rank)} gave no sign of life for {SILENT:.0f} s; {GOES_ON}"
         if self.first(what, rank):
             tell(f"error: {what}")
 
@@ -151,9 +154,8 @@ class Peers:
         return min(before, default=None)
 
     def _count(self, over: bool = False) -> None:
-        step, work = self._state()
         self._counted += 1
-        told = {**self._me, "count": self._counted, "step": step, "work": work, "over": over}
+        told = {**self._me, "count": self._counted, "work": self._state()[1], "over": over}
         self._store.set(str(self._rank), json.dumps(told))
 
     def _read(self, rank: int) -> dict[str, Any]:
@@ -163,9 +165,20 @@ class Peers:
 
     def _named(self, rank: int) -> str:
         seen = self._read(rank)
-        if not seen:
-            return f"rank {rank}"
-        return f"rank {rank} (process {seen['pid']} on {seen['host']}, behind step {seen['step']})"
+        return f"rank {rank} (process {seen['pid']} on {seen['host']})" if seen else f"rank {rank}"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """torchrun ends all ranks when one is gone, also the one that is about to say which."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _here() -> dict[str, str]:
