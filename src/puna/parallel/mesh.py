@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from puna.errors import InputError
+from puna.errors import InputError, ToldElsewhere
 from puna.model.config import ModelConfig
 from puna.parallel import pieces
 from puna.parallel.layout import Layout
@@ -153,12 +153,24 @@ def arrange(config: ModelConfig, wanted: Wanted, rows: int, chosen: Callable[[in
     if not dist.is_initialized():
         return ALONE
     ranks = dist.get_world_size()
-    free = not (wanted.replicate or wanted.shard or wanted.tensor or wanted.pipeline)
-    layout = (chosen(ranks) if free else None) or filled(wanted, ranks)
-    refuse(config, layout, rows)
+    try:
+        layout = _layout(config, wanted, rows, ranks, chosen)
+    except InputError as error:
+        if dist.get_rank():
+            raise ToldElsewhere(str(error)) from None  # every rank finds the same
+        raise
     shape = (layout.pipeline, layout.replicate, layout.shard, layout.tensor)
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     return Mesh(layout, dist.get_rank(), init_device_mesh(kind, shape, mesh_dim_names=AXES))
+
+
+def _layout(
+    config: ModelConfig, wanted: Wanted, rows: int, ranks: int, chosen: Callable[[int], Layout | None]
+) -> Layout:
+    free = not (wanted.replicate or wanted.shard or wanted.tensor or wanted.pipeline)
+    layout = (chosen(ranks) if free else None) or filled(wanted, ranks)
+    refuse(config, layout, rows)
+    return layout
 
 
 def filled(wanted: Wanted, ranks: int) -> Layout:

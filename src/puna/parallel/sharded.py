@@ -11,6 +11,7 @@ With more than one replica (hybrid sharding) gradients are summed over replicas 
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 
 import torch
@@ -25,6 +26,8 @@ from puna.parallel.mesh import Mesh
 def sharded(config: ModelConfig, mesh: Mesh, dtype: torch.dtype) -> Llama:
     """A model in float32 of which this rank holds its parts, not yet filled; it computes in `dtype`."""
     assert mesh.devices is not None
+    # A layer's output may be a view, and nothing is added to it where it stands.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     model = Llama(config, device="meta", dtype=torch.float32)
     layout = mesh.layout
     if layout.tensor > 1:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from puna.errors import Interrupted, PunaError
 from puna.model.llama import Llama
@@ -22,7 +23,7 @@ from puna.parallel.mesh import ALONE, Mesh
 from puna.progress import Bar, progress, say
 from puna.recipe import Train
 from puna.storage import Place
-from puna.train.checkpoint import Checkpoint
+from puna.train.checkpoint import Checkpoint, path_of, read_masters
 from puna.train.machine import Machine
 from puna.train.optimizer import Optimizer
 from puna.train.position import Position
@@ -67,14 +68,24 @@ class Training:
     """Adds a line to metrics.jsonl; one that tells of a step holds its number as `step`."""
     beat: float = field(default_factory=time.monotonic)
     """When anything last moved on; `alive` sets it."""
+    moved: int = 0
+    """How often something did, in this process."""
 
     @property
     def finished(self) -> bool:
         return self.position.step >= self.steps
 
+    def masters(self) -> Mapping[str, Tensor]:
+        """The whole master weights by name. Of a model in parts they are read from this step's checkpoint, which must
+        stand."""
+        if self.mesh.alone:
+            return self.optimizer.masters
+        return read_masters(path_of(self.folder / "checkpoints", self.position.step))
+
     def alive(self, *_: object) -> None:
         """Tell the watchdog that work goes on; called for every part of a batch."""
         self.beat = time.monotonic()
+        self.moved += 1
 
 
 @dataclass(frozen=True)

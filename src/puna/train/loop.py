@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any
@@ -27,6 +27,7 @@ from puna.errors import InputError, Interrupted, PunaError
 from puna.model import modes
 from puna.model.llama import Llama
 from puna.parallel.mesh import Mesh, arrange, fill
+from puna.parallel.peers import Peers
 from puna.processes import stopping
 from puna.progress import say
 from puna.recipe import Recipe
@@ -90,27 +91,30 @@ def follow(
     reading, settings = course.reading, course.settings
     steps, checkpoints, lines = reading.steps, folder / "checkpoints", folder / METRICS_NAME
     mesh = arrange(course.config, settings.mesh, reading.rows, lambda ranks: planned(course, ranks))
-    begin = mesh.told(lambda: _where_to_begin(folder, course, mesh, fingerprint, threads, allow_other))
-    found = Checkpoint.from_json(checkpoints, begin["found"]) if begin["found"] else None
-    if found is None or found.position.step < steps:
-        machine = Machine(**begin["machine"])
-        with machines.settled(machine):
-            model, optimizer = _begin(course, machine, mesh, found)
-            training = Training(
-                folder=folder,
-                settings=settings,
-                machine=machine,
-                model=model,
-                optimizer=optimizer,
-                steps=steps,
-                position=found.position if found else Position(),
-                fingerprint=fingerprint,
-                tokenizer=reading.tokenizer,
-                mesh=mesh,
-            )
-            saving = _surround(training, course, callbacks)
-            _run(training, course, saving)
-        found = training.saved
+    under_way = UnderWay()
+    with nullcontext() if mesh.alone else Peers(mesh, under_way.state, under_way.alive).watched():
+        begin = mesh.told(lambda: _where_to_begin(folder, course, mesh, fingerprint, threads, allow_other))
+        found = Checkpoint.from_json(checkpoints, begin["found"]) if begin["found"] else None
+        if found is None or found.position.step < steps:
+            machine = Machine(**begin["machine"])
+            with machines.settled(machine):
+                model, optimizer = _begin(course, machine, mesh, found)
+                training = Training(
+                    folder=folder,
+                    settings=settings,
+                    machine=machine,
+                    model=model,
+                    optimizer=optimizer,
+                    steps=steps,
+                    position=found.position if found else Position(),
+                    fingerprint=fingerprint,
+                    tokenizer=reading.tokenizer,
+                    mesh=mesh,
+                )
+                under_way.training = training
+                saving = _surround(training, course, callbacks)
+                _run(training, course, saving)
+            found = training.saved
     assert found is not None  # the last step is always saved
     return {
         "steps": found.position.step,
@@ -119,6 +123,21 @@ def follow(
         "checkpoint": storage.below(found.path, folder),
         **summary(lines),
     }
+
+
+class UnderWay:
+    """What other ranks see of a training, also before it has begun."""
+
+    training: Training | None = None
+
+    def state(self) -> tuple[int, int]:
+        """Its step, and a number that grows while work goes on."""
+        return (self.training.position.step, self.training.moved) if self.training else (0, 0)
+
+    def alive(self) -> None:
+        """Another rank's work goes on, for which this one may be waiting."""
+        if self.training:
+            self.training.beat = time.monotonic()
 
 
 def _where_to_begin(
@@ -327,7 +346,7 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
         yield
     except Exception as error:
         # A compiler run by this step is in the terminal's group, and was interrupted with it.
-        if training.asked and not isinstance(error, PunaError):
+        if training.asked and training.mesh.alone and not isinstance(error, PunaError):
             what = f"stopped within a step ({type(error).__name__})"
             raise Interrupted(what, mend="the same command goes on from the last checkpoint") from error
         raise
