@@ -105,8 +105,11 @@ def evaluate(
         others,
     )
     if watch:
+        from puna.report import figure2
+
         for each in watched(storage.place(model), asked):
-            show(f"{each.name}\n{asking.as_text(each)}")
+            drawn = figure2.write(storage.place(model))
+            show(f"{each.name}\n{asking.as_text(each)}" + (f"\nDrawn    {drawn}" if drawn else ""))
         return
     found = asking.ask(model, asked, storage.place(out) if out else None)
     if json:

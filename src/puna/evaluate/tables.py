@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from puna.errors import InputError
-from puna.evaluate.run import Result, Value
 from puna.evaluate.tasks import PACK
 from puna.evaluate.tasks.knowledge import FIELD_OF
+
+if TYPE_CHECKING:
+    from puna.evaluate.run import Result, Value
 
 FILE = Path(__file__).with_name("paper_tables.json")
 MISSING = "not recorded"
@@ -171,6 +173,16 @@ def published() -> Mapping[int, Mapping[str, Mapping[str, float]]]:
     """Table -> row -> column -> the paper's figure."""
     found: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
     return {int(number): rows for number, rows in found["tables"].items()}
+
+
+def published_for(task: str, shots: int) -> dict[str, float]:
+    """Row -> the paper's figure of a task's own result, as its table prints it; none where it has none."""
+    for table in TABLES.values():
+        for column in table.columns:
+            if column.key and (column.task, column.shots, column.group, column.metric) == (task, shots, "", ""):
+                rows = published().get(table.number, {})
+                return {row: cells[column.key] for row, cells in rows.items() if column.key in cells}
+    return {}
 
 
 def filled(table: Table, results: Sequence[Result], name: str) -> Filled:
