@@ -48,8 +48,8 @@ PROMISES = {
 
 # Promise -> its test files, test_NAME.py each.
 HELD_BY = {
-    "resume": "around_training checkpoint cluster faults fetch fetch_places fetch_store proofs ray remote saving "
-    "spikes steps storage train whole_run",
+    "resume": "around_training checkpoint cluster faults fetch fetch_places fetch_store finetune proofs ray remote "
+    "saving spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins decoding evaluate_harness generate grams layer lid loss modes native "
     "peers reference_twins serve serve_clients serve_text stack wiki_scan",
@@ -64,7 +64,8 @@ HELD_BY = {
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
     "errors": "cli fetch_command history push_refusals talk",
-    "care": "care clean completion cost doctor doctor_machine doctor_ranks progress run serve_readers space",
+    "care": "carbon care clean completion cost doctor doctor_machine doctor_ranks meter "
+    "progress run serve_readers space",
     "house": "house promises",
 }
 FILES = {f"test_{name}": promise for promise, names in HELD_BY.items() for name in names.split()}

@@ -77,6 +77,7 @@ ANSWERS = Format("file of answers", ())  # beside a model's other evaluations: d
 RESULTS = Format("table of benchmarks", ())  # there, too
 FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder: docs/fetch.md
 ORIGIN = Format("record of where a model came from", ())  # in a folder that puna import made
+FINETUNE = Format("finetuning", ())  # finetune.json and evaluations of a folder that puna finetune made
 TOXICITY = Format("list of toxicity scores", ())  # kept wherever evaluate is told to
 REFERENCE = Format("classifier of cited pages", ())  # may be brought along from another run: docs/run-folder.md
 

@@ -259,6 +259,17 @@ class Samples(Section):
     """Seed of the samples."""
 
 
+class Carbon(Section):
+    watts: Maybe[PositiveNumber] = None
+    """Stated power of the machine's processors together, for machines whose energy cannot be read; unset: unknown."""
+    cores: Maybe[Positive] = None
+    """Hardware threads that have these watts together; unset: those of the machine that asks."""
+    intensity: Number = 0.385
+    """kg of CO2 equivalent a kWh; the paper's is the average of the United States."""
+    pue: Annotated[Number, Field(ge=1), Takes("a number from 1")] = 1.1
+    """Power usage effectiveness: what the data centre takes for each unit that computes."""
+
+
 class Recipe(Section):
     name: Annotated[
         str, Field(pattern=r"^\w([\w .-]{0,98}\w)?$"), Takes("a name in quotes of letters, digits, spaces, -, _ and .")
@@ -278,6 +289,7 @@ class Recipe(Section):
     train: Train
     evaluate: Evaluate = Field(default_factory=Evaluate)
     samples: Samples = Field(default_factory=Samples)
+    carbon: Carbon = Field(default_factory=Carbon)
 
     _origins: recipe_layers.Origins = PrivateAttr(default_factory=dict)
 

@@ -73,6 +73,23 @@ def hold(folder: Place) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def open_other(folder: Place, name: str, *, take_over: bool = False) -> Iterator[None]:
+    """Hold a folder for long work that is no recipe's, told by its file `name`; it is made, or is there, or empty.
+
+    InputError when it holds anything else.
+    """
+    if storage.exists(folder) and not storage.is_folder(folder):
+        raise InputError("a file stands where the folder should be", where=str(folder), mend="use --out")
+    if storage.is_folder(folder) and not storage.is_file(folder / name):
+        strange = [each for each in storage.names(folder) if each not in OWN_FILES]
+        if any(not each.startswith(storage.TEMPORARY) for each in strange):
+            raise InputError("holds other files", where=str(folder), mend="choose a new or empty folder with --out")
+    storage.make_folder(folder)
+    with locked(folder, take_over), _told(folder):
+        yield
+
+
 def read_recipe(folder: Place) -> Recipe:
     """The resolved recipe of a run folder; InputError when it is none."""
     target = folder / "recipe.toml"

@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from puna.cli import (
     benching,
+    carbon,
     care,
     completion,
     conversation,
@@ -28,6 +29,7 @@ from puna.cli import (
     ending,
     evaluating,
     fetching,
+    finetuning,
     generating,
     learning,
     planning,
@@ -43,8 +45,8 @@ from puna.progress import result
 
 GROUPS = {
     "Raw text": ("fetch",),
-    "From raw text to a model": (*road.ROAD, "lm"),
-    "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace"),
+    "From raw text to a model": (*road.ROAD, "lm", "finetune"),
+    "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace", "carbon"),
     "Other people's models": ("import", "export"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "plan", "doctor", "bench", "completion"),
@@ -78,8 +80,10 @@ generating.add_to(app)
 conversation.add_to(app)
 serving.add_to(app)
 evaluating.add_to(app)
+finetuning.add_to(app)
 converting.add_to(app)
 tracing.add_to(app)
+carbon.add_to(app)
 planning.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")

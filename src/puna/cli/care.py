@@ -117,8 +117,8 @@ def doctor(
 
     Says the mend of whatever is missing. Takes some seconds. Writes nothing that stays, and reaches no network.
 
-    Under torchrun (torchrun ... -m puna doctor) all ranks meet, and rank 0 tells whether they are alike, see one run
-    folder and keep one time, and how fast they speak.
+    Under torchrun, started as a training is (docs/cluster.md), all ranks meet, and rank 0 tells whether they are alike,
+    see one run folder and keep one time, and how fast they speak.
     """
     from puna import doctor as doctors
 

@@ -189,10 +189,37 @@ def opened(known: tuple[tuple[str, ...], tuple[int, ...]]) -> Known:
     return Known(hashes, starts, owners, items, lengths)
 
 
-def _read(
-    n: int, shortest: int, located: Sequence[tuple[str, Place]], benchmark: str, scratch: Place
-) -> dict[str, Any]:
-    """One benchmark's files: BENCHMARK.grams (rows of GRAM, items numbered from 0) and BENCHMARK.items."""
+def in_memory(located: Sequence[tuple[str, Place]], n: int, shortest: int) -> Known:
+    """The table of these files, for who searches few texts: (benchmark, file) each. Memory: as of the step."""
+    rows = [np.empty(0, GRAM)]
+    names: list[str] = []
+    lengths: set[int] = set()
+    for benchmark in dict.fromkeys(name for name, _ in located):
+        found = _gathered(n, shortest, located, benchmark)
+        table: Any = found.table
+        table["item"] += np.uint32(len(names))
+        rows.append(table)
+        names += found.names
+        lengths |= found.lengths
+    hashes, starts, owners = indexed(np.concatenate(rows))
+    items = np.frombuffer("".join(names).encode(), "u1")
+    return Known(hashes, starts, owners, items, sorted(lengths))
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """One benchmark's items and grams."""
+
+    table: npt.NDArray[np.void]
+    """Rows of GRAM, items numbered from 0."""
+    names: list[str]
+    """A line an item."""
+    lengths: set[int]
+    without: int
+    """Items without a gram."""
+
+
+def _gathered(n: int, shortest: int, located: Sequence[tuple[str, Place]], benchmark: str) -> _Gathered:
     rows, names, lengths = [np.empty(0, GRAM)], [], set()
     without = 0
     for number, item in enumerate(_items(benchmark, located)):
@@ -210,12 +237,20 @@ def _read(
         first[1:] = part["hash"][1:] != part["hash"][:-1]  # of a gram asked and quoted by one item, the first is asked
         rows.append(part[first])
         without += not first.any()
-    table = np.concatenate(rows)
-    made = {".grams": table.tobytes(), ".items": "".join(names).encode()}
+    return _Gathered(np.concatenate(rows), names, lengths, without)
+
+
+def _read(
+    n: int, shortest: int, located: Sequence[tuple[str, Place]], benchmark: str, scratch: Place
+) -> dict[str, Any]:
+    """One benchmark's files: BENCHMARK.grams (rows of GRAM, items numbered from 0) and BENCHMARK.items."""
+    found = _gathered(n, shortest, located, benchmark)
+    made = {".grams": found.table.tobytes(), ".items": "".join(found.names).encode()}
     for ending, data in made.items():
         storage.write(scratch / (benchmark + ending), data)
     kept = [storage.below(scratch / (benchmark + ending), scratch.parents[2]) for ending in made]
-    return {"items": len(names), "without": without, "grams": len(table), "lengths": sorted(lengths), "files": kept}
+    counts = {"items": len(found.names), "without": found.without, "grams": len(found.table)}
+    return {**counts, "lengths": sorted(found.lengths), "files": kept}
 
 
 def _items(benchmark: str, located: Sequence[tuple[str, Place]]) -> Iterator[testsets.Item]:

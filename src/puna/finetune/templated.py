@@ -41,8 +41,8 @@ class Encoded:
 def encode(example: Example, template: Template, tokenizer: Tokenizer) -> Encoded:
     """The conversation by the template; InputError when that fails on it.
 
-    Where the template or the tokenizer lets the beginning of an answer run into what stands before it, the last answer
-    alone is scored, encoded by itself behind the ids that ask for it.
+    Where the template or the tokenizer lets the beginning of an answer run into what stands before it, or no control
+    piece ends an answer, the last one alone is scored: encoded by itself, behind the ids that ask for it, with </s>.
     """
     messages = example.as_json()
     answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
@@ -51,11 +51,12 @@ def encode(example: Example, template: Template, tokenizer: Tokenizer) -> Encode
     scored = np.zeros(len(ids), bool)
     for number in answers:
         asked = template.ids(messages[:number], tokenizer)
-        answered = template.ids(messages[: number + 1], tokenizer, go_on=False)
-        if ids[: len(answered)] != answered or answered[: len(asked)] != asked:
-            return _last(messages[-1]["content"], template.ids(messages[:-1], tokenizer), tokenizer)
+        last = number == len(messages) - 1
+        answered = ids if last else template.ids(messages[: number + 1], tokenizer, go_on=False)
         ends = [place for place in range(len(asked), len(answered)) if answered[place] in controls]
-        scored[len(asked) : ends[-1] + 1 if ends else len(answered)] = True
+        if ids[: len(answered)] != answered or answered[: len(asked)] != asked or not ends:
+            return _last(messages[-1]["content"], template.ids(messages[:-1], tokenizer), tokenizer)
+        scored[len(asked) : ends[-1] + 1] = True
     return Encoded(np.array(ids, np.int64), scored)
 
 

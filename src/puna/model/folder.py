@@ -1,4 +1,5 @@
-"""Where a model lies: a run's newest checkpoint, a checkpoint, or what `puna import` made; and its tokenizer's file."""
+"""Where a model lies: a run's newest checkpoint, a checkpoint, what `puna import` or `puna finetune` made; and its
+tokenizer's file."""
 
 from __future__ import annotations
 
@@ -16,6 +17,10 @@ def find(model: Location) -> tuple[Place, Place]:
     folder = storage.place(model)
     if not storage.exists(folder):
         raise InputError("no such folder", where=str(model), mend="give a run folder or a checkpoint folder")
+    if storage.is_file(folder / "finetune.json"):
+        folder = folder / "model"
+        if not storage.is_folder(folder):
+            raise InputError("this finetuning has not ended", where=str(model), mend="the same puna finetune goes on")
     if storage.is_file(folder / "checkpoint.json") or storage.is_file(folder / "config.json"):
         checkpoint = folder.absolute()
     elif storage.is_file(folder / "recipe.toml") or storage.is_folder(folder / "checkpoints"):

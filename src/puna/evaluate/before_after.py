@@ -1,0 +1,48 @@
+"""MMLU before and after a finetuning, as section 4 of the paper shows it: micro average, 5-shot, 63.4 -> 68.9 for 65B.
+
+A sample of the items is asked, the same both times, and the standard error says what such a sample can tell. On a small
+model both are chance, which is 25 %, and are said to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from puna.evaluate.answering import Model
+from puna.evaluate.run import Wanted, evaluate, plan
+from puna.evaluate.tasks import PACK
+from puna.generate.packed import pack
+from puna.model.llama import Llama
+from puna.storage import Place
+from puna.tokenizer import Tokenizer
+
+SHOTS = 5
+CHANCE = 0.25
+PAPER = {"before": 63.4, "after": 68.9}  # LLaMA-65B and LLaMA-I, section 4
+
+
+def mmlu(data: Place, folder: Place, limit: int) -> Callable[[Llama, Tokenizer], Mapping[str, Any]]:
+    """Asks a model `limit` items of MMLU. Answers lie in `folder` while they are asked, by weights.
+
+    InputError at once when MMLU is not below `data`.
+    """
+    plans = plan([Wanted(PACK["mmlu"], SHOTS)], data, limit=limit)
+
+    def asked(model: Llama, tokenizer: Tokenizer) -> Mapping[str, Any]:
+        digest = weights_digest(model)
+        (result,) = evaluate(plans, Model(pack(model), tokenizer), folder / digest[-12:], digest)
+        value = result.value
+        return {"mmlu": {"accuracy": value.mean, "error": value.error, "items": value.items, "of": result.of}}
+
+    return asked
+
+
+def weights_digest(model: Llama) -> str:
+    import torch
+
+    from puna import storage
+
+    tensors = model.state_dict()
+    data = (name.encode() + tensors[name].contiguous().view(torch.uint8).numpy().tobytes() for name in sorted(tensors))
+    return storage.digest_bytes(b"".join(data))

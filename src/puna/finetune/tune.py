@@ -1,0 +1,279 @@
+"""A finetuning from the model and the files to a model that answers: `tune`.
+
+    OUT/finetune.json       what is learnt from what: values, sources, counts, template
+    OUT/checkpoints/...     as of any training, metrics.jsonl, machine.json and losses.jsonl beside them
+    OUT/evaluations/finetune.json     answers, plain text and samples before and after
+    OUT/model/              the finetuned model with its template, which every command takes, as it takes OUT
+
+Killed at any moment, the same call goes on from the last checkpoint with the same bits, since what is read is a
+function of the files, the model and the values, of which the fingerprint is made (train/loop.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puna import run, storage
+from puna.convert import own
+from puna.convert.parts import Parts
+from puna.errors import InputError
+from puna.finetune.choose import Chosen, Source, choose, located, say_counts
+from puna.finetune.measure import Measured, Texts, change, measured
+from puna.finetune.reading import Rows, Weighted
+from puna.finetune.templated import PLAIN
+from puna.formats import FINETUNE
+from puna.generate.chat import Template
+from puna.model.llama import Llama
+from puna.progress import progress, say
+from puna.recipe import Train
+from puna.storage import Location, Place
+from puna.tokenizer import Tokenizer
+from puna.train import checkpoint
+from puna.train.course import Course
+from puna.train.loop import follow, resumable
+
+NAME = "finetune.json"
+MODEL = "model"
+MEASURED = "evaluations/finetune.json"
+PLAIN_TEXT = 100_000  # characters of plain text that are measured at most
+Measure = Callable[[Llama, Tokenizer], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a finetuning is told. The optimizer's are the paper's (section 2.2), but for the highest rate."""
+
+    epochs: float = 2.0
+    context: int = 1024
+    """Tokens of a row, at most the model's context."""
+    batch: int = 16
+    """Rows of a step."""
+    micro_batch: int = 2
+    """Rows of one forward pass, to bound memory."""
+    learning_rate: float = 5e-5
+    warmup: float = 0.03
+    """Share of the steps."""
+    weight_decay: float = 0.1
+    heldout: int | None = None
+    """Examples kept aside; None: a tenth, at most 100."""
+    checkpoint_every: int = 100
+    seed: int = 1
+    layer: str = "auto"
+    dtype: str = "auto"
+    compile: str = "auto"
+
+
+def tune(
+    model: Location,
+    sources: Sequence[Source],
+    out: Location,
+    settings: Settings = Settings(),
+    *,
+    benchmarks: Location | None = None,
+    plain: Location | None = None,
+    threads: int | None = None,
+    allow_other: bool = False,
+    take_over: bool = False,
+    measure: Measure | None = None,
+) -> dict[str, Any]:
+    """Finetune `model` on the sources into the folder `out`; what was measured before and after.
+
+    benchmarks: a folder of benchmark files whose questions are kept out of what is learnt. plain: a file of UTF-8 text
+    by which bits per byte are measured. measure: asked of the model before and after, its answer is kept (MMLU).
+    Raises InputError for files, values and a model that cannot be used, for a folder of another finetuning, and what
+    `follow` raises.
+    """
+    folder = storage.place(out)
+    parts = own.read(model)
+    template, parts = _templated(parts)
+    length = min(settings.context, parts.config.context)
+    texts = _plain(storage.place(plain), parts.tokenizer) if plain else None
+    chosen = choose(
+        sources,
+        template,
+        parts.tokenizer,
+        context=length,
+        heldout=settings.heldout,
+        benchmarks=located(storage.place(benchmarks)) if benchmarks else (),
+    )
+    say_counts(sources, chosen.counts)
+    told = _told(model, parts, sources, settings, chosen, benchmarks)
+    reading = Rows(
+        [
+            Weighted(examples, source.weight, source.location.name)
+            for examples, source in zip(chosen.train, sources, strict=True)
+        ],
+        length=length,
+        rows=settings.batch,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        filler=parts.tokenizer.eos,
+        tokenizer=parts.tokenizer.digest,
+    )
+    with run.open_other(folder, NAME, take_over=take_over):
+        _refuse_another(folder, told)
+        storage.write_json(folder / NAME, told)
+        course = _course(parts, reading, settings, length)
+        say(f"{reading.steps:,} steps of {settings.batch} rows of {length} tokens, {settings.epochs:g} epochs")
+
+        def look(when: str, tensors: Mapping[str, Tensor]) -> tuple[Measured, Mapping[str, Any]]:
+            return _look(folder, when, replace(parts, state=tensors), template, chosen, texts, length, measure)
+
+        before, first = look("before", parts.state)
+        follow(folder, course, fingerprint=told["fingerprint"], threads=threads, allow_other=allow_other)
+        last, _ = resumable(folder, told["fingerprint"])
+        assert last is not None  # the training has just ended with it
+        tuned = replace(parts, state=checkpoint.read_masters(last), name=folder.absolute().name).cast(parts.dtype)
+        _write(folder, tuned, model)
+        after, then = look("after", tuned.state)
+        found = {
+            "format": FINETUNE.version,
+            "answers": change(before, after),
+            "bits_per_byte": {"before": before.plain, "after": after.plain, "bytes": texts.bytes if texts else 0},
+            "measured": {"before": first, "after": then},
+            "samples": [
+                {"prompt": early["prompt"], "before": early["text"], "after": late["text"]}
+                for early, late in zip(before.samples, after.samples, strict=True)
+            ],
+        }
+        storage.write_json(folder / MEASURED, found)
+    return found
+
+
+def _templated(parts: Parts) -> tuple[Template, Parts]:
+    """The model's template, or the plain one; and the parts with it and with how its first and last pieces are
+    written, which are exported with the model."""
+    tokenizer = parts.tokenizer
+    spelt = {name: parts.settings.get(f"{name}_token") for name in ("bos", "eos")}
+    written = {
+        name: text if isinstance(text, str) else tokenizer.pieces[getattr(tokenizer, name)]
+        for name, text in spelt.items()
+    }
+    source = parts.chat_template or PLAIN
+    controls = {text: getattr(tokenizer, name) for name, text in written.items()} | dict(tokenizer.controls)
+    values = {f"{name}_token": text for name, text in written.items()}
+    where = "the model's chat template" if parts.chat_template else "the plain template"
+    return Template(source, where, controls, values), replace(
+        parts, settings={**parts.settings, **values, "chat_template": source}
+    )
+
+
+def _course(parts: Parts, reading: Rows, settings: Settings, length: int) -> Course:
+    def initial(name: str) -> Tensor:
+        return parts.state[name].to(torch.float32)
+
+    train = Train(
+        context=length,
+        batch=settings.batch * length,
+        steps=reading.steps,
+        learning_rate=settings.learning_rate,
+        warmup=round(settings.warmup * reading.steps),
+        weight_decay=settings.weight_decay,
+        micro_batch=settings.micro_batch,
+        checkpoint_every=settings.checkpoint_every,
+        layer=settings.layer,  # type: ignore[arg-type]  # pydantic refuses others
+        dtype=settings.dtype,  # type: ignore[arg-type]
+        compile=settings.compile,  # type: ignore[arg-type]
+    )
+    return Course(reading, train, parts.config, settings.seed, initial)
+
+
+def _told(
+    model: Location,
+    parts: Parts,
+    sources: Sequence[Source],
+    settings: Settings,
+    chosen: Chosen,
+    benchmarks: Location | None,
+) -> dict[str, Any]:
+    """finetune.json. The fingerprint is of what the weights depend on."""
+    weights = storage.digest_bytes(
+        b"".join(
+            name.encode() + parts.state[name].contiguous().view(torch.uint8).numpy().tobytes()
+            for name in sorted(parts.state)
+        )
+    )
+    values = asdict(settings)
+    deciding = {name: value for name, value in values.items() if name != "checkpoint_every"}
+    said = {
+        "model": weights,
+        "tokenizer": parts.tokenizer.digest,
+        "template": parts.chat_template,
+        "examples": chosen.digest,
+        "weights": [source.weight for source in sources],
+        "settings": deciding,
+    }
+    return {
+        "format": FINETUNE.version,
+        "fingerprint": storage.digest_bytes(json.dumps(said, sort_keys=True).encode()),
+        "model": {"location": str(model), "name": parts.name, "digest": weights},
+        "settings": values,
+        "template": parts.chat_template,
+        "benchmarks": str(benchmarks) if benchmarks else None,
+        "sources": [
+            {"location": str(source.location), "weight": source.weight, **count.as_json()}
+            for source, count in zip(sources, chosen.counts, strict=True)
+        ],
+    }
+
+
+def _refuse_another(folder: Place, told: Mapping[str, Any]) -> None:
+    if not storage.is_file(folder / NAME):
+        return
+    FINETUNE.refuse_newer_file(folder / NAME)
+    there = storage.read_json(folder / NAME)
+    if not isinstance(there, dict) or there.get("fingerprint") != told["fingerprint"]:
+        differs = [
+            name for name in ("model", "settings", "template", "benchmarks", "sources")
+            if not isinstance(there, dict) or there.get(name) != told[name]
+        ]  # fmt: skip
+        what = f"holds a finetuning with other values ({', '.join(differs) or 'other text'} differ)"
+        raise InputError(what, where=str(folder), mend="choose another folder with --out")
+
+
+def _look(
+    folder: Place,
+    when: str,
+    parts: Parts,
+    template: Template,
+    chosen: Chosen,
+    texts: Texts | None,
+    length: int,
+    measure: Measure | None,
+) -> tuple[Measured, Mapping[str, Any]]:
+    """What is measured of a model, once: it is kept in evaluations/WHEN.json."""
+    path = folder / "evaluations" / f"{when}.json"
+    if storage.is_file(path) and isinstance(kept := storage.read_json(path), dict):
+        one = kept["measured"]
+        return Measured(tuple(one["answers"]), tuple(one["tokens"]), one["plain"], tuple(one["samples"])), kept["more"]
+    model = parts.model()
+    with progress(f"measuring {when}", len(chosen.heldout) + (texts is not None), "texts") as bar:
+        found = measured(model, parts.tokenizer, template, chosen.heldout, texts, length=length, advance=bar.advance)
+    more = dict(measure(model, parts.tokenizer)) if measure else {}
+    storage.write_json(path, {"format": FINETUNE.version, "measured": found.as_json(), "more": more})
+    return found, more
+
+
+def _plain(path: Place, tokenizer: Tokenizer) -> Texts:
+    try:
+        text = storage.read(path).decode()[:PLAIN_TEXT]
+    except UnicodeDecodeError as error:
+        raise InputError(f"is not UTF-8 ({error.reason})", where=str(path)) from None
+    if not text.strip():
+        raise InputError("holds no text", where=str(path))
+    return Texts([np.array([*tokenizer.begin(text), tokenizer.eos], np.int64)], len(text.encode()))
+
+
+def _write(folder: Place, parts: Parts, model: Location) -> None:
+    target = folder / MODEL
+    if storage.exists(target):
+        storage.remove(target)
+    with storage.create_folder(target) as inside:
+        own.write(inside, parts, {"from": "finetune", "name": parts.name, "model": str(model)})

@@ -1,0 +1,305 @@
+"""Finetuning: answers alone are learnt, packed examples do not see each other, and a killed one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import made_model
+import typed
+from puna import storage
+from puna.convert import own
+from puna.convert.parts import Parts
+from puna.errors import InputError
+from puna.finetune import tune as tuning
+from puna.finetune.choose import Source, choose
+from puna.finetune.examples import Example, Message
+from puna.finetune.measure import Measured, answer_nats, change
+from puna.finetune.packing import laid
+from puna.finetune.reading import Rows, Weighted
+from puna.finetune.templated import Encoded, encode
+from puna.finetune.tune import Settings, tune
+from puna.model import modes
+from puna.model.weights import read_tensors
+
+WORDS = ["the cat", "the hat", "the bat", "the end", "is near", "is here", "and", "naïve café"]
+SMALL = Settings(epochs=2, context=64, batch=2, micro_batch=1, heldout=3, checkpoint_every=2, learning_rate=1e-3,
+                 compile="off", dtype="float32")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model without a template, as `puna import` leaves one."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    llama = made_model.llama()
+    state = {name: tensor.detach() for name, tensor in llama.state_dict().items()}
+    with storage.create_folder(folder) as inside:
+        own.write(inside, Parts(llama.config, state, made_model.tokenizer()), {"from": "test"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    pairs = [{"inputs": f"{a} {b}?", "targets": f"{b}."} for a in WORDS[:5] for b in WORDS[3:]]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return path
+
+
+def _encoded(*pairs: tuple[str, str]) -> list[Encoded]:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    said = (Example((Message("user", a), Message("assistant", b)), "here") for a, b in pairs)
+    return [encode(example, template, tokenizer) for example in said]
+
+
+PAIRS = _encoded(("the cat?", "the hat."), ("is near?", "the end is here."), ("and?", "the bat and the cat."))
+
+
+def test_an_answer_and_the_piece_that_ends_it_are_learnt_and_nothing_else() -> None:
+    tokenizer = made_model.tokenizer()
+    learnt = PAIRS[0].ids[PAIRS[0].scored].tolist()
+    assert learnt[-1] == tokenizer.eos
+    assert tokenizer.decode(learnt[:-1]) == "the hat."
+    assert (
+        tokenizer.decode(PAIRS[0].ids[~PAIRS[0].scored].tolist()) == "### Instruction:\nthe cat?\n\n### Response:\n\n"
+    )
+
+
+def test_of_several_turns_every_answer_is_learnt() -> None:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    said = [("system", "S"), ("user", "the cat?"), ("assistant", "the hat."), ("user", "and?"), ("assistant", "bat.")]
+    encoded = encode(Example(tuple(Message(*pair) for pair in said), ""), template, tokenizer)
+    assert tokenizer.decode(encoded.ids[encoded.scored].tolist()) == "the hat.bat."
+    assert encoded.scored.sum() == sum(len(tokenizer.encode(text)) + 1 for text in ("the hat.", "bat."))
+
+
+@pytest.mark.parametrize("mode", ["reference", "hand", "selective"])
+def test_packed_examples_have_the_loss_and_the_gradient_that_they_have_alone(mode: modes.Mode) -> None:
+    model = made_model.llama().double()
+    modes.use(model, mode, compiles=False)
+
+    def gradients(*rows: list[Encoded]) -> tuple[float, dict[str, Tensor]]:
+        made = laid(rows, 160, made_model.tokenizer().eos)
+        model.zero_grad()
+        loss = model.loss(*(torch.from_numpy(each) for each in (made.tokens_BL1, made.segments_BL, made.scored_BL)))
+        torch.autograd.backward(loss.nats)
+        return loss.nats.item(), {name: tensor.grad.clone() for name, tensor in model.named_parameters()}  # type: ignore[union-attr]
+
+    together, packed = gradients(PAIRS)  # rotary tables are of f32, and differ by where an example stands
+    apart = [gradients([each]) for each in PAIRS]
+    assert together == pytest.approx(sum(loss for loss, _ in apart), rel=1e-9)
+    for name, gradient in packed.items():
+        torch.testing.assert_close(gradient, sum(each[name] for _, each in apart), rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_no_token_of_an_example_sees_one_of_another() -> None:
+    model = made_model.llama().double()
+    made = laid([PAIRS], 160, made_model.tokenizer().eos)
+    embedded = torch.nn.functional.embedding(torch.from_numpy(made.tokens_BL1[:, :-1]), model.tok_embeddings.weight)
+    embedded = embedded.detach().requires_grad_()
+    from puna.model.rotary import rope_table
+
+    x = embedded
+    rope = rope_table(160, model.config.head_dim, model.config.rope_base)
+    for block in model.layers:
+        x = block(x, rope, torch.from_numpy(made.segments_BL), None)
+    segments = torch.from_numpy(made.segments_BL)[0]
+    for number in range(len(PAIRS)):
+        (gradient,) = torch.autograd.grad(x[0, segments == number].square().sum(), embedded, retain_graph=True)
+        reached = gradient[0].abs().sum(1) > 0
+        assert not reached[segments != number].any()
+        assert reached[segments == number].all()
+
+
+def test_the_loss_of_held_out_answers_is_that_of_each_alone() -> None:
+    model = made_model.llama()
+    together = answer_nats(model, PAIRS, 64, 2, lambda amount: None)
+    alone = [answer_nats(model, [each], 64, 2, lambda amount: None)[0] for each in PAIRS]
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_change_of_losses_is_known_better_than_the_losses() -> None:
+    before = Measured((10.0, 40.0, 6.0), (5, 10, 3), None, ())
+    after = Measured((5.0, 30.0, 3.0), (5, 10, 3), None, ())
+    found = change(before, after)
+    assert found["before"]["loss"] == 56 / 18
+    assert found["change"]["loss"] == -1.0
+    # Each answer became 1 nat a token cheaper: there is no doubt about the change at all.
+    assert found["change"]["error"] == 0.0
+    assert found["before"]["error"] > 0.1
+
+
+def _rows(weights: tuple[float, float], epochs: float, seed: int = 1) -> Rows:
+    examples = [Encoded(np.full(3, number), np.array([False, True, True])) for number in range(10)]
+    sources = [Weighted(examples[:4], weights[0], "a"), Weighted(examples[4:], weights[1], "b")]
+    return Rows(sources, length=8, rows=2, epochs=epochs, seed=seed, filler=99, tokenizer="")
+
+
+def test_an_epoch_reads_each_example_as_often_as_its_weight_says() -> None:
+    rows = _rows((2.0, 0.5), 1)
+    times: Counter[int] = Counter()
+    for number in range(rows._start(1)):
+        tokens = rows.batch(number, 1).tokens_BL1[0].tolist()
+        times.update(token for token in tokens if token != 99)
+    assert {token: count // 3 for token, count in times.items() if token < 4} == dict.fromkeys(range(4), 2)
+    assert sorted(count for token, count in times.items() if token >= 4) == [3, 3, 3]
+    assert rows.steps == -(-rows._start(1) // 2)
+
+
+def test_a_row_is_a_function_of_its_number() -> None:
+    forwards, backwards = _rows((1.0, 1.5), 3), _rows((1.0, 1.5), 3)
+    numbers = range(forwards._start(3))
+    there = [forwards.batch(number, 1).tokens_BL1.tolist() for number in numbers]
+    assert [backwards.batch(number, 1).tokens_BL1.tolist() for number in reversed(numbers)] == there[::-1]
+    assert [_rows((1.0, 1.5), 3, seed=2).batch(number, 1).tokens_BL1.tolist() for number in numbers] != there
+    whole = forwards.batch(0, len(numbers)).tokens_BL1.tolist()
+    assert whole == [row for (row,) in there]
+
+
+def _choose(path: Path, *, heldout: int = 0, benchmarks: list[tuple[str, Path]] | None = None) -> Counter[str]:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    chosen = choose([Source(path)], template, tokenizer, context=60, heldout=heldout, benchmarks=benchmarks or ())
+    (count,) = chosen.counts
+    assert count.kept == len(chosen.train[0])
+    assert count.heldout == len(chosen.heldout)
+    return Counter(
+        {"kept": count.kept, "heldout": count.heldout, "repeated": count.repeated, "long": count.long}
+    ) + Counter({f"of {name}": number for name, number in count.benchmarks.items()})
+
+
+def test_repeats_and_questions_of_benchmarks_go_and_are_counted(tmp_path: Path) -> None:
+    asked = "Janet’s ducks lay 16 eggs per day and she eats three for breakfast every morning"
+    path, bench = tmp_path / "a.jsonl", tmp_path / "test.jsonl"
+    lines = [("q", "a"), ("Q ", "A"), (f"Say: {asked}?", "9"), ("r", "b"), ("s", "the " * 200)]
+    path.write_text("".join(json.dumps({"inputs": q, "targets": a}) + "\n" for q, a in lines))
+    bench.write_text(json.dumps({"question": asked, "answer": "9\n#### 9"}) + "\n")
+    assert _choose(path) == {"kept": 3, "repeated": 1, "long": 1}
+    found = _choose(path, heldout=1, benchmarks=[("gsm8k", bench)])
+    assert found["of gsm8k"] == 1
+    assert found["kept"] == 1
+    assert found["heldout"] == 1
+
+
+def test_held_out_examples_do_not_depend_on_the_order_of_files(tmp_path: Path, data: Path) -> None:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    turned = tmp_path / "turned.jsonl"
+    turned.write_text("".join(reversed(data.read_text().splitlines(keepends=True))))
+    held = [
+        {example.text for example, _ in choose([Source(path)], template, tokenizer, context=60, heldout=5).heldout}
+        for path in (data, turned)
+    ]
+    assert len(held[0]) == 5
+    assert held[0] == held[1]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "chat"
+    found = tune(model, [Source(data)], out, SMALL)
+    assert found["answers"]["after"]["loss"] < found["answers"]["before"]["loss"]
+    from puna import load
+    from puna.generate.chat import find as find_template
+
+    loaded = load(out)
+    template = find_template(loaded.folder, loaded.tokenizer)
+    assert template is not None
+    messages = [{"role": "user", "content": "the cat?"}]
+    assert template.ids(messages, loaded.tokenizer) == PAIRS[0].ids[: int(np.argmax(PAIRS[0].scored))].tolist()
+    again = tune(model, [Source(data)], out, SMALL)
+    assert again == found
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_another_finetuning_is_not_laid_over_one(model: Path, data: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    tune(model, [Source(data)], tmp_path / "chat", replace(SMALL, epochs=0.2))
+    with pytest.raises(InputError, match=r"other values \(settings differ\)"):
+        tune(model, [Source(data)], tmp_path / "chat", replace(SMALL, epochs=0.3))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_killed_at_any_step_it_ends_with_the_same_bits(model: Path, data: Path, tmp_path: Path) -> None:
+    def command(out: Path) -> list[str]:
+        words = f"finetune {model} {data} --out {out} --epochs 2 --context 64 --batch 2 --micro-batch 1 --heldout 3"
+        words += " --checkpoint-every 2 --threads 1 --dtype float32"
+        return [sys.executable, "-m", "puna", *words.split()]
+
+    quiet = {**os.environ, "TORCHDYNAMO_DISABLE": "1", "CXX": "/nowhere"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert subprocess.run(command(whole), env=quiet, capture_output=True, timeout=300).returncode == 0
+    for step in (2, 4):
+        process = subprocess.Popen(command(killed), env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _until(lambda step=step: (killed / "checkpoints" / f"step-{step:06d}" / "checkpoint.json").exists())  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (killed / "model").exists()
+    assert subprocess.run(command(killed), env=quiet, capture_output=True, timeout=300).returncode == 0
+    there, here = (read_tensors(out / "model" / "model.safetensors") for out in (whole, killed))
+    assert there.keys() == here.keys()
+    for name, tensor in there.items():
+        assert torch.equal(tensor, here[name]), name
+
+
+def _until(met: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere.json",), "nowhere.json: there is no such file or folder"),
+        (("DATA=0",), "weight 0 is not above 0"),
+        (("DATA", "--mmlu", "5"), "--mmlu asks benchmarks; name their folder with --benchmarks"),
+        (("DATA", "--layer", "best"), "--layer best is unknown; give one of auto, reference"),
+        (("DATA", "--text", "nowhere.txt"), "nowhere.txt"),
+        (("DATA", "--benchmarks", "EMPTY"), "a folder without files"),
+        (("EMPTY",), "holds no file that ends with .json"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_line(
+    words: tuple[str, ...],
+    said: str,
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    typed_words = [word.replace("DATA", str(data)).replace("EMPTY", "empty") for word in words]
+    status, _, errors = typed.said(capsys, "finetune", model, *typed_words, "--out", "out")
+    assert status == 2
+    assert said in errors.splitlines()[-1]
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_an_answer_that_runs_into_its_question_is_encoded_by_itself() -> None:
+    from puna.generate.chat import Template
+
+    tokenizer = made_model.tokenizer()
+    joined = Template("{% for m in messages %}{{ m['content'] }}{% endfor %}", "here", {}, {})
+    encoded = encode(Example((Message("user", "the c"), Message("assistant", "at and")), ""), joined, tokenizer)
+    asked = joined.ids([{"role": "user", "content": "the c"}], tokenizer)
+    assert encoded.ids.tolist() == [*asked, *tokenizer.encode("at and"), tokenizer.eos]
+    assert encoded.scored.tolist() == [False] * len(asked) + [True] * (len(encoded.ids) - len(asked))
