@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("paper_tables.json")
 MISSING = "not recorded"
+FOUND = "†"  # behind a value some of whose items stand in training documents
 WIDE = 9  # columns; a wider table is turned, models beside each other
 
 
@@ -193,7 +194,9 @@ def filled(table: Table, results: Sequence[Result], name: str) -> Filled:
         texts = ("" if not column.key else _shown(table, cells.get(column.key)) for column in table.columns)
         rows.append(Row(row, tuple(texts)))
     own = [_own(column, by.get((column.task, column.shots))) for column in table.columns]
-    rows.append(Row(name, tuple(_measured(table, value) for value in own), own=True))
+    marks = [_mark(by.get((column.task, column.shots))) for column in table.columns]
+    told = (_measured(table, value) + mark for value, mark in zip(own, marks, strict=True))
+    rows.append(Row(name, tuple(told), own=True))
     used = dict.fromkeys((column.task, column.shots) for column in table.columns)
     notes = [note for key in used if key in by for note in notes_of(by[key])]
     return Filled(table, tuple(rows), tuple(notes))
@@ -214,7 +217,23 @@ def notes_of(result: Result) -> list[str]:
         said.append(f"{result.cut:,} items did not fit the context and lost their beginning")
     if result.samples > 1:
         said.append(f"{result.samples:,} samples of each item")
-    return [f"{task.title}: " + "; ".join(said) + "."]
+    return [f"{task.title}: " + "; ".join(said) + ".", *_met(result)]
+
+
+def _met(result: Result) -> list[str]:
+    """The score over items that training did not see, where some were found there."""
+    if not result.found:
+        return []
+    what = f"{result.found:,} of the {result.items:,} items share text with documents that the model trained on"
+    value = result.clean.get(result.metric)
+    if value is None:
+        return [f"{FOUND} {PACK[result.task].title}: {what}."]
+    error = "" if value.error is None else f" ± {value.error:.4f}"
+    return [f"{FOUND} {PACK[result.task].title}: {what}; {result.metric} without them: {value.mean:.4f}{error}."]
+
+
+def _mark(result: Result | None) -> str:
+    return f" {FOUND}" if result is not None and result.found else ""
 
 
 def _own(column: Column, result: Result | None) -> Value | None:
