@@ -59,6 +59,9 @@ def evaluate(
         typer.Option(callback=not_empty, help="perspective, or a FILE: JSON lines of text and score."),
     ] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run programs of the model, in a cage.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="Look for the items in the documents that a run trained on.")
+    ] = True,
     watch: Annotated[
         bool, typer.Option("--watch", help="Ask each checkpoint of a run as it lands, until its training ends.")
     ] = False,
@@ -76,9 +79,11 @@ def evaluate(
 
     Reads release files below --data, wherever they lie. Keeps every answer in --out as it comes: stopped at any moment,
     the same command goes on, and another norm or table asks nothing twice. Writes results.json, tables.md and
-    tables.tex there. Reaches no network, but for --toxicity perspective, which needs a key in PERSPECTIVE_API_KEY.
-    Without --tasks and --tables: every task whose files are there. A name that is not among these tasks is looked up in
-    --include and in lm-eval (extra eval), whose data must be on this machine. Prompts and protocol: docs/evaluate.md.
+    tables.tex there. Of a run, items that stand in its training documents are counted, and the score without them is
+    told; that pass over the documents is made once. Reaches no network, but for --toxicity perspective, which needs a
+    key in PERSPECTIVE_API_KEY. Without --tasks and --tables: every task whose files are there. A name that is not among
+    these tasks is looked up in --include and in lm-eval (extra eval), whose data must be on this machine. Prompts and
+    protocol: docs/evaluate.md.
     """
     from puna import storage
     from puna.evaluate import asking, results
@@ -102,11 +107,15 @@ def evaluate(
         next((each for each in NORMS if each == norm), None),
         samples,
         dtype,
+        compare,
         others,
     )
     if watch:
+        from puna.report import figure2
+
         for each in watched(storage.place(model), asked):
-            show(f"{each.name}\n{asking.as_text(each)}")
+            drawn = figure2.write(storage.place(model))
+            show(f"{each.name}\n{asking.as_text(each)}" + (f"\nDrawn    {drawn}" if drawn else ""))
         return
     found = asking.ask(model, asked, storage.place(out) if out else None)
     if json:

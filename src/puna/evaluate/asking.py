@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from puna import generate
-from puna.evaluate import results, run
+from puna.evaluate import overlap, results, run
 from puna.evaluate.answering import Model
 from puna.evaluate.others import Other, Others
 from puna.evaluate.run import Result, Wanted
@@ -28,6 +28,8 @@ class Asking:
     norm: Norm | None = None
     samples: int | None = None
     dtype: str = "f32"
+    compare: bool = True
+    """Items with the documents that a run trained on."""
     others: Others | None = None
     """Tasks that the pack does not have."""
 
@@ -58,6 +60,8 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
     )
     if asking.others:
         asking.others.demand()
+    if asking.compare:
+        plans = overlap.compared(plans, loaded.folder)
     digest = run.model_digest(loaded.folder, loaded.tokenizer.digest, asking.dtype)
     answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
     found = run.evaluate(plans, answering, folder, digest)

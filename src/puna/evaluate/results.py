@@ -10,7 +10,7 @@ from puna import storage
 from puna.evaluate import others, writing
 from puna.evaluate.others import Other
 from puna.evaluate.run import Result
-from puna.evaluate.tables import Filled, Table, filled, notes_of
+from puna.evaluate.tables import FOUND, Filled, Table, filled, notes_of
 from puna.evaluate.tasks import PACK
 from puna.formats import RESULTS
 from puna.storage import Place
@@ -80,5 +80,6 @@ def _lines(results: Sequence[Result]) -> str:
         told = "no score" if value is None else f"{value.mean:.4f}"
         if value is not None and value.error is not None:
             told += f" ± {value.error:.4f}"
+        told += f" {FOUND}" if each.found else ""
         lines.append(f"| {PACK[each.task].title} | {each.shots} | {each.metric} | {told} | {each.items:,} |")
     return "\n".join([*lines, "", *(f"- {note}" for each in results for note in notes_of(each))]) + "\n"
