@@ -34,7 +34,7 @@ class Mmlu:
     def __init__(self, data: Place, folder: Place, limit: int) -> None:
         self._plans = plan([Wanted(PACK["mmlu"], SHOTS)], data, limit=limit)
         self._folder = folder
-        files = sorted(self._plans[0].files.items())
+        files = sorted(self._plans[0].items.digests.items())
         self.name = f"mmlu {limit} {storage.digest_bytes(repr(files).encode())}"
 
     def __call__(self, model: Llama, tokenizer: Tokenizer) -> Mapping[str, Any]:
