@@ -53,8 +53,8 @@ HELD_BY = {
     "order": "compiler dedup engine lines near permutation planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins decoding evaluate_harness generate grams layer lid loss modes native "
     "peers reference_twins serve serve_clients serve_text stack wiki_scan",
-    "alone": "chat convert_hostile fetch_benchmarks fetch_catalogues fetch_client outside perspective push_token "
-    "sandbox serve_guard serve_page",
+    "alone": "chat convert_hostile evaluate_alone fetch_benchmarks fetch_catalogues fetch_client outside "
+    "perspective push_token sandbox serve_guard serve_page",
     "exports": "convert convert_others publish push",
     "numbers": "cluster_examples docs examples plan plan_command plan_ranks readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
