@@ -13,6 +13,7 @@ from puna.evaluate.run import Result, Wanted
 from puna.evaluate.tables import Filled, Table
 from puna.evaluate.task import Judge, Norm
 from puna.generate.packed import pack
+from puna.progress import say
 from puna.storage import Location, Place
 
 
@@ -63,6 +64,8 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
     if asking.compare:
         plans = overlap.compared(plans, loaded.folder)
     digest = run.model_digest(loaded.folder, loaded.tokenizer.digest, asking.dtype)
+    for line in results.changed(folder, plans):
+        say(line)
     answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
     found = run.evaluate(plans, answering, folder, digest)
     others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
