@@ -38,7 +38,6 @@ class Start:
             env=environment,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
 
     def until(self, step: int) -> None:
@@ -50,13 +49,16 @@ class Start:
             time.sleep(0.02)
 
     def pid(self, rank: int) -> int:
+        (found,) = self._pids(str(rank))
+        return found
+
+    def _pids(self, *ranks: str) -> Iterator[int]:
+        """Of the ranks that run, which torchrun gives sessions of their own."""
         for path in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
                 told = dict(each.partition("=")[::2] for each in path.read_text(errors="replace").split("\0"))
-                mine = str(self.run) in (path.parent / "cmdline").read_text() and told.get("LOCAL_RANK") == str(rank)
-                if mine and os.getsid(int(path.parent.name)) == self._process.pid:
-                    return int(path.parent.name)
-        raise AssertionError(f"rank {rank} does not run: {self.said()}")
+                if told.get("LOCAL_RANK") in ranks and str(self.run) in (path.parent / "cmdline").read_text():
+                    yield int(path.parent.name)
 
     def ended(self, seconds: float = HANGS) -> int:
         return self._process.wait(seconds)
@@ -66,8 +68,10 @@ class Start:
         return self._log.read()
 
     def end(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        """Kill all of it at once."""
+        for pid in (self._process.pid, *self._pids("0", "1")):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
 
