@@ -21,7 +21,7 @@ pytestmark = pytest.mark.prove
 
 HANGS = 600.0  # seconds of a start; a busy machine takes ten times an idle one's
 ENDS = 60.0  # seconds in which all ranks end behind one that is gone or hangs
-SETTINGS = ("train.dtype=float32", "train.steps=300", "train.checkpoint_every=20", "train.save=beside")
+SETTINGS = ("train.dtype=float32", "train.steps=160", "train.checkpoint_every=20", "train.save=beside")
 
 
 class Start:
@@ -122,7 +122,7 @@ def test_a_rank_that_is_killed_costs_the_steps_since_the_last_checkpoint(
     os.kill(one.pid(rank), signal.SIGKILL)
     assert one.ended() == 0, one.said()
     assert tiny.stable(folder / "run") == undisturbed
-    (after,) = re.findall(r"training goes on after step (\d+) of 300", one.said())
+    (after,) = re.findall(r"training goes on after step (\d+) of 160", one.said())
     assert int(after) >= 60
     proved("ranks of a torchrun killed with -9: it began again by itself and ended with the same bytes")
 
@@ -158,12 +158,12 @@ def test_a_rank_that_is_stopped_is_named_and_all_end_within_a_minute(
 def test_torchrun_asked_to_end_saves_the_step_under_way(
     folder: Path, undisturbed: dict[str, str], started: Callable[..., Start]
 ) -> None:
-    one = started(folder, "train.checkpoint_every=280")
+    one = started(folder, "train.checkpoint_every=150")
     while not re.search(r"training: +\d+ %, step", one.said()):
         time.sleep(0.1)
     os.kill(one.pid(1), signal.SIGTERM)
     one.ended()
-    assert re.search(r"stopped after step \d+ of 300, saved in", one.said())
-    last = started(folder, "train.checkpoint_every=280")
+    assert re.search(r"stopped after step \d+ of 160, saved in", one.said())
+    last = started(folder, "train.checkpoint_every=150")
     assert last.ended() == 0, last.said()
     assert tiny.stable(folder / "run") == undisturbed

@@ -68,6 +68,7 @@ ORDER = [
     "remote",
     "unfinished",
     "compiler",
+    "meter",
     "processes",
     "progress",
     "bars",
@@ -191,7 +192,7 @@ print(sorted(heavy & set(sys.modules)), Recipe.__pydantic_complete__, Recipe.mod
 ASKED_THROUGH_STORAGE = {"is_file", "is_dir", "exists", "iterdir", "glob", "rglob"}
 LOCAL = {
     *("cli", "doctor", "data/sources", "engine.py", "storage.py", "unfinished.py", "remote.py", "lines.py", "space.py"),
-    *("recipe_layers.py", "last_screen.py", "compiler.py", "generate/native.py"),
+    *("recipe_layers.py", "last_screen.py", "compiler.py", "meter.py", "generate/native.py"),
 }
 
 

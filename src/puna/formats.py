@@ -69,12 +69,15 @@ MACHINE = Format("list of machines", ("machine.json",))
 BASELINES = Format("table of baselines", ("evaluations/baselines.json",))
 HELDOUT = Format("table of bits per byte", ("evaluations/heldout.json",))
 SAMPLES = Format("gallery of samples", ("evaluations/samples.json",))
+CLOZE_ITEMS = Format("list of cloze items", ("evaluations/cloze_items.json",))
+CLOZE = Format("table of cloze items", ("evaluations/cloze.json",))
 RECORD = Format("record", ("records/*.json", "superseded/*/*.json"))
 TRACE = Format("index of text", ("trace/index.json",))
 LOCK = Format("lock", ("run.lock",))
 PROGRESS = Format("account of progress", ("progress.json",))
 ANSWERS = Format("file of answers", ())  # beside a model's other evaluations: docs/evaluate.md
 RESULTS = Format("table of benchmarks", ())  # there, too
+OVERLAP = Format("list of items that training documents hold", ())  # there, for all checkpoints
 FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder: docs/fetch.md
 ORIGIN = Format("record of where a model came from", ())  # in a folder that puna import made
 FINETUNE = Format("finetuning", ())  # finetune.json and evaluations of a folder that puna finetune made
@@ -83,7 +86,7 @@ REFERENCE = Format("classifier of cited pages", ())  # may be brought along from
 
 FORMATS = (
     RECIPE, INPUTS, DOCUMENTS, SHARD, MANIFEST, MIXTURE, CHECKPOINT, CONFIG, STATE, METRICS, LOSSES, MACHINE,
-    BASELINES, HELDOUT, SAMPLES, RECORD, TRACE, LOCK, PROGRESS,
+    BASELINES, HELDOUT, SAMPLES, CLOZE_ITEMS, CLOZE, RECORD, TRACE, LOCK, PROGRESS,
 )  # fmt: skip
 
 

@@ -259,6 +259,8 @@ class Evaluate(Section):
     """Order of the n-gram model beside which the model is shown."""
     baselines: list[Literal["xz", "zstd", "ngram", "uniform"]] = Field(default=["xz", "zstd", "ngram", "uniform"])
     """What stands beside the model in the table of bits per byte."""
+    cloze_items: Whole = 500
+    """Cloze items that are made of a source's held-out text at most, and asked at the end; 0: none."""
 
 
 class Samples(Section):
@@ -272,6 +274,17 @@ class Samples(Section):
     """Sample from the likeliest tokens that hold this share of the probability."""
     seed: Whole = 1
     """Seed of the samples."""
+
+
+class Carbon(Section):
+    watts: Maybe[PositiveNumber] = None
+    """Stated power of the machine's processors together, for machines whose energy cannot be read; unset: unknown."""
+    cores: Maybe[Positive] = None
+    """Hardware threads that have these watts together; unset: those of the machine that asks."""
+    intensity: Number = 0.385
+    """kg of CO2 equivalent a kWh; the paper's is the average of the United States."""
+    pue: Annotated[Number, Field(ge=1), Takes("a number from 1")] = 1.1
+    """Power usage effectiveness: what the data centre takes for each unit that computes."""
 
 
 class Recipe(Section):
@@ -293,6 +306,7 @@ class Recipe(Section):
     train: Train
     evaluate: Evaluate = Field(default_factory=Evaluate)
     samples: Samples = Field(default_factory=Samples)
+    carbon: Carbon = Field(default_factory=Carbon)
 
     _origins: recipe_layers.Origins = PrivateAttr(default_factory=dict)
 

@@ -19,6 +19,7 @@ from puna import records, space, storage
 from puna.engine import Engine, map_tasks
 from puna.errors import InputError, PunaError
 from puna.formats import RECORD, Newer
+from puna.meter import metered
 from puna.progress import say, seconds
 from puna.records import Record
 from puna.space import Need
@@ -248,7 +249,9 @@ def _do(step: Step, context: Context, still: Callable[[], None]) -> Record:
     records.begin(folder, step.name, fingerprint, step.version, step.outputs)
     start = time.monotonic()
     try:
-        counts = step.work(context)
+        with metered() as meter:
+            counts = step.work(context)
+            taken = meter.taken()
     except Exception as error:
         error.add_note(f"the step was {step.name}")
         raise
@@ -273,6 +276,7 @@ def _do(step: Step, context: Context, still: Callable[[], None]) -> Record:
         "counts": records.plain(counts),
         "seconds": round(time.monotonic() - start, 3),
         "work": {"tasks": context.tasks, "seconds": round(worked, 3)},
+        "energy": taken.as_json(),
     }
     still()
     records.end(folder, record)

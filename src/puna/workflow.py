@@ -36,6 +36,7 @@ from puna.train.extras import refuse_missing
 
 NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
+CLOZE_ITEM = 14_000  # bytes of an item in evaluations/cloze_items.json at most; 700 are usual
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,14 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             {"baselines": made["evaluate"]["baselines"], "ngram_order": made["evaluate"]["ngram_order"]},
         ),
         Step(
+            "cloze_items",
+            partial(_cloze_items, recipe),
+            ("evaluations/cloze_items.json",),
+            ("manifest", *documents),
+            {name: made["evaluate"][name] for name in ("cloze_items", "ngram_order")} | {"seed": recipe.seed},
+            space=lambda context: space.small(CLOZE_ITEM * recipe.evaluate.cloze_items * len(names)),
+        ),
+        Step(
             "train",
             partial(_train, recipe, options),
             ("checkpoints/*/*", "metrics.jsonl", "losses.jsonl", "machine.json"),
@@ -157,6 +166,13 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             ("evaluations/heldout.json",),
             ("train", "baselines"),
             {"context": recipe.evaluate.context or recipe.train.context, "stride": recipe.evaluate.stride},
+            space=partial(_model_space, recipe),
+        ),
+        Step(
+            "cloze",
+            _cloze,
+            ("evaluations/cloze.json",),
+            ("train", "cloze_items"),
             space=partial(_model_space, recipe),
         ),
         Step(
@@ -228,6 +244,12 @@ def _baselines(recipe: Recipe, context: Context) -> Mapping[str, Any]:
     return heldout.baselines(context.folder, recipe, workers=context.workers, engine=context.engine)
 
 
+def _cloze_items(recipe: Recipe, context: Context) -> Mapping[str, Any]:
+    from puna.evaluate import cloze_items
+
+    return cloze_items.make(context.folder, recipe, workers=context.workers, engine=context.engine)
+
+
 def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, Any]:
     from puna.evaluate.while_training import HeldoutLoss
     from puna.train.loop import train
@@ -278,6 +300,13 @@ def _evaluate(recipe: Recipe, context: Context) -> Mapping[str, Any]:
     from puna.evaluate import heldout
 
     return heldout.evaluate(context.folder, recipe)
+
+
+def _cloze(context: Context) -> Mapping[str, Any]:
+    from puna.evaluate import cloze_answers
+
+    found: Mapping[str, Any] = cloze_answers.evaluate(context.folder)["results"]
+    return found
 
 
 def _samples(recipe: Recipe, context: Context) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from puna.cli import (
     benching,
+    carbon,
     care,
     completion,
     conversation,
@@ -45,7 +46,7 @@ from puna.progress import result
 GROUPS = {
     "Raw text": ("fetch",),
     "From raw text to a model": (*road.ROAD, "lm", "finetune"),
-    "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace"),
+    "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace", "carbon"),
     "Other people's models": ("import", "export"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "plan", "doctor", "bench", "completion"),
@@ -82,6 +83,7 @@ evaluating.add_to(app)
 finetuning.add_to(app)
 converting.add_to(app)
 tracing.add_to(app)
+carbon.add_to(app)
 planning.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")

@@ -39,6 +39,8 @@ class Collective:
     begun: float
     started: float = 0.0
     """When the ones before it were done."""
+    moved: float = 0.0
+    """When all bytes were there; what is left until it ended is a delay."""
     ended: float = 0.0
     asked: float = 0.0
     """When it was first waited for; 0 while it was not."""
@@ -74,6 +76,12 @@ def hidden(collective: Collective, operations: list[Operation]) -> bool:
         each.kind == "matmul" and collective.begun <= each.begun and each.ended <= collective.asked
         for each in operations
     )
+
+
+def stood(collectives: list[Collective]) -> float:
+    """Seconds of delays in which the program did nothing but wait, for whichever collective."""
+    waits = [(each.asked, each.got) for each in collectives if each.asked]
+    return sum(max(0.0, min(got, each.ended) - max(asked, each.moved)) for each in collectives for asked, got in waits)
 
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -169,6 +177,7 @@ class _Work(Work):
         except BaseException as error:
             self._error = error
         self._run = None  # and with it the tensors
+        self.noted.moved = time.perf_counter()
         time.sleep(delay)
         self.noted.ended = time.perf_counter()
         self._done.set()

@@ -7,7 +7,7 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import corpus, cost, facts, origin, quality, results, training
+from puna.report import corpus, cost, facts, figure2, origin, quality, results, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -20,6 +20,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("mixture", "Mixture", corpus.mixture),
     ("training", "Loss and learning rate", training.curves),
     ("throughput", "Throughput", training.throughput),
+    ("benchmarks", "Benchmarks along the training", figure2.section),
     ("samples", "Samples", results.samples),
     ("bits", "Bits per byte", results.bits),
     ("cost", "What the data cost", cost.stages),

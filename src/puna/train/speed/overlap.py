@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -73,7 +74,14 @@ class Timed(NamedTuple):
 
     without: list[float]
     delayed: list[float]
+    stood: list[float]
+    """Of the delays' seconds, those in which it did nothing but wait."""
     collectives: int
+
+    def share(self, delay: float) -> float:
+        """The part of all delays in which a rank stood: the median over rounds. It counts what each delay held up, and
+        so is little moved by what else the machine does."""
+        return statistics.median(self.stood) / (self.collectives * delay)
 
     def growth(self, delay: float) -> float:
         """What the fastest round takes longer by, as a share of the sum of its delays. The fastest, since a round of
@@ -101,7 +109,8 @@ class Overlap:
         trace = self.traces[0]
         return sum(each.sent for each in trace.forward), sum(each.sent for each in trace.backward)
 
-    def formula(self) -> tuple[int, int] | None:
+    def formula(self) -> tuple[int, int]:
+        """The same by `sent_bytes`."""
         asked = self.asked
         tokens = asked.windows * asked.config.context
         return sent_bytes(asked.config.dim, tokens, asked.ranks, ITEMSIZE[asked.dtype], asked.mode)
@@ -126,6 +135,7 @@ class Overlap:
                 "seconds": found.without,
                 "seconds_delayed": found.delayed,
                 "collectives": found.collectives,
+                "stood_share": found.share(self.asked.delay),
                 "growth": found.growth(self.asked.delay),
             }
             for name, found in self.timed()
@@ -153,8 +163,8 @@ class Overlap:
         lines.append("")
         for name, found in self.timed():
             fast, slow = (min(each) * 1e3 for each in (found.without, found.delayed))
-            share = found.growth(asked.delay)
-            said = f"{share:.0%} of the {found.collectives} delays stood out"
+            share, growth = found.share(asked.delay), found.growth(asked.delay)
+            said = f"stood in {share:.0%} of the {found.collectives} delays; the fastest grew by {growth:.0%} of them"
             lines.append(f"{name:6} {fast:8.1f} ms, {slow:8.1f} ms with delays: {said}")
         forward, backward = self.sent()
         lines.append(f"sent by a rank: {forward:,} bytes forward, {backward:,} backward")
@@ -202,20 +212,21 @@ def overlap(asked: Asked) -> Overlap:
                 each.kill()
                 each.join()
         found = [storage.read_json(folder / f"{rank}.json") for rank in range(asked.ranks)]
-    traces, delayed = (_traces([each[name] for each in found]) for name in ("trace", "trace_delayed"))
+    plain, delayed = (traces([each[name] for each in found]) for name in ("trace", "trace_delayed"))
     step = _slowest([each["step"] for each in found]) if asked.layers else None
-    return Overlap(asked, traces, delayed, _slowest([each["layer"] for each in found]), step)
+    return Overlap(asked, plain, delayed, _slowest([each["layer"] for each in found]), step)
 
 
 def _slowest(found: list[dict[str, Any]]) -> Timed:
     """Of all ranks, round by round."""
-    without, delayed = (
-        [max(seconds) for seconds in zip(*(each[key] for each in found), strict=True)] for key in ("without", "delayed")
-    )
-    return Timed(without, delayed, found[0]["collectives"])
+
+    def slowest(key: str) -> list[float]:
+        return [max(seconds) for seconds in zip(*(each[key] for each in found), strict=True)]
+
+    return Timed(slowest("without"), slowest("delayed"), slowest("stood"), found[0]["collectives"])
 
 
-def _traces(found: list[dict[str, Any]]) -> list[Trace]:
+def traces(found: list[dict[str, Any]]) -> list[Trace]:
     """Of all ranks, on one clock that starts with the first of them."""
     from puna.parallel.tracing import Collective, Operation
 
@@ -224,7 +235,7 @@ def _traces(found: list[dict[str, Any]]) -> list[Trace]:
     for each in found:
         collectives = [Collective(**told) for told in each["collectives"]]
         for one in collectives:
-            for name in ("begun", "started", "ended", "asked", "got"):
+            for name in ("begun", "started", "moved", "ended", "asked", "got"):
                 setattr(one, name, getattr(one, name) - zero)
         operations = [Operation(name, begun - zero, ended - zero) for name, begun, ended in each["operations"]]
         began, turned, ended = (at - zero for at in each["times"])
@@ -297,12 +308,15 @@ def _rank(rank: int, asked: Asked, folder: str) -> None:
 
 
 def _timed(work: Callable[[], list[float]], group: TracedGroup, asked: Asked) -> dict[str, Any]:
-    found: dict[str, list[float]] = {"without": [], "delayed": []}
+    from puna.parallel.tracing import stood
+
+    found: dict[str, list[float]] = {"without": [], "delayed": [], "stood": []}
     for _ in range(asked.rounds):
         for name, delay in (("without", 0.0), ("delayed", asked.delay)):
             _settle(group, delay)
             times = work()
             found[name].append(times[-1] - times[0])
+        found["stood"].append(stood(group.noted))
     return {**found, "collectives": len(group.noted)}
 
 

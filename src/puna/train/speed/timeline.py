@@ -18,6 +18,8 @@ from puna.train.speed.overlap import Overlap, Trace
 
 WIDTH, LEFT, RIGHT = 1600, 90, 20
 LANE, GAP = 26, 6  # height of a lane, and between lanes
+LINES = 4  # below each other, so that those of collectives under way together are told apart
+RANK = 2 * LANE + 2 * GAP + 3 * LINES + 8  # height of what a rank has
 COLOURS = {
     "matmul": "#2f6fb5",
     "attention": "#7b52ab",
@@ -94,7 +96,7 @@ def _panel(name: str, traces: list[Trace], top: float) -> tuple[list[str], float
     last = max(trace.ended for trace in traces)
     scale = (WIDTH - LEFT - RIGHT) / last
     parts, y = [_text(LEFT, top, name, size=13)], top + 12
-    bottom = y + len(traces) * (2 * LANE + 3 * GAP)
+    bottom = y + len(traces) * RANK
     turned = max(trace.turned for trace in traces)
     for seconds in _ticks(last):
         x = LEFT + seconds * scale
@@ -103,7 +105,7 @@ def _panel(name: str, traces: list[Trace], top: float) -> tuple[list[str], float
     for rank, trace in enumerate(traces):
         parts.append(_text(8, y + LANE / 2 + 4, f"rank {rank}"))
         parts += _bars(trace, y, scale)
-        y += 2 * LANE + 3 * GAP
+        y += RANK
     x = LEFT + turned * scale
     at = f'x1="{x:.1f}" x2="{x:.1f}" y1="{top + 4:.1f}" y2="{bottom:.1f}"'
     parts.append(f'<line {at} stroke="#1f2328" stroke-dasharray="4 3"/>')
@@ -118,9 +120,9 @@ def _bars(trace: Trace, y: float, scale: float) -> Iterator[str]:
             if operation.kind == kind:
                 yield _bar(operation.begun, operation.ended, y, LANE, kind, scale, operation.name)
     below = y + LANE + GAP
-    for each in trace.collectives:
+    for number, each in enumerate(trace.collectives):
         yield _bar(each.asked, each.got, y, LANE, "waits", scale, f"waits for {each.name}")
-        line = below + LANE + 3
+        line = below + LANE + 3 + 3 * (number % LINES)
         ends = LEFT + each.begun * scale, LEFT + max(each.asked, each.begun) * scale
         yield f'<line x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{line:.1f}" y2="{line:.1f}" stroke="#8b949e"/>'
         kind = each.name if each.name in COLOURS else "other"
@@ -136,7 +138,7 @@ def _bar(begin: float, end: float, y: float, height: float, kind: str, scale: fl
     if width < 0.2:
         return ""
     at = f'x="{x:.2f}" y="{y:.1f}" width="{width:.2f}" height="{height}"'
-    return f'<rect {at} fill="{COLOURS[kind]}"><title>{escape(told)}</title></rect>'
+    return f'<rect {at} fill="{COLOURS[kind]}" stroke="#ffffff" stroke-width="0.5"><title>{escape(told)}</title></rect>'
 
 
 def _legend(y: float) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What each stage of the data cost: input, seconds of work, and how much of the whole that is.
+"""What each stage of the data cost: input, seconds of work, how much of the whole that is; and energy (carbon.py).
 
 A stage is what a step's name says before its first dot, over all sources. Its work is that of its tasks on all
 processes, those of an earlier, interrupted attempt among them, so that bytes by seconds of work is a rate per core. Its

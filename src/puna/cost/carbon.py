@@ -1,0 +1,198 @@
+"""The energy and carbon of a run, stage by stage, and the paper's Table 15 with its row (section 6).
+
+Three ways, the first that is there: measured (records hold what meter.py read); by the paper's formula, with the stated
+power of the processor in place of a GPU's, by the processor time that was used; unknown, where nobody said a power. The
+paper's formula is Wh = hours x watts x PUE, and tonnes are MWh x 0.385; measured energy is multiplied by PUE as well,
+since RAPL sees the processor alone.
+
+Not in it: attempts that were interrupted, whose records were never ended; the rest of the machine (memory without RAPL,
+disks, fans) but for what PUE stands for; and what is done outside of a run's steps, such as `puna evaluate`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from puna import cost, records, run
+from puna.plan.energy import TONNES_PER_MWH, energy
+from puna.recipe import Recipe
+from puna.storage import Place
+
+FORMAT = 1  # of the JSON
+How = Literal["measured", "formula", "unknown"]
+WATTS = 400  # of an A100-80GB, for every model of Table 15
+STAGES = {"train": "training", "baselines": "evaluation", "evaluate": "evaluation", "cloze": "evaluation",
+          "benchmarks_at_end": "evaluation", "samples": "evaluation", "report": "report"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of Table 15, as printed."""
+
+    model: str
+    gpu_hours: int
+    mwh: int
+    tonnes: int
+    note: str = ""
+
+    def again(self) -> tuple[float, float]:
+        """MWh and tonnes by the paper's formula, not rounded."""
+        found = energy(self.gpu_hours, WATTS)
+        return found.mwh, found.tco2eq
+
+
+TABLE_15 = (
+    Published("OPT-175B", 809_472, 356, 137),
+    Published("BLOOM-175B", 1_082_880, 475, 183, "the formula gives 476.47, where the paper prints 475"),
+    Published("LLaMA-7B", 82_432, 36, 14),
+    Published("LLaMA-13B", 135_168, 59, 23),
+    Published("LLaMA-33B", 530_432, 233, 90),
+    Published("LLaMA-65B", 1_022_362, 449, 173, "the formula gives 449.84, which the paper cuts to 449"),
+)
+
+
+@dataclass
+class Stage:
+    name: str
+    cpu_seconds: float = 0.0
+    kwh: float | None = 0.0
+    """With PUE; None where it is unknown."""
+    how: How = "measured"
+
+    def as_json(self, intensity: float) -> dict[str, Any]:
+        return {**asdict(self), "kg_co2eq": None if self.kwh is None else self.kwh * intensity}
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a run took."""
+
+    stages: tuple[Stage, ...]
+    intensity: float
+    pue: float
+    watts: float | None
+    cores: int
+    gaps: tuple[str, ...]
+    """Steps that tell nothing of their processor time."""
+
+    @property
+    def kwh(self) -> float | None:
+        known = [stage.kwh for stage in self.stages]
+        return None if not known or None in known else sum(each for each in known if each is not None)
+
+    @property
+    def how(self) -> How:
+        kinds = {stage.how for stage in self.stages}
+        return "unknown" if not kinds or "unknown" in kinds else "formula" if "formula" in kinds else "measured"
+
+    def as_json(self) -> dict[str, Any]:
+        kwh = self.kwh
+        return {
+            "format": FORMAT,
+            "how": self.how,
+            "kwh": kwh,
+            "kg_co2eq": None if kwh is None else kwh * self.intensity,
+            "cpu_hours": sum(stage.cpu_seconds for stage in self.stages) / 3600,
+            "intensity": self.intensity,
+            "pue": self.pue,
+            "watts": self.watts,
+            "cores": self.cores,
+            "stages": [stage.as_json(self.intensity) for stage in self.stages],
+            "gaps": list(self.gaps),
+            "table_15": [_row(each) for each in TABLE_15],
+        }
+
+
+def account(folder: Place, *, watts: float | None = None, cores: int | None = None) -> Account:
+    """Of the run in `folder`. watts, cores: in place of the recipe's. InputError when it is no run."""
+    recipe = run.read_recipe(folder)
+    return of_records(recipe, records.read_records(folder), watts=watts, cores=cores)
+
+
+def of_records(
+    recipe: Recipe, done: Mapping[str, Any], *, watts: float | None = None, cores: int | None = None
+) -> Account:
+    said = recipe.carbon
+    watts = watts if watts is not None else said.watts
+    cores = cores or said.cores or os.cpu_count() or 1
+    stages: dict[str, Stage] = {}
+    gaps = []
+    for step, record in done.items():
+        taken = record.get("energy")
+        used = taken.get("cpu_seconds") if isinstance(taken, dict) else None
+        if used is None:
+            gaps.append(step)
+            continue
+        name = _stage(step)
+        _add(stages.setdefault(name, Stage(name)), taken, float(used), said.pue, watts, cores)
+    order = [*dict.fromkeys(cost.LABELS.values()), "training", "evaluation", "report"]
+    ranked = sorted(stages.values(), key=lambda stage: order.index(stage.name) if stage.name in order else len(order))
+    return Account(tuple(ranked), said.intensity, said.pue, watts, cores, tuple(sorted(gaps)))
+
+
+def _stage(step: str) -> str:
+    stage = step.partition(".")[0]
+    return STAGES.get(stage) or cost.LABELS.get(stage, stage)
+
+
+def _add(stage: Stage, taken: Mapping[str, Any], used: float, pue: float, watts: float | None, cores: int) -> None:
+    """Add one step's energy to its stage; a stage is known as well as the step that is known least."""
+    stage.cpu_seconds += used
+    package, share, gpu = (taken.get(name) for name in ("package_joules", "share", "gpu_joules"))
+    joules: float | None = None
+    how: How = "unknown"
+    if isinstance(package, int | float) and isinstance(share, int | float):
+        joules, how = package * share, "measured"
+    elif watts is not None:
+        joules, how = watts * used / cores, "formula"
+    if joules is not None and isinstance(gpu, int | float):
+        joules += gpu
+    ranks: tuple[How, ...] = ("measured", "formula", "unknown")
+    stage.how = max(stage.how, how, key=ranks.index)
+    stage.kwh = None if joules is None or stage.kwh is None else stage.kwh + joules * pue / 3.6e6
+
+
+def as_text(found: Account) -> str:
+    """The account as lines for people."""
+    lines = [f"{'stage':26}{'processor hours':>16}{'kWh':>12}{'kg CO2eq':>12}  by"]
+    lines += [_line(stage.name, stage.cpu_seconds, stage.kwh, found.intensity, stage.how) for stage in found.stages]
+    whole = sum(stage.cpu_seconds for stage in found.stages)
+    lines.append(_line("all", whole, found.kwh, found.intensity, found.how))
+    lines.append("")
+    if found.kwh is None:
+        lines.append(
+            "The energy is unknown: this machine's counters could not be read (RAPL is for root), and nobody said"
+        )
+        lines.append("the power of its processor: give --watts, or carbon.watts in the recipe.")
+    if found.how == "formula":
+        lines.append(
+            f"By the formula: processor time / {found.cores} hardware threads x {found.watts:g} W x PUE {found.pue:g}."
+        )
+    if found.gaps:
+        lines.append(f"Without an account of processor time, made by an older Puna: {', '.join(found.gaps)}.")
+    lines += ["", "Table 15, recomputed: Wh = GPU hours x 400 W x PUE 1.1, tCO2eq = MWh x 0.385", ""]
+    lines.append(f"{'':12}{'GPU hours':>12}{'MWh':>8}{'again':>9}{'tCO2eq':>9}{'again':>9}")
+    for row in TABLE_15:
+        mwh, tonnes = row.again()
+        note = f"  {row.note}" if row.note else ""
+        lines.append(f"{row.model:12}{row.gpu_hours:>12,}{row.mwh:>8}{mwh:>9.2f}{row.tonnes:>9}{tonnes:>9.2f}{note}")
+    own = (
+        "unknown"
+        if found.kwh is None
+        else f"{found.kwh / 1000:.6f} MWh, {found.kwh * found.intensity / 1000:.6f} tCO2eq"
+    )
+    lines.append(f"{'this run':12}{'none':>12}   {own}, on processors, {found.how}")
+    return "\n".join(lines)
+
+
+def _line(name: str, seconds: float, kwh: float | None, intensity: float, how: str) -> str:
+    known = ("unknown", "unknown") if kwh is None else (f"{kwh:.5f}", f"{kwh * intensity:.5f}")
+    return f"{name:26}{seconds / 3600:>16.4f}{known[0]:>12}{known[1]:>12}  {how}"
+
+
+def _row(row: Published) -> dict[str, Any]:
+    mwh, tonnes = row.again()
+    return {**asdict(row), "watts": WATTS, "mwh_again": mwh, "tonnes_again": tonnes, "intensity": TONNES_PER_MWH}

@@ -1,0 +1,96 @@
+"""The carbon account: Table 15 to the printed digit, three ways to an energy, and no zero that nobody measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import typed
+from puna import recipe
+from puna.cost import carbon
+from puna.cost.carbon import TABLE_15, of_records
+
+RECIPE = recipe.load("laptop")
+RAPL = {"cpu_seconds": 100.0, "package_joules": 36_000.0, "share": 0.5}
+
+
+def _records(**energy: Any) -> dict[str, Any]:
+    return {step.replace("_", "."): {"energy": taken} if taken else {} for step, taken in energy.items()}
+
+
+@pytest.mark.parametrize("row", TABLE_15, ids=lambda row: row.model)
+def test_table_15_is_recomputed_to_the_digit_that_the_paper_prints(row: carbon.Published) -> None:
+    mwh, tonnes = row.again()
+    assert mwh == pytest.approx(row.gpu_hours * 400 * 1.1 / 1e6)
+    assert tonnes == pytest.approx(mwh * 0.385)
+    assert round(tonnes) == row.tonnes
+    if row.model == "LLaMA-65B":
+        assert f"{mwh:.2f}" == "449.84"
+        assert math.floor(mwh) == row.mwh
+        assert "449.84" in row.note
+    elif row.model == "BLOOM-175B":
+        assert round(mwh) == 476
+        assert row.mwh == 475
+        assert "476.47" in row.note
+    else:
+        assert (round(mwh), row.note) == (row.mwh, "")
+
+
+def test_the_published_rows_are_those_of_the_paper(bench: Path) -> None:
+    told = json.loads((bench.parent / "paper_tables.json").read_text())["table15_carbon"]
+    assert {row.model.removeprefix("LLaMA-"): (row.gpu_hours, row.mwh, row.tonnes) for row in TABLE_15} == {
+        model: (each["gpu_hours"], each["mwh"], each["tco2eq"]) for model, each in told.items()
+    }
+
+
+def test_measured_energy_is_this_works_share_with_pue() -> None:
+    found = of_records(RECIPE, _records(extract_wikipedia=RAPL, train=RAPL))
+    assert [stage.name for stage in found.stages] == ["reading and cleaning", "training"]
+    # 36 kJ x 0.5 x 1.1 are 5.5 Wh, twice.
+    assert found.kwh == pytest.approx(0.011)
+    assert found.how == "measured"
+    assert found.as_json()["kg_co2eq"] == pytest.approx(0.011 * 0.385)
+
+
+def test_by_the_formula_a_processor_counts_by_the_time_that_it_was_used() -> None:
+    found = of_records(RECIPE, _records(train={"cpu_seconds": 7200.0}), watts=100, cores=4)
+    # Two hours of one of four threads that take 100 W together: 50 Wh, and PUE.
+    assert found.kwh == pytest.approx(0.055)
+    assert found.how == "formula"
+
+
+def test_energy_that_nobody_knows_is_unknown_and_not_zero() -> None:
+    found = of_records(RECIPE, _records(train={"cpu_seconds": 7200.0}))
+    assert found.kwh is None
+    assert found.as_json()["kg_co2eq"] is None
+    text = carbon.as_text(found)
+    assert "unknown" in text
+    assert "give --watts" in text
+    assert "0.00000" not in text
+
+
+def test_one_stage_that_is_unknown_leaves_the_whole_unknown() -> None:
+    found = of_records(RECIPE, _records(train=RAPL, evaluate={"cpu_seconds": 1.0}))
+    assert (found.kwh, found.how) == (None, "unknown")
+    assert [stage.how for stage in found.stages] == ["measured", "unknown"]
+
+
+def test_gpus_that_were_counted_are_added() -> None:
+    found = of_records(RECIPE, _records(train=RAPL | {"gpu_joules": 18_000.0}))
+    assert found.kwh == pytest.approx(0.011)
+
+
+def test_steps_of_an_older_puna_are_named() -> None:
+    found = of_records(RECIPE, _records(train=RAPL, tokenizer=None))
+    assert found.gaps == ("tokenizer",)
+    assert "made by an older Puna: tokenizer" in carbon.as_text(found)
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, errors = typed.said(capsys, "carbon", tmp_path)
+    assert status == 2
+    assert "is not a run folder" in errors
