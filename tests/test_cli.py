@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -273,6 +273,8 @@ COUNTS = {
     "train": {"tokens": 3_210_987_654, "steps": 250_017, "loss": 1.873, "checkpoint": "checkpoints/step-250017"},
 }
 BITS = dict.fromkeys(("model", "ngram", "xz", "xz_primed", "zstd", "zstd_primed", "uniform"), 1.234)
+VALUE = {"mean": -0.625, "error": 0.125}
+CLOZE = {"items": 12_345, "cut": 0} | dict.fromkeys(("model", "ngram", "frequency", "chance", "difference"), VALUE)
 
 
 def _screen(folder: Path, monkeypatch: pytest.MonkeyPatch, target: str | None = None) -> str:
@@ -282,6 +284,8 @@ def _screen(folder: Path, monkeypatch: pytest.MonkeyPatch, target: str | None = 
     (folder / "evaluations").mkdir(parents=True, exist_ok=True)
     bits = {"bits_per_byte": {"stackexchange": BITS | {"model": 1.1}, "all": BITS}}
     (folder / "evaluations" / "heldout.json").write_text(json.dumps(bits))
+    cloze = {"results": {"stackexchange": CLOZE, "books": CLOZE, "all": CLOZE}}
+    (folder / "evaluations" / "cloze.json").write_text(json.dumps(cloze))
     return last_screen.last_screen(folder, target)
 
 
@@ -290,6 +294,22 @@ def test_the_last_screen_fits_80_columns(tmp_path: Path, monkeypatch: pytest.Mon
     screen = _screen(Path("runs"), monkeypatch)
     assert max(map(len, screen.splitlines())) <= 80
     assert "stackexchange: the model beats all others" in screen
+    assert re.search(r"^all +12,345( +-62\.5 ± 12\.5){4}$", screen, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"model": VALUE, "chance": VALUE}, ["books", "7", "-62.5 ± 12.5", "-62.5 ± 12.5"]),  # without an n-gram model
+        ({"model": {"mean": 1.0, "error": None}}, ["books", "7", "100.0"]),
+    ],
+)
+def test_what_was_not_measured_of_cloze_items_leaves_no_column(row: Mapping[str, object], told: list[str]) -> None:
+    lines = last_screen.cloze({"books": {"items": 7, **row}, "all": {"items": 7, **row}}, "4-gram")
+    assert [line.startswith("all") for line in lines] == [False] * 4
+    assert re.split("  +", lines[-1]) == told
+    assert "4-gram" not in "".join(lines)
+    assert last_screen.cloze({}, "4-gram") == []
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ STEPS = [
     "duplicates.wikipedia", "heldout", "overlap.github", "documents.github", "overlap.wikipedia",
     "documents.wikipedia", "notice.github",
     "tokenizer", "tokens.github", "tokens.wikipedia", "manifest", "mixture", "baselines",
-    "train", "evaluate", "samples", "report",
+    "cloze_items", "train", "evaluate", "cloze", "samples", "report",
 ]  # fmt: skip
 
 
@@ -61,6 +61,10 @@ def test_a_run_leaves_what_the_design_promises(home: Path) -> None:
     for row in bits.values():
         assert row.keys() == {"model", "xz", "xz_primed", "zstd", "zstd_primed", "ngram", "uniform"}
         assert row["model"] < row["uniform"]
+    asked = storage.read_json(run / "evaluations" / "cloze.json")["results"]
+    assert asked.keys() == {"all", "wikipedia", "github"}
+    for row in asked.values():
+        assert row.keys() == {"items", "cut", "model", "ngram", "frequency", "chance", "difference"}
 
 
 @pytest.mark.promise("honest")
@@ -71,6 +75,10 @@ def test_the_last_screen_says_what_was_made_how_good_it_is_and_what_to_type(home
     for source, row in storage.read_json(home / "run" / "evaluations" / "heldout.json")["bits_per_byte"].items():
         shown = [source, *(f"{row[name]:.3f}" for name in NAMES)]
         assert any(line.split() == shown for line in screen.splitlines())
+    for source, row in storage.read_json(home / "run" / "evaluations" / "cloze.json")["results"].items():
+        figures = [f"{100 * row[name]['mean']:.1f} ± {100 * row[name]['error']:.1f}" for name in ("model", "ngram")]
+        shown = f"{source} {row['items']} {' '.join(figures)} 25.0 ± "
+        assert any(" ".join(line.split()).startswith(shown) for line in screen.splitlines())
 
 
 @pytest.mark.promise("honest")

@@ -69,6 +69,8 @@ MACHINE = Format("list of machines", ("machine.json",))
 BASELINES = Format("table of baselines", ("evaluations/baselines.json",))
 HELDOUT = Format("table of bits per byte", ("evaluations/heldout.json",))
 SAMPLES = Format("gallery of samples", ("evaluations/samples.json",))
+CLOZE_ITEMS = Format("list of cloze items", ("evaluations/cloze_items.json",))
+CLOZE = Format("table of cloze items", ("evaluations/cloze.json",))
 RECORD = Format("record", ("records/*.json", "superseded/*/*.json"))
 TRACE = Format("index of text", ("trace/index.json",))
 LOCK = Format("lock", ("run.lock",))
@@ -84,7 +86,7 @@ REFERENCE = Format("classifier of cited pages", ())  # may be brought along from
 
 FORMATS = (
     RECIPE, INPUTS, DOCUMENTS, SHARD, MANIFEST, MIXTURE, CHECKPOINT, CONFIG, STATE, METRICS, LOSSES, MACHINE,
-    BASELINES, HELDOUT, SAMPLES, RECORD, TRACE, LOCK, PROGRESS,
+    BASELINES, HELDOUT, SAMPLES, CLOZE_ITEMS, CLOZE, RECORD, TRACE, LOCK, PROGRESS,
 )  # fmt: skip
 
 

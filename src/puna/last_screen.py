@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def last_screen(folder: Place, target: str | None) -> str:
         bits = storage.read_json(folder / "evaluations" / "heldout.json")["bits_per_byte"]
         quality = _quality(bits, NAMES | {"ngram": f"{order}-gram"})
         took = seconds(sum(record["seconds"] for record in records.values()))
-        lines += ["", _trained(counts["train"]), "", *quality, "", f"All steps together took {took}."]
+        asked = cloze(storage.read_json(folder / "evaluations" / "cloze.json")["results"], f"{order}-gram")
+        lines += ["", _trained(counts["train"]), "", *quality, *asked, "", f"All steps together took {took}."]
         lines += _end("Report", folder / "report.html", f"generate {shlex.quote(str(folder))} 'The history of'")
     return "\n".join(lines)
 
@@ -64,6 +65,11 @@ def _documents(counts: Mapping[str, Any]) -> list[str]:
             times = f"{epochs[name]:.2f} times" if name in epochs else ""
             paper = f"{given:.2f}" if times and (given := paper_epochs(name)) else ""
             rows.append((*row, times, paper, f"{held['documents']:,}, {size(held['bytes'])}"))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns beside each other, those below whose title nothing stands left out."""
     shown = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in shown]
     return [
@@ -113,6 +119,26 @@ def _quality(bits: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) 
         elif others:
             lines.append(f"{source}: the model beats all others")
     return lines
+
+
+def cloze(results: Mapping[str, Any], ngram: str) -> list[str]:
+    """A table of cloze items by source, below an empty line; nothing where there are none. ngram: that model's name."""
+    if not results:
+        return []
+
+    def percent(value: Mapping[str, Any] | None, sign: str = "") -> str:
+        if value is None:
+            return ""
+        return f"{100 * value['mean']:{sign}.1f}" + ("" if value["error"] is None else f" ± {100 * value['error']:.1f}")
+
+    rows: list[tuple[str, ...]] = [("", "items", "this model", ngram, "chance", f"model - {ngram}")]
+    for source in sorted(results, key=lambda name: (name == "all", name)):
+        row = results[source]
+        if source != "all" or len(results) > 2:
+            measured = [percent(row.get(name)) for name in ("model", "ngram", "chance")]
+            rows.append((source, f"{row['items']:,}", *measured, percent(row.get("difference"), "+")))
+    head = "Cloze of held-out text: which of 4 equally frequent words comes next, % right"
+    return ["", head, *_aligned(rows)]
 
 
 def _end(what: str, where: Place, command: str) -> list[str]:

@@ -6,7 +6,8 @@ What each command does is a part of this graph: `puna data` ends after the docum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from puna.data.sources import locate
 from puna.engine import PROCESSES, end_workers, opened, refuse_unknown, usable_cpus
 from puna.errors import InputError, PunaError
 from puna.last_screen import last_screen
-from puna.progress import say, size
+from puna.parallel import meeting
+from puna.parallel.meeting import Meeting
+from puna.progress import configure, say, size
 from puna.recipe import Recipe
 from puna.records import of_step, read_records
 from puna.run import open_run, read_recipe
@@ -33,6 +36,7 @@ from puna.train.extras import refuse_missing
 
 NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
+CLOZE_ITEM = 14_000  # bytes of an item in evaluations/cloze_items.json at most; 700 are usual
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,31 @@ class Options:
     take_over: bool = False
     verify: bool = False
     allow_other: bool = False
+    ranks: Meeting | None = None
+    """Of which this process is the first."""
 
 
 def work(name: str, overrides: Sequence[str], out: str | None, target: str | None, options: Options) -> str:
-    """Do the steps of a recipe up to `target` (None: all) in its run folder; return the last screen."""
+    """Do the steps of a recipe up to `target` (None: all) in its run folder; return the last screen.
+
+    Of several ranks the first does them, and the others train with it: they return "".
+    """
     name_torch_without_spaces()
+    if meeting.rank() is None:
+        return _work(name, overrides, out, target, options)
+    if target not in (None, "train"):
+        mend = f"give puna {target} alone, and puna train to torchrun"
+        raise InputError("torchrun starts ranks, and only training has any use for them", mend=mend)
+    ranks = meeting.Meeting()
+    if ranks.rank:
+        return _train_along(ranks, options)
+    try:
+        return _work(name, overrides, out, target, replace(options, ranks=ranks))
+    finally:
+        ranks.tell("over", None)
+
+
+def _work(name: str, overrides: Sequence[str], out: str | None, target: str | None, options: Options) -> str:
     recipe = recipes.load(_for_this_machine(name), overrides)
     _refuse_impossible(recipe, options)
     folder = _seen_everywhere(storage.place(out) if out else Path("runs") / recipe.name, options)
@@ -121,6 +145,14 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             {"baselines": made["evaluate"]["baselines"], "ngram_order": made["evaluate"]["ngram_order"]},
         ),
         Step(
+            "cloze_items",
+            partial(_cloze_items, recipe),
+            ("evaluations/cloze_items.json",),
+            ("manifest", *documents),
+            {name: made["evaluate"][name] for name in ("cloze_items", "ngram_order")} | {"seed": recipe.seed},
+            space=lambda context: space.small(CLOZE_ITEM * recipe.evaluate.cloze_items * len(names)),
+        ),
+        Step(
             "train",
             partial(_train, recipe, options),
             ("checkpoints/*/*", "metrics.jsonl", "losses.jsonl", "machine.json"),
@@ -134,6 +166,13 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             ("evaluations/heldout.json",),
             ("train", "baselines"),
             {"context": recipe.evaluate.context or recipe.train.context, "stride": recipe.evaluate.stride},
+            space=partial(_model_space, recipe),
+        ),
+        Step(
+            "cloze",
+            _cloze,
+            ("evaluations/cloze.json",),
+            ("train", "cloze_items"),
             space=partial(_model_space, recipe),
         ),
         Step(
@@ -205,23 +244,46 @@ def _baselines(recipe: Recipe, context: Context) -> Mapping[str, Any]:
     return heldout.baselines(context.folder, recipe, workers=context.workers, engine=context.engine)
 
 
+def _cloze_items(recipe: Recipe, context: Context) -> Mapping[str, Any]:
+    from puna.evaluate import cloze_items
+
+    return cloze_items.make(context.folder, recipe, workers=context.workers, engine=context.engine)
+
+
 def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, Any]:
     from puna.evaluate.while_training import HeldoutLoss
     from puna.train.loop import train
 
     end_workers()
-    done = train(
-        context.folder,
-        recipe,
-        fingerprint=context.fingerprint,
-        threads=options.threads,
-        allow_other=options.allow_other,
-        callbacks=[HeldoutLoss(recipe)] if recipe.train.evaluate_every else (),
-    )
+    if options.ranks:
+        options.ranks.tell("train", [str(context.folder), context.fingerprint])
+    with options.ranks.group() if options.ranks else nullcontext():
+        done = train(
+            context.folder,
+            recipe,
+            fingerprint=context.fingerprint,
+            threads=options.threads,
+            allow_other=options.allow_other,
+            callbacks=[HeldoutLoss(recipe)] if recipe.train.evaluate_every else (),
+        )
     last = context.folder / done["checkpoint"]
     digests = [storage.digest(last / name) for name in ("model.safetensors", "config.json")]
     context.produced = storage.digest_bytes("".join(digests).encode())
     return done
+
+
+def _train_along(ranks: Meeting, options: Options) -> str:
+    """On a rank that is not the first: train when that one does."""
+    from puna.train.loop import train
+
+    configure(quiet=True)
+    what, told = ranks.hear("train", "over")
+    if what == "train":
+        folder = storage.place(told[0])
+        with ranks.group():
+            recipe = read_recipe(folder)
+            train(folder, recipe, fingerprint=told[1], threads=options.threads, allow_other=options.allow_other)
+    return ""
 
 
 def _train_space(recipe: Recipe, context: Context) -> Need:
@@ -238,6 +300,13 @@ def _evaluate(recipe: Recipe, context: Context) -> Mapping[str, Any]:
     from puna.evaluate import heldout
 
     return heldout.evaluate(context.folder, recipe)
+
+
+def _cloze(context: Context) -> Mapping[str, Any]:
+    from puna.evaluate import cloze_answers
+
+    found: Mapping[str, Any] = cloze_answers.evaluate(context.folder)["results"]
+    return found
 
 
 def _samples(recipe: Recipe, context: Context) -> Mapping[str, Any]:
@@ -270,6 +339,7 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
         "log_every",
         "log_to",
         "max_rewinds",
+        "mesh",
     }
     if train["documents"] == "packed":
         left_out.add("documents")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puna.evaluate.task import ANSWER, Choice, Prompt, Ranking
-from puna.generate.slots import common
 from puna.tokenizer import Tokenizer
+from puna.tokenizer.prefix import common
 
 Ids = tuple[int, ...]
 

@@ -53,7 +53,7 @@ def baselines(folder: Place, recipe: Recipe, *, workers: int = 1, engine: Engine
     bits: dict[str, dict[str, float]] = {source: {} for source in sizes}
     tasks = []
     for source, size in sizes.items():
-        known = _training_bytes(folder, source)
+        known = training_bytes(folder, source)
         usable = 0 < known <= MOST_TRAINING_TEXT
         if not usable and set(recipe.evaluate.baselines) != {"uniform"}:
             much = f"more than {MOST_TRAINING_TEXT:,} bytes of" if known else "no"
@@ -141,10 +141,15 @@ def bits_per_byte(bits: Mapping[str, Mapping[str, float]], sizes: Mapping[str, S
 
 def ngram_bits(encoding: Tokenizer, training: Iterable[str], held: Iterable[str], order: int) -> float:
     """Bits that an n-gram model of the training texts needs for the held-out ones, their </s> included."""
-    pieces = {"vocabulary": encoding.vocabulary, "bos": encoding.bos, "eos": encoding.eos}
-    model = ngram.train(encoding.encode_batch(training), order=order, **pieces)
-    tokens = ngram.stream(encoding.encode_batch(held), **pieces)
+    model = ngram_model(encoding, training, order)
+    tokens = ngram.stream(encoding.encode_batch(held), vocabulary=model.vocabulary, bos=model.bos, eos=model.eos)
     return float(-model.log10_probabilities(tokens).sum() * math.log2(10))
+
+
+def ngram_model(encoding: Tokenizer, training: Iterable[str], order: int) -> ngram.NgramModel:
+    """The n-gram model of training texts, in the pieces of `encoding`."""
+    ids = encoding.encode_batch(training)
+    return ngram.train(ids, order=order, vocabulary=encoding.vocabulary, bos=encoding.bos, eos=encoding.eos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +218,7 @@ def framed(ids: tokenizer.Ids) -> npt.NDArray[np.int64]:
     return np.concatenate(([Tokenizer.bos], ids, [Tokenizer.eos])).astype(np.int64)
 
 
-def _training_bytes(folder: Place, source: str) -> int:
+def training_bytes(folder: Place, source: str) -> int:
     """Bytes of the source's training text; counting ends beyond MOST_TRAINING_TEXT."""
     total = 0
     for text in _texts(folder / "documents" / source):

@@ -231,10 +231,10 @@ def _values(rows: Sequence[Mapping[str, float]]) -> dict[str, Value]:
     for row in rows:
         for name, value in row.items():
             columns[name].append(value)
-    return {name: _value(column) for name, column in columns.items()}
+    return {name: mean(column) for name, column in columns.items()}
 
 
-def _value(column: Sequence[float]) -> Value:
-    """Mean and standard error, of the sample's standard deviation."""
+def mean(column: Sequence[float]) -> Value:
+    """With its standard error, of the sample's standard deviation."""
     error = statistics.stdev(column) / math.sqrt(len(column)) if len(column) > 1 else None
     return Value(statistics.fmean(column), error, len(column))

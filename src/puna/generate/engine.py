@@ -33,9 +33,10 @@ from puna.generate.graphed import GraphedStep
 from puna.generate.packed import Packed
 from puna.generate.request import End, Event, Prompt, Reason, Request, Scored, Token
 from puna.generate.sample import Sample, fitting, likeliest
-from puna.generate.slots import Slots, common
+from puna.generate.slots import Slots
 from puna.model.rotary import rope_table
 from puna.tokenizer import Tokenizer
+from puna.tokenizer.prefix import common
 
 CHUNK = 512  # tokens read a step; a matmul is at its best speed from about 256
 WORTH = 16  # tokens in common for which a prompt waits until another has read them

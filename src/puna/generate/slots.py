@@ -16,6 +16,7 @@ from torch import Tensor
 
 from puna.errors import InputError
 from puna.model.config import ModelConfig
+from puna.tokenizer.prefix import common
 
 
 class Slots:
@@ -61,19 +62,19 @@ class Slots:
         The free slot with the most in common is taken; where another has more, that is copied from it.
         """
         wanted = np.asarray(ids[: max(most, 0)], np.int64)
-        common = [_common(wanted, self._ids[slot, : self._filled[slot]]) for slot in range(len(self._busy))]
+        alike = [common(wanted, self._ids[slot, : self._filled[slot]]) for slot in range(len(self._busy))]
         free = [slot for slot, busy in enumerate(self._busy) if not busy]
         # Of those with nothing in common the one that was left longest ago, so that what is kept is what is recent.
-        slot = max(free, key=lambda one: (common[one], -self._left[one]))
-        source = max(range(len(common)), key=lambda one: common[one])
-        if common[source] > common[slot]:
+        slot = max(free, key=lambda one: (alike[one], -self._left[one]))
+        source = max(range(len(alike)), key=lambda one: alike[one])
+        if alike[source] > alike[slot]:
             slot = min(free, key=lambda one: self._left[one])
-            shared = common[source]
+            shared = alike[source]
             for memory in (self.keys, self.values):
                 memory[:, slot, :, :shared] = memory[:, source, :, :shared]
             self._ids[slot, :shared] = self._ids[source, :shared]
-            common[slot] = shared
-        self._filled[slot] = common[slot]
+            alike[slot] = shared
+        self._filled[slot] = alike[slot]
         self._busy[slot] = True
         return slot
 
@@ -98,19 +99,8 @@ class Slots:
     def shared(self, ids: Sequence[int]) -> int:
         """How many of the first of `ids` stand in some slot."""
         wanted = np.asarray(ids, np.int64)
-        return max(_common(wanted, self._ids[slot, :filled]) for slot, filled in enumerate(self._filled))
+        return max(common(wanted, self._ids[slot, :filled]) for slot, filled in enumerate(self._filled))
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, (slots, kv_heads, context, head_dim) each."""
         return self.keys[index], self.values[index]
-
-
-def common(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many ids two texts have in common from their beginning."""
-    return _common(np.asarray(left, np.int64), np.asarray(right, np.int64))
-
-
-def _common(left: np.ndarray[tuple[int], np.dtype[np.int64]], right: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
-    length = min(len(left), len(right))
-    unlike = np.flatnonzero(left[:length] != right[:length])
-    return int(unlike[0]) if len(unlike) else length
