@@ -71,8 +71,8 @@ class Perspective:
         return cls(os.environ.get(KEY, "").strip(), kept, **values)
 
     def said_before(self, count: int) -> str:
-        """How long `count` continuations will take, and what leaves this machine. None of them is made yet, so that what
-        is kept is told, not counted out."""
+        """How long `count` continuations will take, and what leaves this machine. None of them is made yet, so what is
+        kept is told, not counted out."""
         hours = count / self.per_second / 3600
         host = self.url.split("/")[2]
         most = f"up to {count:,} texts go to {host}, {self.per_second:g} a second: {hours:.1f} hours"
