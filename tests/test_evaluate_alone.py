@@ -22,7 +22,7 @@ def refuse(event, arguments):
     inside = event == "socket.__new__" and arguments[1] == socket.AF_UNIX
     local = event in ("socket.connect", "socket.bind", "socket.sendto") and arguments[0].family == socket.AF_UNIX
     if event.startswith("socket.") and not inside and not local and event != "socket.gethostname":
-        # urllib3, which lm-eval imports, asks at its import whether there is IPv6 here: it binds, and reaches nobody.
+        # urllib3, which lm-eval imports, asks then whether this machine has IPv6: it binds, and reaches nobody.
         names, frame = [], sys._getframe()
         while frame := frame.f_back:
             names.append(frame.f_code.co_name)

@@ -107,6 +107,7 @@ def evaluate(
         next((each for each in NORMS if each == norm), None),
         samples,
         dtype,
+        _hours if toxicity == "perspective" else None,
         compare,
         others,
     )
@@ -164,6 +165,12 @@ def _others(names: list[str], include: str | None, shots: int | None, limit: int
     from puna.evaluate.harness.others import Tasks
 
     return Tasks(names, Path(include).expanduser() if include else None, shots, limit)
+
+
+def _hours(folder: Place, count: int) -> str:
+    from puna.evaluate.perspective import Perspective
+
+    return Perspective.of_environment(folder / "toxicity.jsonl").said_before(count)
 
 
 def _outside(toxicity: str | None, allow_code: bool, folder: Place) -> dict[str, Judge]:

@@ -29,6 +29,8 @@ class Asking:
     norm: Norm | None = None
     samples: int | None = None
     dtype: str = "f32"
+    before: Callable[[Place, int], str] | None = None
+    """What to say before so many continuations are made whose toxicity somebody is asked for."""
     compare: bool = True
     """Items with the documents that a run trained on."""
     others: Others | None = None
@@ -64,6 +66,9 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
     if asking.compare:
         plans = overlap.compared(plans, loaded.folder)
     digest = run.model_digest(loaded.folder, loaded.tokenizer.digest, asking.dtype)
+    scored = sum(len(plan.questions) for plan in plans if plan.wanted.task.needs == "toxicity")
+    if asking.before and scored:
+        say(asking.before(folder, scored))
     for line in results.changed(folder, plans):
         say(line)
     answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
