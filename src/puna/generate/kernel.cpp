@@ -28,10 +28,13 @@
 #endif
 #define BLOCK 64
 #define GROUP 8
+#define LINE 16     // floats that memory brings at a time
 #define AHEAD 2048  // bytes; processors do not look over the border of a page themselves
 #define EACH(i) for (int i = 0; i < W; i++)
 
 typedef float vf __attribute__((vector_size(4 * W)));
+typedef float vh __attribute__((vector_size(2 * W)));
+typedef float vq __attribute__((vector_size(W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));
 typedef uint32_t vu __attribute__((vector_size(4 * W)));
 typedef int16_t vs __attribute__((vector_size(4 * W)));  // 2 W of them, which make W products of pairs
@@ -59,8 +62,14 @@ static inline V load(const T* from) {
   return value;
 }
 static inline float total(vf value) {
+  vh halves[2];
+  memcpy(halves, &value, sizeof value);
+  vh two = halves[0] + halves[1];
+  vq quarters[2];
+  memcpy(quarters, &two, sizeof two);
+  vq four = quarters[0] + quarters[1];
   float sum = 0;
-  EACH(i) sum += value[i];
+  for (int i = 0; i < W / 4; i++) sum += four[i];
   return sum;
 }
 static inline vf fused(vf a, vf b, vf sum) {
@@ -93,18 +102,22 @@ static inline vi pairs(vs a, vs b) {
 #endif
 }
 
-// R rows of weights with N inputs: y[n][r].
+// R rows of weights with N inputs: y[n][r]. Of the R rows behind them those from `first` on in steps of `step` are fetched
+// meanwhile, so that memory works while what it brought is computed with; step 0: none.
 template <int R, int N>
-static inline void products(const float* weight, int64_t width, const Input* x, float (*y)[R]) {
+static inline void products(const float* weight, int64_t width, const Input* x, float (*y)[R], int first, int step) {
   vf sums[R][N] = {};
-  const float* in[N];
+  const float *in[N], *next = weight + R * width;
   for (int n = 0; n < N; n++) in[n] = x[n].plain;
-  for (int64_t i = 0; i < width; i += W) {
-    vf inputs[N];
-    for (int n = 0; n < N; n++) inputs[n] = load<vf>(in[n] + i);
-    for (int r = 0; r < R; r++) {
-      vf w = load<vf>(weight + r * width + i);
-      for (int n = 0; n < N; n++) sums[r][n] = fused(w, inputs[n], sums[r][n]);
+  for (int64_t line = 0; line < width; line += LINE) {
+    for (int r = first; step && r < R; r += step) __builtin_prefetch(next + r * width + line);
+    for (int64_t i = line; i < line + LINE; i += W) {
+      vf w[R];
+      for (int r = 0; r < R; r++) w[r] = load<vf>(weight + r * width + i);
+      for (int n = 0; n < N; n++) {
+        vf input = load<vf>(in[n] + i);
+        for (int r = 0; r < R; r++) sums[r][n] = fused(w[r], input, sums[r][n]);
+      }
     }
   }
   for (int n = 0; n < N; n++)
@@ -155,9 +168,9 @@ static inline void products(const int8_t* weight, const float* scale, int64_t wi
     for (int r = 0; r < R; r++) y[n][r] = total(sums[r][n]) * x[n].unit;
 }
 template <int R, int N>
-static inline void block(const Matrix& m, int64_t row, const Input* x, float (*y)[R]) {
+static inline void block(const Matrix& m, int64_t row, const Input* x, float (*y)[R], int first = 0, int step = 0) {
   int64_t at = row / GROUP * GROUP * m.width, in = row % GROUP;
-  if (m.kind == F32) products<R, N>((const float*)m.weight + row * m.width, m.width, x, y);
+  if (m.kind == F32) products<R, N>((const float*)m.weight + row * m.width, m.width, x, y, first, step);
   if (m.kind == BF16) products<R, N>((const uint16_t*)m.weight + at + in * BLOCK, m.width, x, y);
   if (m.kind == INT8) products<R, N>((const int8_t*)m.weight + at + in * BLOCK, m.scale + at / BLOCK + in, m.width, x, y);
 }
@@ -169,7 +182,7 @@ static inline void some_rows(const Matrix& m, int64_t row, const Input* x, int64
   float y[N][R] = {};
   for (int64_t first = 0; first < n;) {
     int64_t now = n - first >= N ? N : 1;
-    if (now == N) block<R, N>(m, row, x + first, y);
+    if (now == N) block<R, N>(m, row, x + first, y, first / N, n / N);
     else block<R, 1>(m, row, x + first, y);
     for (int64_t i = 0; i < now; i++)
       for (int r = 0; r < R; r++) out(first + i, row + r, y[i][r]);
@@ -183,7 +196,7 @@ static void rows(const Matrix& m, int64_t begin, int64_t end, const Input* x, in
   if (n == 1)
     for (; row + 8 <= end; row += 8) some_rows<8, 1>(m, row, x, n, out);
   if (m.kind == F32)
-    for (; row + 3 <= end; row += 3) some_rows<3, 4>(m, row, x, n, out);
+    for (; row + 6 <= end; row += 6) some_rows<6, 2>(m, row, x, n, out);
   else
     for (; row + 2 <= end; row += 2) some_rows<2, 4>(m, row, x, n, out);
   for (; row < end; row++) some_rows<1, 1>(m, row, x, n, out);
@@ -250,6 +263,19 @@ static inline vf exponential(vf x) {
   return (vf)((vi)(p * power) & ~below);
 }
 
+// V vectors of the mean of values by their scores, beside each other, since each sum waits for its last product.
+template <int V>
+static inline void mix(const float* values, int64_t length, int64_t width, const float* scores, float inverse, float* out) {
+  vf sums[V] = {};
+  for (int64_t p = 0; p < length; p++) {
+    vf score = scores[p] - (vf){};
+    for (int v = 0; v < V; v++) sums[v] = fused(load<vf>(values + p * width + v * W), score, sums[v]);
+  }
+  for (int v = 0; v < V; v++) {
+    sums[v] *= inverse;
+    memcpy(out + v * W, &sums[v], sizeof sums[v]);
+  }
+}
 // One head's attention over `length` positions; scores: room for them and W more.
 static void attend(
     const float* q, const float* keys, const float* values, int64_t length, int64_t width, float* scores, float* out) {
@@ -272,12 +298,9 @@ static void attend(
   }
   float inverse = 1 / total(sums);
   int64_t i = 0;
-  for (; i + W <= width; i += W) {
-    vf sum = {};
-    for (int64_t p = 0; p < length; p++) sum += load<vf>(values + p * width + i) * scores[p];
-    sum *= inverse;
-    memcpy(out + i, &sum, sizeof sum);
-  }
+  for (; i + 8 * W <= width; i += 8 * W) mix<8>(values + i, length, width, scores, inverse, out + i);
+  for (; i + 4 * W <= width; i += 4 * W) mix<4>(values + i, length, width, scores, inverse, out + i);
+  for (; i + W <= width; i += W) mix<1>(values + i, length, width, scores, inverse, out + i);
   for (; i < width; i++) {
     float sum = 0;
     for (int64_t p = 0; p < length; p++) sum += values[p * width + i] * scores[p];
