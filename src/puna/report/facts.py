@@ -63,6 +63,8 @@ class Facts:
     heldout: Any = None
     baselines: Any = None
     samples: Any = None
+    cloze: Any = None
+    cloze_items: Any = None
     curve: Curve | None = None
     told: list[dict[str, Any]] = field(default_factory=list)  # lines of metrics.jsonl that are no plain step
     unreadable: tuple[str, ...] = ()
@@ -141,6 +143,8 @@ def read(folder: Place) -> Facts:
         heldout=json_of("evaluations", "heldout.json"),
         baselines=json_of("evaluations", "baselines.json"),
         samples=json_of("evaluations", "samples.json"),
+        cloze=json_of("evaluations", "cloze.json"),
+        cloze_items=json_of("evaluations", "cloze_items.json"),
         curve=_curve(folder / "metrics.jsonl"),
         told=_told(folder / "metrics.jsonl"),
         unreadable=tuple(unreadable),

@@ -7,7 +7,7 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import corpus, cost, facts, origin, quality, results, training
+from puna.report import cloze, corpus, cost, facts, origin, quality, results, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -22,6 +22,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("throughput", "Throughput", training.throughput),
     ("samples", "Samples", results.samples),
     ("bits", "Bits per byte", results.bits),
+    ("cloze", "Cloze items", cloze.asked),
     ("cost", "What the data cost", cost.stages),
     ("time", "Where the time went", training.times),
     ("recipe", "Recipe", origin.recipe),
@@ -59,6 +60,6 @@ def page(of: Facts) -> str:
     body = element(
         "body",
         element("nav", element("ol", *links), aria_label="Contents"),
-        element("main", element("header", results.headline(of), origin.overtaken(of)), *sections, between="\n"),
+        element("main", join(element("header", results.headline(of), origin.overtaken(of)), *sections, between="\n")),
     )
     return join(Html("<!DOCTYPE html>\n"), Html(f'<html lang="en">\n{head}\n{body}\n</html>\n'))
