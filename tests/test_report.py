@@ -36,6 +36,7 @@ SECTIONS = [
     "Samples",
     "Bits per byte",
     "Cloze items",
+    "Benchmarks",
     "What the data cost",
     "Where the time went",
     "Recipe",

@@ -65,6 +65,7 @@ class Facts:
     samples: Any = None
     cloze: Any = None
     cloze_items: Any = None
+    tables: Any = None  # the paper's, with the model's row
     curve: Curve | None = None
     told: list[dict[str, Any]] = field(default_factory=list)  # lines of metrics.jsonl that are no plain step
     unreadable: tuple[str, ...] = ()
@@ -145,6 +146,7 @@ def read(folder: Place) -> Facts:
         samples=json_of("evaluations", "samples.json"),
         cloze=json_of("evaluations", "cloze.json"),
         cloze_items=json_of("evaluations", "cloze_items.json"),
+        tables=json_of("evaluations", "tables", "tables.json"),
         curve=_curve(folder / "metrics.jsonl"),
         told=_told(folder / "metrics.jsonl"),
         unreadable=tuple(unreadable),

@@ -7,7 +7,7 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import cloze, corpus, cost, facts, origin, quality, results, training
+from puna.report import benchmarks, cloze, corpus, cost, facts, origin, quality, results, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -23,6 +23,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("samples", "Samples", results.samples),
     ("bits", "Bits per byte", results.bits),
     ("cloze", "Cloze items", cloze.asked),
+    ("benchmarks", "Benchmarks", benchmarks.asked),
     ("cost", "What the data cost", cost.stages),
     ("time", "Where the time went", training.times),
     ("recipe", "Recipe", origin.recipe),
