@@ -19,10 +19,10 @@ from typing import Any
 from form import metric
 from puna.model import flop
 from puna.model.config import ModelConfig
+from puna.parallel.layout import Layout
 from puna.plan.efficiency import efficiency
 from puna.plan.energy import energy
 from puna.plan.gpus import gpu
-from puna.plan.layout import Layout
 from puna.plan.roofline import step
 from puna.plan.search import best
 from puna.plan.serving import serving

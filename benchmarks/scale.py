@@ -20,8 +20,8 @@ from form import metric
 from picture import PICTURES, THEMES, Colours
 from puna import recipe as recipes
 from puna.model.config import ModelConfig
+from puna.parallel.layout import Layout
 from puna.plan.gpus import Gpu, gpu
-from puna.plan.layout import Layout
 from puna.plan.memory import RESERVE, rank_memory
 from puna.plan.roofline import step
 from puna.plan.search import FREE, Choice, layouts

@@ -18,7 +18,7 @@ from puna.compiler import name_torch_without_spaces
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["promises"]
+pytest_plugins = ["promises", "ranks"]
 
 name_torch_without_spaces()  # as every command does, so that a test may compile wherever the clone lies
 

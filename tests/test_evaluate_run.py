@@ -234,7 +234,7 @@ def test_numbers_are_means_with_their_standard_error(tmp_path: Path) -> None:
         "token",
         {item.id: (item, asked) for item in items},
         PACK["crows_pairs"].judge,
-        {},
+        chosen.Items(tmp_path, {}, (), {}),
     )
     better, worse = Score(-1.0, 1), Score(-2.0, 1)
     known = {str(n): (better, worse) if n != 1 else (worse, better) for n in range(4)}

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-import made_model
 import made_testsets
+from made_checkpoint import begin, land
 from puna import storage
 from puna.errors import InputError
 from puna.evaluate import watching
 from puna.evaluate.asking import Asking
 from puna.evaluate.run import Wanted
 from puna.evaluate.tasks import PACK
-from puna.model.weights import write_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,29 +30,7 @@ def asking(tmp_path: Path) -> Asking:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run that has not begun to train."""
-    folder = tmp_path / "run"
-    storage.write(folder / "recipe.toml", b'name = "run"\n')
-    storage.write(folder / "tokenizer" / "tokenizer.model", made_model.tokenizer().model)
-    return folder
-
-
-def land(run: Path, step: int, *, whole: bool = True) -> Path:
-    """A checkpoint, whose last file tells that it is whole; and its line of metrics."""
-    folder = run / "checkpoints" / f"step-{step:06d}"
-    model = made_model.llama(seed=step, context=100)
-    write_model(folder, model.config, model.state_dict(), tokenizer=made_model.tokenizer().digest)
-    if whole:
-        names = ("config.json", "model.safetensors")
-        files = {name: {"digest": storage.digest(folder / name), "size": storage.size(folder / name)} for name in names}
-        storage.write_json(folder / "checkpoint.json", {"format": 1, "step": step, "fingerprint": "", "files": files})
-        with (run / "metrics.jsonl").open("a") as file:
-            lines = (
-                {"loss": 9 - step / 10, "tokens": 100 * step},
-                {"heldout": {"all": {"bits_per_byte": 3 - step / 100}}},
-            )
-            file.writelines(json.dumps({"format": 1, "step": step, **line}) + "\n" for line in lines)
-    return folder
+    return begin(tmp_path / "run")
 
 
 def done(run: Path) -> None:

@@ -223,6 +223,34 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     assert template.ids(messages, loaded.tokenizer) == PAIRS[0].ids[: int(np.argmax(PAIRS[0].scored))].tolist()
     again = tune(model, [Source(data)], out, SMALL)
     assert again == found
+    text = tmp_path / "plain.txt"
+    text.write_text("the cat and the hat.")
+    more = tune(model, [Source(data)], out, SMALL, plain=text)
+    assert more["bits_per_byte"]["before"] > 0
+    assert more["answers"] == found["answers"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_exported_it_reads_a_talk_as_the_same_ids_in_transformers(model: Path, data: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from transformers import AutoTokenizer
+
+    from puna import convert, load
+    from puna.generate.chat import find as find_template
+
+    out = tmp_path / "chat"
+    tune(model, [Source(data)], out, replace(SMALL, epochs=0.1))
+    convert.export(out, "hf", tmp_path / "hf")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    loaded = load(out)
+    template = find_template(loaded.folder, loaded.tokenizer)
+    assert template is not None
+    said = [("system", "be brief"), ("user", "the cat?"), ("assistant", "the hat."), ("user", "naïve\n\ncafé 東京")]
+    for count in (2, 4):
+        talk = [{"role": role, "content": content} for role, content in said[:count]]
+        ids = theirs.apply_chat_template(talk, add_generation_prompt=True, tokenize=True)["input_ids"]
+        assert list(ids) == template.ids(talk, loaded.tokenizer)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -101,7 +101,7 @@ def test_every_file_of_a_run_has_a_number_or_a_reason() -> None:
     # The first two go with the process; the third is built when it is asked for.
     assert set(FORMATS) - numbers == {formats.LOCK, formats.PROGRESS, formats.TRACE}
     elsewhere = {formats.FETCHED, formats.REFERENCE, formats.ORIGIN}
-    elsewhere |= {formats.ANSWERS, formats.RESULTS, formats.TOXICITY, formats.FINETUNE}
+    elsewhere |= {formats.ANSWERS, formats.RESULTS, formats.OVERLAP, formats.TOXICITY, formats.FINETUNE}
     assert {value for value in vars(formats).values() if isinstance(value, Format)} == {*FORMATS, *elsewhere}
 
 

@@ -10,7 +10,6 @@ as far apart as each of them is from the exact one: what is held is that the han
 from __future__ import annotations
 
 import itertools
-import threading
 from typing import Any
 
 import pytest
@@ -22,16 +21,19 @@ from torch import Tensor
 from puna.model import modes
 from puna.model.attention import attention, softmax_attention
 from puna.model.cache import Cache
+from puna.model.comm import Comm
 from puna.model.config import ModelConfig
 from puna.model.documents import segments
 from puna.model.hand import hand_layer, kept_bytes
 from puna.model.kernels import PLAIN, compiled
 from puna.model.layer import LayerWeights, layer, rms_norm
 from puna.model.llama import Llama
+from puna.model.modes import FUNCTIONS
 from puna.model.rotary import Rope, rope_table
 from puna.model.weights import initialise
 from puna.train import machine
 from puna.train.memory import layer_bytes
+from thread_ranks import on_ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -256,59 +258,41 @@ def test_a_document_s_end_belongs_to_it_and_the_next_token_to_another(rows: list
 
 
 @pytest.mark.promise("twins")
-def test_two_ranks_with_half_of_the_heads_each_give_the_whole_layer_s_gradients() -> None:
+@pytest.mark.parametrize("mode", ["reference", "selective", "full", "hand", "lean"])
+@pytest.mark.parametrize(("size", "length"), [(2, 8), (2, 2), (2, 10)])
+def test_ranks_with_a_part_of_the_heads_each_give_the_whole_layer_s_gradients(
+    mode: str, size: int, length: int
+) -> None:
     whole = make_layer()
-    x, rope = make_input(7, whole)
+    x, rope = make_input(length, whole)
+    masked = (torch.arange(length) // 3).expand(len(x), -1) if length == 10 else None
     pull = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
-    expected = torch.autograd.grad(layer(x, whole, rope), (x, *whole), pull)
-    meeting = threading.Barrier(2)
-    parts: dict[int, Tensor] = {}
-    results: dict[int, Any] = {}
+    expected_output = layer(x, whole, rope, masked)
+    expected = torch.autograd.grad(expected_output, (x, *whole), pull)
 
-    class Sequence:
-        """Each rank holds half of the positions between the halves of the layer (sequence parallel)."""
+    def work(comm: Comm) -> Any:
+        own = LayerWeights(*(cut_of(name, tensor, comm) for name, tensor in whole._asdict().items()))
+        part = x.chunk(size, 1)[comm.rank].detach().requires_grad_()
+        given = FUNCTIONS[mode](part, own, rope, masked, comm)
+        gradients = torch.autograd.grad(given, (part, *own), pull.chunk(size, 1)[comm.rank])
+        with torch.no_grad():
+            torch.testing.assert_close(FUNCTIONS[mode](part, own, rope, masked, comm), given)
+        return given.detach(), gradients
 
-        def __init__(self, rank: int) -> None:
-            self.rank = rank
-
-        def gather(self, x_BLD: Tensor) -> Tensor:
-            return torch.cat(self._both(x_BLD), 1)
-
-        def reduce(self, x_BLD: Tensor) -> Tensor:
-            total = sum(self._both(x_BLD))
-            assert isinstance(total, Tensor)
-            return total[:, :4] if self.rank == 0 else total[:, 4:]
-
-        def _both(self, x_BLD: Tensor) -> list[Tensor]:
-            parts[self.rank] = x_BLD
-            meeting.wait(timeout=20)
-            both = [parts[0], parts[1]]
-            meeting.wait(timeout=20)
-            return both
-
-    def run(rank: int) -> None:
-        own = whole._replace(
-            **{name: getattr(whole, name).chunk(2, 0)[rank] for name in ("wq", "wk", "wv", "w1", "w3")},
-            **{name: getattr(whole, name).chunk(2, 1)[rank] for name in ("wo", "w2")},
-        )
-        own = LayerWeights(*(tensor.detach().requires_grad_() for tensor in own))
-        rows = slice(0, 4) if rank == 0 else slice(4, 7)
-        part = x[:, rows].detach().requires_grad_()
-        given = hand_layer(part, own, rope, comm=Sequence(rank))
-        results[rank] = torch.autograd.grad(given, (part, *own), pull[:, rows])
-
-    ranks = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
-    for thread in ranks:
-        thread.start()
-    for thread in ranks:
-        thread.join()
-    both = [LayerWeights(*results[rank][1:]) for rank in range(2)]
-    torch.testing.assert_close(torch.cat([results[0][0], results[1][0]], 1), expected[0])
-    for name, whole_gradient in zip(LayerWeights._fields, expected[1:], strict=True):
-        pair = [getattr(each, name) for each in both]
+    results = on_ranks(size, work)
+    torch.testing.assert_close(torch.cat([given for given, _ in results], 1), expected_output.detach())
+    torch.testing.assert_close(torch.cat([gradients[0] for _, gradients in results], 1), expected[0])
+    for number, name in enumerate(LayerWeights._fields, 1):
+        found = [gradients[number] for _, gradients in results]
         # Of a norm's weight each rank saw its own positions; the other weights are cut.
-        joined = pair[0] + pair[1] if name.endswith("norm") else torch.cat(pair, 1 if name in ("wo", "w2") else 0)
-        torch.testing.assert_close(joined, whole_gradient, msg=lambda m, n=name: f"{n}: {m}")
+        joined = sum(found) if name.endswith("norm") else torch.cat(found, 1 if name in ("wo", "w2") else 0)
+        torch.testing.assert_close(joined, expected[number], msg=lambda m, n=name: f"{n}: {m}")
+
+
+def cut_of(name: str, tensor: Tensor, comm: Comm) -> Tensor:
+    if not name.endswith("norm"):
+        tensor = tensor.chunk(comm.size, 1 if name in ("wo", "w2") else 0)[comm.rank]
+    return tensor.detach().clone().requires_grad_()
 
 
 @pytest.mark.prove

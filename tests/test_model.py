@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from puna.errors import InputError
 from puna.model.attention import attention, softmax_attention
 from puna.model.cache import Cache
 from puna.model.config import ModelConfig
-from puna.model.layer import LayerWeights, layer
 from puna.model.llama import Llama
 from puna.model.rotary import rope_table, rotate
 from puna.model.weights import initialise, shapes
@@ -258,48 +256,6 @@ def test_a_part_of_a_window_turns_as_in_the_whole() -> None:
     whole = rotate(x, rope_table(12, 8, 10000.0))
     torch.testing.assert_close(rotate(x[:, 5:9], rope_table(4, 8, 10000.0, start=5)), whole[:, 5:9])
     torch.testing.assert_close(whole.norm(dim=-1), x.norm(dim=-1))
-
-
-@pytest.mark.promise("twins")
-def test_two_ranks_with_half_of_the_heads_each_give_the_whole_layer() -> None:
-    config = make_config(layers=1)
-    weights = [tensor.detach() for tensor in make_model(config).layers[0].weights()]
-    whole = LayerWeights(*weights)
-    x = torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(1))
-    rope = rope_table(7, config.head_dim, config.rope_base)
-    meeting = threading.Barrier(2)
-    parts: dict[int, Tensor] = {}
-    results: dict[int, Tensor] = {}
-
-    class Sum:
-        def __init__(self, rank: int) -> None:
-            self.rank = rank
-
-        def gather(self, x_BLD: Tensor) -> Tensor:
-            return x_BLD
-
-        def reduce(self, x_BLD: Tensor) -> Tensor:
-            parts[self.rank] = x_BLD
-            meeting.wait(timeout=20)
-            total = parts[0] + parts[1]
-            meeting.wait(timeout=20)
-            return total
-
-    def run(rank: int) -> None:
-        own = whole._replace(
-            **{name: getattr(whole, name).chunk(2, 0)[rank] for name in ("wq", "wk", "wv", "w1", "w3")},
-            **{name: getattr(whole, name).chunk(2, 1)[rank] for name in ("wo", "w2")},
-        )
-        results[rank] = layer(x, own, rope, comm=Sum(rank))
-
-    ranks = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
-    for thread in ranks:
-        thread.start()
-    for thread in ranks:
-        thread.join()
-    expected = layer(x, whole, rope)
-    torch.testing.assert_close(results[0], expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(results[1], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_is_made_without_memory_and_filled_with_given_tensors() -> None:

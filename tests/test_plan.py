@@ -25,10 +25,10 @@ from puna.model import loss, weights
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.modes import Mode
+from puna.parallel.layout import Layout
 from puna.plan import memory, planned, shapes
 from puna.plan.energy import energy
 from puna.plan.gpus import gpu, table
-from puna.plan.layout import Layout
 from puna.plan.memory import RESERVE, rank_memory
 from puna.plan.roofline import collective, executed_flop, step
 from puna.plan.search import FREE, Wanted, best, layouts

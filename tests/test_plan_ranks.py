@@ -19,7 +19,7 @@ from puna.model import modes, weights
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.loss import cross_entropy
-from puna.plan.layout import Layout
+from puna.parallel.layout import Layout
 from puna.plan.memory import rank_memory
 from puna.train.speed.memory import peak
 

@@ -33,6 +33,7 @@ SECTIONS = [
     "Mixture",
     "Loss and learning rate",
     "Throughput",
+    "Benchmarks along the training",
     "Samples",
     "Bits per byte",
     "Cloze items",

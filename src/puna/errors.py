@@ -30,6 +30,10 @@ class Interrupted(PunaError):
     exit_status = 130
 
 
+class ToldElsewhere(PunaError):
+    """Another rank of a training said first what went wrong: exit status 1, and nothing more is said here."""
+
+
 @contextmanager
 def telling_full_disk(where: object) -> Iterator[None]:
     """Say a full disk in one line with the mend; any other OSError passes as it is."""

@@ -77,6 +77,7 @@ LOCK = Format("lock", ("run.lock",))
 PROGRESS = Format("account of progress", ("progress.json",))
 ANSWERS = Format("file of answers", ())  # beside a model's other evaluations: docs/evaluate.md
 RESULTS = Format("table of benchmarks", ())  # there, too
+OVERLAP = Format("list of items that training documents hold", ())  # there, for all checkpoints
 FETCHED = Format("account of a fetch", ())  # beside the dumps, in no run folder: docs/fetch.md
 ORIGIN = Format("record of where a model came from", ())  # in a folder that puna import made
 FINETUNE = Format("finetuning", ())  # finetune.json and evaluations of a folder that puna finetune made

@@ -48,8 +48,8 @@ from puna.recipe_values import (
 
 __all__ = [
     "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Decontaminate", "Evaluate", "Explained", "Fetch", "GitHub",
-    "Heldout", "LanguageModels", "Model", "Recipe", "Reference", "Samples", "Source", "Sources", "StackExchange",
-    "Tokenizer", "Train", "Wikipedia",
+    "Heldout", "LanguageModels", "Mesh", "Model", "Recipe", "Reference", "Samples", "Source", "Sources",
+    "StackExchange", "Tokenizer", "Train", "Wikipedia",
     "as_json", "as_toml", "batch_tokens", "batch_windows", "chosen", "explain", "key_table", "load", "names", "steps",
 ]  # fmt: skip
 
@@ -158,6 +158,19 @@ class Model(Section):
         return self
 
 
+class Mesh(Section):
+    replicate: Whole = 0
+    """Groups of ranks that each hold the whole model and sum their gradients, such as one a node; 0: chosen."""
+    shard: Whole = 0
+    """Ranks that share weights, gradients and moments (FSDP); 0: chosen, or all that the other axes leave."""
+    tensor: Whole = 0
+    """Ranks that share heads, hidden columns and the sequence; 0: chosen."""
+    pipeline: Whole = 0
+    """Groups of ranks that hold one part of the layers each; 0: chosen."""
+    reshard: bool = True
+    """Let weights that were gathered for the forward pass go and gather them again for the backward pass."""
+
+
 class Train(Section):
     context: Positive = 2048
     """Tokens of a window."""
@@ -193,7 +206,7 @@ class Train(Section):
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: where a C++ compiler is found."""
     micro_batch: Whole = 0
-    """Windows in one forward pass, to bound memory; 0: the whole batch."""
+    """Windows in one forward pass of a rank, to bound memory; 0: all that it has of the batch."""
     checkpoint_every: PositiveSteps = 1000
     """Steps between checkpoints."""
     keep: Positive = 2
@@ -226,6 +239,8 @@ class Train(Section):
     """Steps between lines of metrics.jsonl."""
     log_to: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(default=[])
     """Where the lines of metrics.jsonl go too; each needs the extra of that name."""
+    mesh: Mesh = Field(default_factory=Mesh)
+    """How the ranks that torchrun starts share model and batch; one process alone has no use for it."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

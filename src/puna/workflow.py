@@ -6,6 +6,7 @@ What each command does is a part of this graph: `puna data` ends after the docum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,9 @@ from puna.engine import PROCESSES, end_workers, opened, refuse_unknown, usable_c
 from puna.errors import InputError, PunaError
 from puna.evaluate import cloze, present
 from puna.last_screen import last_screen
-from puna.progress import say, size
+from puna.parallel import meeting
+from puna.parallel.meeting import Meeting
+from puna.progress import configure, say, size
 from puna.recipe import Recipe
 from puna.records import of_step, read_records
 from puna.run import open_run, read_recipe
@@ -48,11 +51,31 @@ class Options:
     take_over: bool = False
     verify: bool = False
     allow_other: bool = False
+    ranks: Meeting | None = None
+    """Of which this process is the first."""
 
 
 def work(name: str, overrides: Sequence[str], out: str | None, target: str | None, options: Options) -> str:
-    """Do the steps of a recipe up to `target` (None: all) in its run folder; return the last screen."""
+    """Do the steps of a recipe up to `target` (None: all) in its run folder; return the last screen.
+
+    Of several ranks the first does them, and the others train with it: they return "".
+    """
     name_torch_without_spaces()
+    if meeting.rank() is None:
+        return _work(name, overrides, out, target, options)
+    if target not in (None, "train"):
+        mend = f"give puna {target} alone, and puna train to torchrun"
+        raise InputError("torchrun starts ranks, and only training has any use for them", mend=mend)
+    ranks = meeting.Meeting()
+    if ranks.rank:
+        return _train_along(ranks, options)
+    try:
+        return _work(name, overrides, out, target, replace(options, ranks=ranks))
+    finally:
+        ranks.tell("over", None)
+
+
+def _work(name: str, overrides: Sequence[str], out: str | None, target: str | None, options: Options) -> str:
     recipe = recipes.load(_for_this_machine(name), overrides)
     _refuse_impossible(recipe, options)
     folder = _seen_everywhere(storage.place(out) if out else Path("runs") / recipe.name, options)
@@ -255,18 +278,35 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
     from puna.train.loop import train
 
     end_workers()
-    done = train(
-        context.folder,
-        recipe,
-        fingerprint=context.fingerprint,
-        threads=options.threads,
-        allow_other=options.allow_other,
-        callbacks=[HeldoutLoss(recipe)] if recipe.train.evaluate_every else (),
-    )
+    if options.ranks:
+        options.ranks.tell("train", [str(context.folder), context.fingerprint])
+    with options.ranks.group() if options.ranks else nullcontext():
+        done = train(
+            context.folder,
+            recipe,
+            fingerprint=context.fingerprint,
+            threads=options.threads,
+            allow_other=options.allow_other,
+            callbacks=[HeldoutLoss(recipe)] if recipe.train.evaluate_every else (),
+        )
     last = context.folder / done["checkpoint"]
     digests = [storage.digest(last / name) for name in ("model.safetensors", "config.json")]
     context.produced = storage.digest_bytes("".join(digests).encode())
     return done
+
+
+def _train_along(ranks: Meeting, options: Options) -> str:
+    """On a rank that is not the first: train when that one does."""
+    from puna.train.loop import train
+
+    configure(quiet=True)
+    what, told = ranks.hear("train", "over")
+    if what == "train":
+        folder = storage.place(told[0])
+        with ranks.group():
+            recipe = read_recipe(folder)
+            train(folder, recipe, fingerprint=told[1], threads=options.threads, allow_other=options.allow_other)
+    return ""
 
 
 def _train_space(recipe: Recipe, context: Context) -> Need:
@@ -322,6 +362,7 @@ def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
         "log_every",
         "log_to",
         "max_rewinds",
+        "mesh",
     }
     if train["documents"] == "packed":
         left_out.add("documents")

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from puna import remote
-from puna.errors import Interrupted, PunaError
+from puna.errors import Interrupted, PunaError, ToldElsewhere
 from puna.progress import result, tell
 
 INTERRUPTED = 130
@@ -30,6 +30,8 @@ def told(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, Interrupted):
         tell(str(error))
+        return error.exit_status
+    if isinstance(error, ToldElsewhere):
         return error.exit_status
     if usage is not None:
         return _told_usage(usage(), error)

@@ -11,6 +11,7 @@ from puna.cli.words import Json, Threads, epilog, not_empty, show, show_json
 from puna.errors import InputError
 
 if TYPE_CHECKING:
+    from puna.evaluate.others import Others
     from puna.evaluate.run import Wanted
     from puna.evaluate.tables import Table
     from puna.evaluate.task import Judge
@@ -20,6 +21,7 @@ EXAMPLES = (
     "puna evaluate runs/laptop --tables 3,9",
     "puna evaluate runs/laptop --tasks boolq,triviaqa --shots 5 --limit 200",
     "puna evaluate smollm --tasks humaneval --samples 10 --allow-code",
+    "puna evaluate runs/laptop --tasks mine --include tasks",
     "puna evaluate runs/laptop --watch --tasks hellaswag,piqa --limit 500",
 )
 
@@ -34,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     model: ModelName,
     tasks: Annotated[
-        str | None, typer.Option(callback=not_empty, help="Names of tasks, with commas between; --list shows them.")
+        str | None, typer.Option(callback=not_empty, help="Names of tasks, with commas between; of lm-eval's too.")
     ] = None,
     tables: Annotated[
         str | None, typer.Option(callback=not_empty, help="Tables of the paper, such as 3,9; their tasks are asked.")
@@ -42,6 +44,10 @@ def evaluate(
     data: Annotated[
         str, typer.Option(metavar="FOLDER", callback=not_empty, help="Holds the benchmarks' release files.")
     ] = "benchmarks",
+    include: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", callback=not_empty, help="Holds tasks for lm-eval, as its --include_path."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many items of each task.")] = None,
     shots: Annotated[int | None, typer.Option(min=0, max=256, help="Examples; else as many as the paper.")] = None,
     samples: Annotated[
@@ -53,6 +59,9 @@ def evaluate(
         typer.Option(callback=not_empty, help="perspective, or a FILE: JSON lines of text and score."),
     ] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run programs of the model, in a cage.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="Look for the items in the documents that a run trained on.")
+    ] = True,
     watch: Annotated[
         bool, typer.Option("--watch", help="Ask each checkpoint of a run as it lands, until its training ends.")
     ] = False,
@@ -70,8 +79,11 @@ def evaluate(
 
     Reads release files below --data, wherever they lie. Keeps every answer in --out as it comes: stopped at any moment,
     the same command goes on, and another norm or table asks nothing twice. Writes results.json, tables.md and
-    tables.tex there. Reaches no network, but for --toxicity perspective, which needs a key in PERSPECTIVE_API_KEY.
-    Without --tasks and --tables: every task whose files are there. Prompts and protocol: docs/evaluate.md.
+    tables.tex there. Of a run, items that stand in its training documents are counted, and the score without them is
+    told; that pass over the documents is made once. Reaches no network, but for --toxicity perspective, which needs a
+    key in PERSPECTIVE_API_KEY. Without --tasks and --tables: every task whose files are there. A name that is not among
+    these tasks is looked up in --include and in lm-eval (extra eval), whose data must be on this machine. Prompts and
+    protocol: docs/evaluate.md.
     """
     from puna import storage
     from puna.evaluate import asking, results
@@ -82,7 +94,8 @@ def evaluate(
         raise InputError(f"--norm {norm} is unknown", mend=f"give one of {', '.join(NORMS)}")
     if watch and (out or json):
         raise InputError("--watch writes into the run", mend="leave --out and --json out")
-    chosen, shown = _chosen(tasks, tables, storage.place(data), shots)
+    chosen, shown, unknown = _chosen(tasks, tables, storage.place(data), shots)
+    others = _others(unknown, include, shots, limit) if unknown or include else None
     if threads:
         use_threads(threads)
     asked = asking.Asking(
@@ -94,20 +107,27 @@ def evaluate(
         next((each for each in NORMS if each == norm), None),
         samples,
         dtype,
+        compare,
+        others,
     )
     if watch:
+        from puna.report import figure2
+
         for each in watched(storage.place(model), asked):
-            show(f"{each.name}\n{asking.as_text(each)}")
+            drawn = figure2.write(storage.place(model))
+            show(f"{each.name}\n{asking.as_text(each)}" + (f"\nDrawn    {drawn}" if drawn else ""))
         return
     found = asking.ask(model, asked, storage.place(out) if out else None)
     if json:
-        show_json(results.as_json(found.folder, found.name, found.results, found.tables))
+        show_json(results.as_json(found.folder, found.name, found.results, found.tables, found.others))
         return
     show(asking.as_text(found))
 
 
-def _chosen(tasks: str | None, tables: str | None, data: Place, shots: int | None) -> tuple[list[Wanted], list[Table]]:
-    """What is asked, and the tables that are shown."""
+def _chosen(
+    tasks: str | None, tables: str | None, data: Place, shots: int | None
+) -> tuple[list[Wanted], list[Table], list[str]]:
+    """What is asked, the tables that are shown, and the names that the pack does not have."""
     from puna.evaluate.run import Wanted
     from puna.evaluate.tables import numbered, wanted
     from puna.evaluate.tasks import PACK
@@ -115,15 +135,35 @@ def _chosen(tasks: str | None, tables: str | None, data: Place, shots: int | Non
 
     shown = numbered(tables) if tables else []
     names = [word.strip() for word in (tasks or "").split(",") if word.strip()]
-    if unknown := [name for name in names if name not in PACK]:
-        raise InputError(f"--tasks {unknown[0]} is no task", mend=f"there are {', '.join(PACK)}")
+    unknown = list(dict.fromkeys(name for name in names if name not in PACK))
+    names = [name for name in names if name in PACK]
     pairs = wanted(shown)
-    if not names and not shown:
+    if not names and not shown and not unknown:
         there = {name for name, _ in find(data).files}
         names = [name for name, task in PACK.items() if task.benchmark in there and not task.needs]
     for name in names:
         pairs += [(name, number) for number in ((shots,) if shots is not None else PACK[name].shots)]
-    return [Wanted(PACK[name], number) for name, number in dict.fromkeys(pairs)], shown
+    return [Wanted(PACK[name], number) for name, number in dict.fromkeys(pairs)], shown, unknown
+
+
+def _others(names: list[str], include: str | None, shots: int | None, limit: int | None) -> Others:
+    """Tasks of lm-eval."""
+    from difflib import get_close_matches
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from puna.evaluate.tasks import PACK
+
+    if not names:
+        raise InputError("--include names tasks for lm-eval", mend="say which with --tasks, or leave it out")
+    if find_spec("lm_eval") is None:
+        near = get_close_matches(names[0], PACK, 3, 0.6)
+        guess = f"did you mean {' or '.join(near)}? " if near else f"there are {', '.join(PACK)}; "
+        mend = f"{guess}for a task of lm-eval: pip install 'puna[eval]'"
+        raise InputError(f"--tasks {names[0]} is no task of the pack", mend=mend)
+    from puna.evaluate.harness.others import Tasks
+
+    return Tasks(names, Path(include).expanduser() if include else None, shots, limit)
 
 
 def _outside(toxicity: str | None, allow_code: bool, folder: Place) -> dict[str, Judge]:

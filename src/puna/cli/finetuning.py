@@ -75,7 +75,7 @@ def finetune(
     model then, for every command. Documents: docs/finetune.md.
     """
     from puna import storage
-    from puna.evaluate.before_after import mmlu as asks_mmlu
+    from puna.evaluate.before_after import Mmlu
     from puna.finetune import tune as tuning
     from puna.progress import configure
 
@@ -89,9 +89,7 @@ def finetune(
         checkpoint_every=checkpoint_every, seed=seed, layer=layer, dtype=dtype,
     )  # fmt: skip
     folder = storage.place(out)
-    measure = (
-        asks_mmlu(storage.place(benchmarks), folder / "evaluations" / "mmlu", mmlu) if mmlu and benchmarks else None
-    )
+    measure = Mmlu(storage.place(benchmarks), folder / "evaluations" / "mmlu", mmlu) if mmlu and benchmarks else None
     found = tuning.tune(
         model,
         [_source(word) for word in data],

@@ -98,9 +98,13 @@ ROAD = {
         """Train the model; what is missing before that is made first.
 
         Reads RUN/tokens; writes RUN/checkpoints, RUN/metrics.jsonl (how each step went) and RUN/machine.json. Goes on
-        from the newest intact checkpoint. Ctrl-C, SIGTERM and a closed terminal finish and save the step under way; a
-        second one ends it at once.""",
-        ("puna train laptop", "puna train laptop train.steps=50 --threads 2"),
+        from the newest intact checkpoint. Under torchrun the ranks share model and batch (`train.mesh`). Ctrl-C,
+        SIGTERM and a closed terminal finish and save the step under way; a second one ends it at once.""",
+        (
+            "puna train laptop",
+            "puna train laptop train.steps=50 --threads 2",
+            "torchrun --standalone --nproc-per-node 2 -m puna train laptop",
+        ),
     ),
 }
 
@@ -143,7 +147,8 @@ def _training(target: str | None) -> Callable[..., None]:
             verify=verify,
             allow_other=allow_other_machine,
         )
-        show(workflow.work(recipe, overrides or [], out, target, options))
+        if last := workflow.work(recipe, overrides or [], out, target, options):
+            show(last)
 
     return command
 

@@ -8,7 +8,7 @@ either: counting to thirteen is no benchmark's. What a benchmark quotes is marke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -132,6 +132,21 @@ def item_grams(text: str, n: int, shortest: int) -> tuple[int, npt.NDArray[np.ui
     return n, gram_hashes(text, n)[before[n:] > before[: len(words) - n + 1]]
 
 
+def item_rows(
+    texts: Iterable[testsets.Text], number: int, n: int, shortest: int
+) -> tuple[npt.NDArray[np.void], set[int]]:
+    """(rows of GRAM of the item `number`, each hash once; the lengths of its grams)."""
+    found = [(item_grams(text.text, n, shortest), text.quoted) for text in texts]
+    hashes = np.concatenate([np.empty(0, np.uint64), *(each for (_, each), _ in found)])
+    part = np.empty(len(hashes), GRAM)
+    part["hash"], part["item"] = hashes, number
+    part["quoted"] = np.repeat([flag for _, flag in found], [len(each) for (_, each), _ in found]).astype("u1")
+    part = part[np.lexsort((part["quoted"], part["hash"]))]
+    first = np.ones(len(part), bool)
+    first[1:] = part["hash"][1:] != part["hash"][:-1]  # of a gram asked and quoted by one item, the first is asked
+    return part[first], {length for (length, each), _ in found if len(each)}
+
+
 class Known:
     """The table of the step, mapped, for whoever searches text. Memory: that of a `Lookup`, and
     8 bytes an item; what is mapped is shared by the workers of a machine, and 12 to 20 bytes a gram."""
@@ -224,19 +239,10 @@ def _gathered(n: int, shortest: int, located: Sequence[tuple[str, Place]], bench
     without = 0
     for number, item in enumerate(_items(benchmark, located)):
         names.append(f"{benchmark}\t{' '.join(item.id.split())}\n")
-        found = [
-            (item_grams(text.text, n, shortest), text.quoted) for text in testsets.BENCHMARKS[benchmark].texts(item)
-        ]
-        lengths |= {length for (length, hashes), _ in found if len(hashes)}
-        hashes = np.concatenate([np.empty(0, np.uint64), *(each for (_, each), _ in found)])
-        quoted = np.repeat([flag for _, flag in found], [len(each) for (_, each), _ in found]).astype("u1")
-        part = np.empty(len(hashes), GRAM)
-        part["hash"], part["item"], part["quoted"] = hashes, number, quoted
-        part = part[np.lexsort((part["quoted"], part["hash"]))]
-        first = np.ones(len(part), bool)
-        first[1:] = part["hash"][1:] != part["hash"][:-1]  # of a gram asked and quoted by one item, the first is asked
-        rows.append(part[first])
-        without += not first.any()
+        part, those = item_rows(testsets.BENCHMARKS[benchmark].texts(item), number, n, shortest)
+        rows.append(part)
+        lengths |= those
+        without += not len(part)
     return _Gathered(np.concatenate(rows), names, lengths, without)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from puna import generate
-from puna.evaluate import results, run
+from puna.evaluate import overlap, results, run
 from puna.evaluate.answering import Model
+from puna.evaluate.others import Other, Others
 from puna.evaluate.run import Result, Wanted
 from puna.evaluate.tables import Filled, Table
 from puna.evaluate.task import Judge, Norm
@@ -27,6 +28,10 @@ class Asking:
     norm: Norm | None = None
     samples: int | None = None
     dtype: str = "f32"
+    compare: bool = True
+    """Items with the documents that a run trained on."""
+    others: Others | None = None
+    """Tasks that the pack does not have."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Asked:
     """The model's, in its rows."""
     results: Sequence[Result]
     tables: Sequence[Filled]
+    others: Sequence[Other] = ()
 
 
 def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
@@ -52,12 +58,18 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
         samples=asking.samples,
         outside=asking.outside(folder),
     )
+    if asking.others:
+        asking.others.demand()
+    if asking.compare:
+        plans = overlap.compared(plans, loaded.folder)
     digest = run.model_digest(loaded.folder, loaded.tokenizer.digest, asking.dtype)
-    found = run.evaluate(plans, Model(pack(loaded.model, asking.dtype), loaded.tokenizer), folder, digest)
+    answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
+    found = run.evaluate(plans, answering, folder, digest)
+    others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
     name = results.name_of(loaded.folder)
-    filled = results.write(folder, name, found, asking.tables, digest=digest, dtype=asking.dtype)
-    return Asked(folder, name, found, filled)
+    filled = results.write(folder, name, found, asking.tables, others, digest=digest, dtype=asking.dtype)
+    return Asked(folder, name, found, filled, others)
 
 
 def as_text(asked: Asked) -> str:
-    return results.as_text(asked.results, asked.tables) + f"\nWritten  {asked.folder / results.TABLES}"
+    return results.as_text(asked.results, asked.tables, asked.others) + f"\nWritten  {asked.folder / results.TABLES}"

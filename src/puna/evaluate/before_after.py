@@ -6,9 +6,12 @@ model both are chance, which is 25 %, and are said to be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from puna import storage
 from puna.evaluate.answering import Model
 from puna.evaluate.run import Wanted, evaluate, plan
 from puna.evaluate.tasks import PACK
@@ -22,27 +25,26 @@ CHANCE = 0.25
 PAPER = {"before": 63.4, "after": 68.9}  # LLaMA-65B and LLaMA-I, section 4
 
 
-def mmlu(data: Place, folder: Place, limit: int) -> Callable[[Llama, Tokenizer], Mapping[str, Any]]:
+class Mmlu:
     """Asks a model `limit` items of MMLU. Answers lie in `folder` while they are asked, by weights.
 
     InputError at once when MMLU is not below `data`.
     """
-    plans = plan([Wanted(PACK["mmlu"], SHOTS)], data, limit=limit)
 
-    def asked(model: Llama, tokenizer: Tokenizer) -> Mapping[str, Any]:
+    def __init__(self, data: Place, folder: Place, limit: int) -> None:
+        self._plans = plan([Wanted(PACK["mmlu"], SHOTS)], data, limit=limit)
+        self._folder = folder
+        files = sorted(self._plans[0].items.digests.items())
+        self.name = f"mmlu {limit} {storage.digest_bytes(repr(files).encode())}"
+
+    def __call__(self, model: Llama, tokenizer: Tokenizer) -> Mapping[str, Any]:
         digest = weights_digest(model)
-        (result,) = evaluate(plans, Model(pack(model), tokenizer), folder / digest[-12:], digest)
+        (result,) = evaluate(self._plans, Model(pack(model), tokenizer), self._folder / digest[-12:], digest)
         value = result.value
         return {"mmlu": {"accuracy": value.mean, "error": value.error, "items": value.items, "of": result.of}}
 
-    return asked
-
 
 def weights_digest(model: Llama) -> str:
-    import torch
-
-    from puna import storage
-
     tensors = model.state_dict()
     data = (name.encode() + tensors[name].contiguous().view(torch.uint8).numpy().tobytes() for name in sorted(tensors))
     return storage.digest_bytes(b"".join(data))

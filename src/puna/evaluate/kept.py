@@ -48,10 +48,15 @@ class Kept:
         """Whether what was asked did not fit the model's context."""
         return bool(self._lines[key]["cut"])
 
-    def add(self, key: str, asked: Asked, answer: Answer, *, cut: bool) -> None:
+    def was_greedy(self, key: str) -> bool | None:
+        """Whether a choice is what the model says by itself; None where that was not asked."""
+        return self._lines[key].get("greedy")
+
+    def add(self, key: str, asked: Asked, answer: Answer, *, cut: bool, greedy: bool | None = None) -> None:
         values = [astuple(each) if isinstance(each, Score) else each for each in answer]
         name = "scores" if isinstance(asked, Ranking) else "texts"
         line = {"item": key, "asked": digest(asked), "cut": cut, name: values}
+        line |= {} if greedy is None else {"greedy": greedy}
         self._file.line(json.dumps(line, ensure_ascii=False))
         self._lines[key] = line
 
@@ -91,6 +96,8 @@ class Kept:
 def _sound(line: Mapping[str, Any]) -> bool:
     """Whether a line has the form of an answer."""
     if not isinstance(line.get("item"), str) or not isinstance(line.get("asked"), str) or "cut" not in line:
+        return False
+    if not isinstance(line.get("greedy"), bool | None):
         return False
     if "texts" in line:
         return isinstance(line["texts"], list) and all(isinstance(text, str) for text in line["texts"])

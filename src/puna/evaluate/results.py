@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from puna import storage
-from puna.evaluate import writing
+from puna.evaluate import others, writing
+from puna.evaluate.others import Other
 from puna.evaluate.run import Result
-from puna.evaluate.tables import Filled, Table, filled, notes_of
+from puna.evaluate.tables import FOUND, Filled, Table, filled, notes_of
 from puna.evaluate.tasks import PACK
 from puna.formats import RESULTS
 from puna.storage import Place
@@ -34,37 +35,51 @@ def name_of(checkpoint: Place) -> str:
 
 
 def write(
-    folder: Place, name: str, results: Sequence[Result], tables: Sequence[Table], *, digest: str, dtype: str
+    folder: Place,
+    name: str,
+    results: Sequence[Result],
+    tables: Sequence[Table],
+    other: Sequence[Other] = (),
+    *,
+    digest: str,
+    dtype: str,
 ) -> list[Filled]:
     """Write results.json and, where tables are asked for, tables.md and tables.tex; the tables."""
     found = [filled(table, results, name) for table in tables]
     value = {"format": RESULTS.version, "model": name, "digest": digest, "dtype": dtype}
-    text = json.dumps({**value, "results": [each.as_json() for each in results]}, ensure_ascii=False, indent=1)
+    told = {"results": [each.as_json() for each in results], "others": [each.as_json() for each in other]}
+    text = json.dumps({**value, **told}, ensure_ascii=False, indent=1)
     storage.write(folder / NAME, text.encode() + b"\n")
-    whole = "\n".join(map(writing.markdown, found)) if found else as_text(results, ())
-    storage.write(folder / TABLES, whole.encode())
+    storage.write(folder / TABLES, as_text(results, found, other).encode())
     storage.write(folder / LATEX, "\n".join(map(writing.latex, found)).encode())
     return found
 
 
-def as_json(folder: Place, name: str, results: Sequence[Result], tables: Sequence[Filled]) -> dict[str, Any]:
+def as_json(
+    folder: Place, name: str, results: Sequence[Result], tables: Sequence[Filled], other: Sequence[Other] = ()
+) -> dict[str, Any]:
     return {
         "model": name,
         "folder": str(folder),
         "results": [each.as_json() for each in results],
+        "others": [each.as_json() for each in other],
         "tables": [writing.as_json(each) for each in tables],
     }
 
 
-def as_text(results: Sequence[Result], tables: Sequence[Filled]) -> str:
-    """The tables; without any a line for each task."""
-    if tables:
-        return "\n".join(map(writing.markdown, tables)).rstrip()
+def as_text(results: Sequence[Result], tables: Sequence[Filled], found: Sequence[Other] = ()) -> str:
+    """The tables, without any a line for each task; and the tasks of others."""
+    parts = [writing.markdown(each) for each in tables] or ([_lines(results)] if results else [])
+    return "\n".join([*parts, *([others.as_text(found)] if found else [])])
+
+
+def _lines(results: Sequence[Result]) -> str:
     lines = ["| task | shots | metric | value | items |", "|---|---:|---|---:|---:|"]
     for each in results:
         value = each.values.get(each.metric)
         told = "no score" if value is None else f"{value.mean:.4f}"
         if value is not None and value.error is not None:
             told += f" ± {value.error:.4f}"
+        told += f" {FOUND}" if each.found else ""
         lines.append(f"| {PACK[each.task].title} | {each.shots} | {each.metric} | {told} | {each.items:,} |")
     return "\n".join([*lines, "", *(f"- {note}" for each in results for note in notes_of(each))]) + "\n"

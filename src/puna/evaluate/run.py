@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -71,6 +71,10 @@ class Result:
     groups: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     """Digests of the files that the items are of."""
+    found: int | None = None
+    """Items that stand in documents which the model's run trained on; None: there was nothing to compare with."""
+    clean: Mapping[str, Value] = field(default_factory=dict)
+    """`values` of all others, where some were found."""
 
     @property
     def value(self) -> Value:
@@ -88,7 +92,9 @@ class Plan:
     norm: Norm
     questions: Mapping[str, tuple[Item, Asked]]
     judge: Judge
-    files: Mapping[str, str]
+    items: chosen.Items
+    found: Set[str] | None = None
+    """Keys of questions that stand in training documents (overlap.py)."""
 
     @property
     def alone(self) -> bool:
@@ -128,7 +134,7 @@ def plan(
         if samples is not None:
             questions = {key: (item, _with(asked, samples)) for key, (item, asked) in questions.items()}
         own = norm if norm is not None and norm in task.norms else task.norm
-        made.append(Plan(each, own, questions, judge, items.digests))
+        made.append(Plan(each, own, questions, judge, items))
     return made
 
 
@@ -162,11 +168,14 @@ def judged(plan: Plan, known: Mapping[str, Answer], cut: int) -> Result:
     """The numbers of a task, from all its answers."""
     task = plan.wanted.task
     rows: list[Mapping[str, float]] = []
+    clean: list[Mapping[str, float]] = []
     groups: dict[str, list[Mapping[str, float]]] = defaultdict(list)
     samples = 0
     for key, (item, asked) in plan.questions.items():
         row = plan.judge(item, asked, known[key], plan.norm)
         rows.append(row)
+        if plan.found and key not in plan.found:
+            clean.append(row)
         for group in task.groups(item):
             groups[group].append(row)
         samples = asked.samples if isinstance(asked, Prompt) else 0
@@ -183,7 +192,9 @@ def judged(plan: Plan, known: Mapping[str, Answer], cut: int) -> Result:
         samples,
         _values(rows),
         {group: _values(found) for group, found in sorted(groups.items())},
-        plan.files,
+        plan.items.digests,
+        None if plan.found is None else len(plan.found),
+        _values(clean),
     )
 
 

@@ -11,15 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from puna.errors import InputError
-from puna.evaluate.run import Result, Value
 from puna.evaluate.tasks import PACK
 from puna.evaluate.tasks.knowledge import FIELD_OF
 
+if TYPE_CHECKING:
+    from puna.evaluate.run import Result, Value
+
 FILE = Path(__file__).with_name("paper_tables.json")
 MISSING = "not recorded"
+FOUND = "†"  # behind a value some of whose items stand in training documents
 WIDE = 9  # columns; a wider table is turned, models beside each other
 
 
@@ -173,6 +176,16 @@ def published() -> Mapping[int, Mapping[str, Mapping[str, float]]]:
     return {int(number): rows for number, rows in found["tables"].items()}
 
 
+def published_for(task: str, shots: int) -> dict[str, float]:
+    """Row -> the paper's figure of a task's own result, as its table prints it; none where it has none."""
+    for table in TABLES.values():
+        for column in table.columns:
+            if column.key and (column.task, column.shots, column.group, column.metric) == (task, shots, "", ""):
+                rows = published().get(table.number, {})
+                return {row: cells[column.key] for row, cells in rows.items() if column.key in cells}
+    return {}
+
+
 def filled(table: Table, results: Sequence[Result], name: str) -> Filled:
     """The paper's rows, and one of `name`: a value with its standard error, "-" for what was not evaluated."""
     by = {(result.task, result.shots): result for result in results}
@@ -181,7 +194,9 @@ def filled(table: Table, results: Sequence[Result], name: str) -> Filled:
         texts = ("" if not column.key else _shown(table, cells.get(column.key)) for column in table.columns)
         rows.append(Row(row, tuple(texts)))
     own = [_own(column, by.get((column.task, column.shots))) for column in table.columns]
-    rows.append(Row(name, tuple(_measured(table, value) for value in own), own=True))
+    marks = [_mark(by.get((column.task, column.shots))) for column in table.columns]
+    told = (_measured(table, value) + mark for value, mark in zip(own, marks, strict=True))
+    rows.append(Row(name, tuple(told), own=True))
     used = dict.fromkeys((column.task, column.shots) for column in table.columns)
     notes = [note for key in used if key in by for note in notes_of(by[key])]
     return Filled(table, tuple(rows), tuple(notes))
@@ -202,7 +217,23 @@ def notes_of(result: Result) -> list[str]:
         said.append(f"{result.cut:,} items did not fit the context and lost their beginning")
     if result.samples > 1:
         said.append(f"{result.samples:,} samples of each item")
-    return [f"{task.title}: " + "; ".join(said) + "."]
+    return [f"{task.title}: " + "; ".join(said) + ".", *_met(result)]
+
+
+def _met(result: Result) -> list[str]:
+    """The score over items that training did not see, where some were found there."""
+    if not result.found:
+        return []
+    what = f"{result.found:,} of the {result.items:,} items share text with documents that the model trained on"
+    value = result.clean.get(result.metric)
+    if value is None:
+        return [f"{FOUND} {PACK[result.task].title}: {what}."]
+    error = "" if value.error is None else f" ± {value.error:.4f}"
+    return [f"{FOUND} {PACK[result.task].title}: {what}; {result.metric} without them: {value.mean:.4f}{error}."]
+
+
+def _mark(result: Result | None) -> str:
+    return f" {FOUND}" if result is not None and result.found else ""
 
 
 def _own(column: Column, result: Result | None) -> Value | None:

@@ -3,7 +3,7 @@
 Nothing of the run is touched but its folder evaluations/benchmarks. The loop takes the newest checkpoint that was not
 asked yet, so that one whose training is faster than its benchmarks is seen at its end; it ends when training has. What
 came of it stands in curve.json and curve.md: a row for each checkpoint, with training loss and held-out bits per byte
-of that step, and how each benchmark goes with them.
+of that step, and how each benchmark goes with them. Figure 2 is drawn of it in report/figure2.py.
 """
 
 from __future__ import annotations
@@ -60,19 +60,25 @@ def landed(run: Place) -> list[Place]:
 def curve(run: Place) -> list[dict[str, Any]]:
     """A row for each checkpoint that was asked: step, tokens, loss, bits_per_byte where they were measured, and the
     value and standard error of each task."""
-    told = lines(run / METRICS_NAME)
-    steps = {line["step"]: line for line in told if "loss" in line}
-    heldout = {line["step"]: line["heldout"] for line in told if isinstance(line.get("heldout"), Mapping)}
+    metrics = lines(run / METRICS_NAME)
+    steps = {line["step"]: line for line in metrics if "loss" in line}
+    heldout = {line["step"]: line["heldout"] for line in metrics if isinstance(line.get("heldout"), Mapping)}
     rows = []
     for path in storage.listing(run / "evaluations" / "benchmarks", f"*/{NAME}"):
         step = int(path.parent.name.rpartition("-")[2])
         row: dict[str, Any] = {"step": step, "tokens": steps.get(step, {}).get("tokens")}
         row["loss"] = steps.get(step, {}).get("loss")
         row["bits_per_byte"] = heldout.get(step, {}).get("all", {}).get("bits_per_byte")
-        for each in storage.read_json(path)["results"]:
+        told = storage.read_json(path)
+        for each in told["results"]:
             value = each["values"].get(each["metric"])
             if value is not None:
                 row[f"{each['task']}-{each['shots']}"] = {"mean": value["mean"], "error": value["error"]}
+        for each in told.get("others", ()):
+            value = next(iter(each["values"].values()), None)
+            if value is not None:
+                shots = "" if each["shots"] is None else each["shots"]
+                row[f"{each['task']}-{shots}"] = {"mean": value["mean"], "error": value["error"]}
         rows.append(row)
     return sorted(rows, key=lambda row: row["step"])
 
@@ -87,7 +93,7 @@ def write_curve(run: Place) -> None:
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     tasks = _tasks(rows)
-    titles = [f"{PACK[name.rpartition('-')[0]].title}, {name.rpartition('-')[2]}-shot" for name in tasks]
+    titles = [title_of(name) for name in tasks]
     head = ["step", "tokens", "loss", "bits per byte", *titles]
     table = [head, ["---:"] * len(head)]
     for row in rows:
@@ -120,6 +126,13 @@ def pearson(pairs: Sequence[tuple[float, float]]) -> float | None:
     x, y = math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
     spread = math.sqrt(math.fsum((each - x) ** 2 for each in xs) * math.fsum((each - y) ** 2 for each in ys))
     return None if spread == 0 else math.fsum((a - x) * (b - y) for a, b in pairs) / spread
+
+
+def title_of(name: str) -> str:
+    """What a task of a row is called, such as `piqa-0`; of a group of lm-eval's the examples are not told."""
+    task, _, shots = name.rpartition("-")
+    title = PACK[task].title if task in PACK else task
+    return f"{title}, {shots}-shot" if shots else title
 
 
 def _tasks(rows: Sequence[Mapping[str, Any]]) -> list[str]:

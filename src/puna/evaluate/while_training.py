@@ -59,7 +59,7 @@ class HeldoutLoss(Callback):
         if not self._texts:
             return
         model = Llama(training.model.config, device="meta")
-        model.load_state_dict(training.optimizer.masters, assign=True)
+        model.load_state_dict(training.masters(), assign=True)
         found: dict[str, dict[str, Any]] = {}
         for source, texts in self._texts.items():
             documents = [ids for _, ids in texts]

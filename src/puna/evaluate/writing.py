@@ -7,7 +7,7 @@ from typing import Any
 
 from puna.evaluate.tables import MISSING, WIDE, Filled
 
-LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$"} | {each: f"\\{each}" for each in "&%$#_{}"}
+LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "†": r"$\dagger$"} | {each: f"\\{each}" for each in "&%$#_{}"}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "*": r"$\cdot$"}
 
 

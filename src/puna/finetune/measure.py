@@ -41,6 +41,7 @@ class Texts:
     ids: Sequence[npt.NDArray[np.int64]]
     """Of each text, with what begins it and ends it."""
     bytes: int
+    digest: str
 
 
 @dataclass(frozen=True)

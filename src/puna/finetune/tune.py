@@ -12,9 +12,9 @@ function of the files, the model and the values, of which the fingerprint is mad
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,7 +43,15 @@ NAME = "finetune.json"
 MODEL = "model"
 MEASURED = "evaluations/finetune.json"
 PLAIN_TEXT = 100_000  # characters of plain text that are measured at most
-Measure = Callable[[Llama, Tokenizer], Mapping[str, Any]]
+
+
+class Measure(Protocol):
+    """What else is asked of the model before and after."""
+
+    name: str
+    """Changes with what is asked."""
+
+    def __call__(self, model: Llama, tokenizer: Tokenizer) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ def tune(
         follow(folder, course, fingerprint=told["fingerprint"], threads=threads, allow_other=allow_other)
         last, _ = resumable(folder, told["fingerprint"])
         assert last is not None  # the training has just ended with it
-        tuned = replace(parts, state=checkpoint.read_masters(last), name=folder.absolute().name).cast(parts.dtype)
+        tuned = replace(parts, state=checkpoint.read_masters(last.path), name=folder.absolute().name).cast(parts.dtype)
         _write(folder, tuned, model)
         after, then = look("after", tuned.state)
         found = {
@@ -248,16 +256,18 @@ def _look(
     length: int,
     measure: Measure | None,
 ) -> tuple[Measured, Mapping[str, Any]]:
-    """What is measured of a model, once: it is kept in evaluations/WHEN.json."""
+    """What is measured of a model, once: it is kept in evaluations/WHEN.json, and measured anew when more is asked."""
     path = folder / "evaluations" / f"{when}.json"
-    if storage.is_file(path) and isinstance(kept := storage.read_json(path), dict):
+    asked = [texts.digest if texts else "", measure.name if measure else ""]
+    kept = storage.read_json(path) if storage.is_file(path) else None
+    if isinstance(kept, dict) and kept.get("asked") == asked:
         one = kept["measured"]
         return Measured(tuple(one["answers"]), tuple(one["tokens"]), one["plain"], tuple(one["samples"])), kept["more"]
     model = parts.model()
     with progress(f"measuring {when}", len(chosen.heldout) + (texts is not None), "texts") as bar:
         found = measured(model, parts.tokenizer, template, chosen.heldout, texts, length=length, advance=bar.advance)
     more = dict(measure(model, parts.tokenizer)) if measure else {}
-    storage.write_json(path, {"format": FINETUNE.version, "measured": found.as_json(), "more": more})
+    storage.write_json(path, {"format": FINETUNE.version, "asked": asked, "measured": found.as_json(), "more": more})
     return found, more
 
 
@@ -268,7 +278,8 @@ def _plain(path: Place, tokenizer: Tokenizer) -> Texts:
         raise InputError(f"is not UTF-8 ({error.reason})", where=str(path)) from None
     if not text.strip():
         raise InputError("holds no text", where=str(path))
-    return Texts([np.array([*tokenizer.begin(text), tokenizer.eos], np.int64)], len(text.encode()))
+    ids = np.array([*tokenizer.begin(text), tokenizer.eos], np.int64)
+    return Texts([ids], len(text.encode()), storage.digest_bytes(text.encode()))
 
 
 def _write(folder: Place, parts: Parts, model: Location) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from puna.model.llama import Llama
-from puna.model.loss import token_nats
 
 Ids = np.ndarray[Any, np.dtype[Any]]
 
@@ -87,8 +86,7 @@ def _nats(model: Llama, documents: Sequence[Ids], group: Sequence[_Window]) -> l
         ids = documents[document]
         tokens[row, : stop - start] = ids[start:stop]
         targets[row, fresh - start : stop - start] = ids[fresh + 1 : stop + 1]
-    hidden_BLD = model(torch.from_numpy(tokens).to(model.device))
-    targets_BL = torch.from_numpy(targets).to(model.device)
-    costs_N = token_nats(hidden_BLD.flatten(0, 1), model.output_weight, targets_BL.flatten())
+    tokens_BL, targets_BL = (torch.from_numpy(ids).to(model.device) for ids in (tokens, targets))
+    costs_N = model.score(tokens_BL, targets_BL).each
     costs: list[float] = costs_N.view(targets_BL.shape).sum(1, dtype=torch.float64).tolist()
     return costs

@@ -11,7 +11,7 @@ for a model of f64, one logsumexp a head. `kept_bytes` is that sum. x is the out
 once. Grouped keys and values are kept once a group. A lean layer does not keep the output of w3 and computes it again,
 bit for bit: F elements less, for one matmul more (2 D F of the 24 D^2 + 18 D F operations of a step, at G = D).
 
-Twin: `layer`, whose signature this has.
+Twin: `layer`, whose signature this has. Where ranks share the layer, it is hand_cut.py.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from torch.autograd.function import once_differentiable
 
 from puna.model.attention import attention, attention_gradient
 from puna.model.cache import LayerCache
+from puna.model.comm import Comm
+from puna.model.hand_cut import cut_hand_layer
 from puna.model.kernels import PLAIN, Kernels
-from puna.model.layer import Comm, LayerWeights, layer
+from puna.model.layer import LayerWeights, layer
 from puna.model.rotary import Rope
 
 
@@ -46,8 +48,10 @@ def hand_layer(
     it. With a cache, or where nothing is differentiated, it is `layer` itself. Differentiable once."""
     if cache is not None or not torch.is_grad_enabled():
         return layer(x_BLD, weights, rope, segments, comm, epsilon=epsilon, cache=cache)
-    rest = (rope, segments, comm, epsilon, kernels, lean)
-    return cast(Tensor, _HandLayer.apply(x_BLD, *weights, *rest))  # type: ignore[no-untyped-call]
+    rest = (epsilon, kernels, lean)
+    if comm is not None:
+        return cut_hand_layer(x_BLD, weights, rope, segments, comm, *rest)
+    return cast(Tensor, _HandLayer.apply(x_BLD, *weights, rope, segments, *rest))  # type: ignore[no-untyped-call]
 
 
 def kept_bytes(dim: int, heads: int, keys: int, hidden: int, dtype: torch.dtype, *, lean: bool = False) -> int:
@@ -60,12 +64,12 @@ class _HandLayer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BLD: Tensor, *rest: Any) -> Tensor:
         weights = LayerWeights(*rest[:9])
-        rope, segments, comm, epsilon, kernels, lean = rest[9:]
+        rope, segments, epsilon, kernels, lean = rest[9:]
         batch, _, dim = x_BLD.shape
         head_dim = 2 * rope.cos_LF.shape[-1]
         x_ND = x_BLD.reshape(-1, dim)
 
-        normed = _gathered(kernels.norm(x_ND, weights.attention_norm, epsilon), comm, batch)
+        normed = kernels.norm(x_ND, weights.attention_norm, epsilon)
         q_BLHK, k_BLGK, v_BLGK = (
             F.linear(normed, weight).view(batch, -1, weight.shape[0] // head_dim, head_dim)
             for weight in (weights.wq, weights.wk, weights.wv)
@@ -75,15 +79,15 @@ class _HandLayer(torch.autograd.Function):
             q_BLHK.transpose(1, 2), k_BLGK.transpose(1, 2), v_BLGK.transpose(1, 2), segments
         )
         output_ND = output_BHLK.transpose(1, 2).flatten(2).flatten(0, 1)
-        sum_ND = _added(x_ND, output_ND, weights.wo, comm, batch)
+        sum_ND = torch.addmm(x_ND, output_ND, weights.wo.t())
 
-        normed = _gathered(kernels.norm(sum_ND, weights.ffn_norm, epsilon), comm, batch)
+        normed = kernels.norm(sum_ND, weights.ffn_norm, epsilon)
         a_NF, b_NF = F.linear(normed, weights.w1), F.linear(normed, weights.w3)
-        result_ND = _added(sum_ND, kernels.gate(a_NF, b_NF), weights.w2, comm, batch)
+        result_ND = torch.addmm(sum_ND, kernels.gate(a_NF, b_NF), weights.w2.t())
 
         kept = (q_BLHK, k_BLGK, v_BLGK, output_ND, logsumexp_BHL, sum_ND, a_NF, None if lean else b_NF)
         ctx.save_for_backward(x_BLD, *kept, *weights, *rope, segments)
-        ctx.rest = comm, epsilon, kernels
+        ctx.rest = epsilon, kernels
         return result_ND.view(x_BLD.shape)
 
     @staticmethod
@@ -91,29 +95,26 @@ class _HandLayer(torch.autograd.Function):
     def backward(ctx: Any, gradient_BLD: Tensor) -> tuple[Tensor | None, ...]:
         x_BLD, q_BLHK, k_BLGK, v_BLGK, output_ND, logsumexp_BHL, sum_ND, a_NF, b_NF, *rest = ctx.saved_tensors
         weights, (cos_LF, sin_LF, segments) = LayerWeights(*rest[:9]), rest[9:]
-        comm, epsilon, kernels = ctx.rest
-        batch, _, dim = x_BLD.shape
+        epsilon, kernels = ctx.rest
+        dim = x_BLD.shape[-1]
         x_ND, gradient_ND = x_BLD.reshape(-1, dim), gradient_BLD.reshape(-1, dim)
 
         # x + SwiGLU(norm(x))
-        gathered = _gathered(gradient_ND, comm, batch)
-        normed = _gathered(kernels.norm(sum_ND, weights.ffn_norm, epsilon), comm, batch)
+        normed = kernels.norm(sum_ND, weights.ffn_norm, epsilon)
         if b_NF is None:
             b_NF = F.linear(normed, weights.w3)
-        product_NF, a_gradient, b_gradient = kernels.gate_gradient(gathered @ weights.w2, a_NF, b_NF)
-        w2 = gathered.t() @ product_NF
+        product_NF, a_gradient, b_gradient = kernels.gate_gradient(gradient_ND @ weights.w2, a_NF, b_NF)
+        w2 = gradient_ND.t() @ product_NF
         del product_NF, b_NF
         w1, w3 = a_gradient.t() @ normed, b_gradient.t() @ normed
         normed_gradient = (a_gradient @ weights.w1).addmm_(b_gradient, weights.w3)
         del normed, a_gradient, b_gradient
-        normed_gradient = _reduced(normed_gradient, comm, batch)
         gradient_ND, ffn_norm = kernels.norm_gradient(normed_gradient, sum_ND, weights.ffn_norm, gradient_ND, epsilon)
 
         # x + attention(norm(x))
-        gathered = _gathered(gradient_ND, comm, batch)
-        wo = gathered.t() @ output_ND
+        wo = gradient_ND.t() @ output_ND
         q_gradient, k_gradient, v_gradient = attention_gradient(
-            (gathered @ weights.wo).view_as(q_BLHK).transpose(1, 2),
+            (gradient_ND @ weights.wo).view_as(q_BLHK).transpose(1, 2),
             q_BLHK.transpose(1, 2),
             k_BLGK.transpose(1, 2),
             v_BLGK.transpose(1, 2),
@@ -124,27 +125,10 @@ class _HandLayer(torch.autograd.Function):
         turned = kernels.turn(q_gradient.transpose(1, 2), k_gradient.transpose(1, 2), cos_LF, -sin_LF)
         flat = [t.flatten(2).flatten(0, 1) for t in (*turned, v_gradient.transpose(1, 2))]
         del q_gradient, k_gradient, v_gradient, turned
-        normed = _gathered(kernels.norm(x_ND, weights.attention_norm, epsilon), comm, batch)
+        normed = kernels.norm(x_ND, weights.attention_norm, epsilon)
         wq, wk, wv = (gradient.t() @ normed for gradient in flat)
         normed_gradient = (flat[0] @ weights.wq).addmm_(flat[1], weights.wk).addmm_(flat[2], weights.wv)
         del normed, flat
-        normed_gradient = _reduced(normed_gradient, comm, batch)
         x, attention_norm = kernels.norm_gradient(normed_gradient, x_ND, weights.attention_norm, gradient_ND, epsilon)
         gradients = LayerWeights(attention_norm, wq, wk, wv, wo, ffn_norm, w1, w2, w3)
-        return x.view_as(x_BLD), *gradients, None, None, None, None, None, None
-
-
-def _added(x_ND: Tensor, input_NE: Tensor, weight_DE: Tensor, comm: Comm | None, batch: int) -> Tensor:
-    """x plus the output of a linear layer; in one pass where no ranks have to be summed between."""
-    if comm is None:
-        return torch.addmm(x_ND, input_NE, weight_DE.t())
-    return x_ND + _reduced(F.linear(input_NE, weight_DE), comm, batch)
-
-
-def _gathered(x_ND: Tensor, comm: Comm | None, batch: int) -> Tensor:
-    """Whole rows. In the backward pass this is what `reduce` leads back: its transpose, as `reduce` is this one's."""
-    return x_ND if comm is None else comm.gather(x_ND.view(batch, -1, x_ND.shape[1])).flatten(0, 1)
-
-
-def _reduced(x_ND: Tensor, comm: Comm | None, batch: int) -> Tensor:
-    return x_ND if comm is None else comm.reduce(x_ND.view(batch, -1, x_ND.shape[1])).flatten(0, 1)
+        return x.view_as(x_BLD), *gradients, None, None, None, None, None

@@ -7,7 +7,7 @@ This is the readable one: whatever replaces it (section 2.4: a backward pass wri
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from puna.model.attention import attention
 from puna.model.cache import LayerCache
+from puna.model.comm import Comm, gathered, reduced
 from puna.model.rotary import Rope, rotate
 
 
@@ -32,16 +33,6 @@ class LayerWeights(NamedTuple):
     w3: Tensor
 
 
-class Comm(Protocol):
-    """What the ranks that share a layer's heads and hidden columns exchange, twice in each half of the layer."""
-
-    def gather(self, x_BLD: Tensor) -> Tensor:
-        """Whole rows for this rank's slice of the first linear weights."""
-
-    def reduce(self, x_BLD: Tensor) -> Tensor:
-        """The sum over ranks of what their slices of the last linear weight gave."""
-
-
 def layer(
     x_BLD: Tensor,
     weights: LayerWeights,
@@ -55,14 +46,16 @@ def layer(
     """x_BLD: (batch, length, dim) -> the same shape.
 
     rope: the table of the positions of x. segments: (batch, positions so far), see `attention`. comm: None where one
-    process holds the whole layer. cache: where keys and values of earlier positions stand and new ones are written.
+    process holds the whole layer; else x is this rank's share of the positions, (batch, length / size, dim), weights
+    its slices, and rope and segments are of all positions. cache: where keys and values of earlier positions stand and
+    new ones are written.
     """
     normed = rms_norm(x_BLD, weights.attention_norm, epsilon)
-    mixed = _attention(normed if comm is None else comm.gather(normed), weights, rope, segments, cache)
-    x_BLD = x_BLD + (mixed if comm is None else comm.reduce(mixed))
+    mixed = _attention(normed if comm is None else gathered(normed, comm), weights, rope, segments, cache)
+    x_BLD = x_BLD + (mixed if comm is None else reduced(mixed, comm))
     normed = rms_norm(x_BLD, weights.ffn_norm, epsilon)
-    mixed = _feed_forward(normed if comm is None else comm.gather(normed), weights)
-    return x_BLD + (mixed if comm is None else comm.reduce(mixed))
+    mixed = _feed_forward(normed if comm is None else gathered(normed, comm), weights)
+    return x_BLD + (mixed if comm is None else reduced(mixed, comm))
 
 
 def rms_norm(x_BLD: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:

@@ -62,8 +62,8 @@ def token_nats(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, chunk
         buffer_CV = hidden_ND.new_empty(min(size, len(hidden_ND)), len(weight_VD))
         nats = []
         for hidden_CD, targets_C in zip(torch.split(hidden_ND, size), torch.split(targets_N, size), strict=True):
-            logits_CV, chosen_C = _logits(hidden_CD, weight_VD, buffer_CV), targets_C.clamp(min=0)
-            wide_PV = _buffer(logits_CV)
+            logits_CV, chosen_C = logits_into(hidden_CD, weight_VD, buffer_CV), targets_C.clamp(min=0)
+            wide_PV = wide_rows(logits_CV)
             parts = zip(torch.split(logits_CV, len(wide_PV)), torch.split(chosen_C, len(wide_PV)), strict=True)
             costs_C = torch.cat([_softmax(logits, chosen, wide_PV)[0] for logits, chosen in parts])
             nats.append(torch.where(targets_C >= 0, costs_C, 0.0))
@@ -93,7 +93,7 @@ def logits_gradient(logits_CV: Tensor, targets_C: Tensor) -> Tensor:
     These are (tokens,), in f32 or wider; both are 0 for a token that is not scored.
     """
     chosen_C = targets_C.clamp(min=0)
-    wide_PV = _buffer(logits_CV)
+    wide_PV = wide_rows(logits_CV)
     nats = []
     for part_PV, chosen_P in zip(*(torch.split(each, len(wide_PV)) for each in (logits_CV, chosen_C)), strict=True):
         nats_P, probabilities_PV = _softmax(part_PV, chosen_P, wide_PV)
@@ -121,17 +121,21 @@ def _softmax(logits_PV: Tensor, chosen_P: Tensor, wide_PV: Tensor) -> tuple[Tens
     return highest_P - wide_PV.amax(-1).log() - its_logit_P, wide_PV
 
 
-def _logits(hidden_CD: Tensor, weight_VD: Tensor, buffer_CV: Tensor) -> Tensor:
+def logits_into(hidden_CD: Tensor, weight_VD: Tensor, buffer_CV: Tensor) -> Tensor:
     return torch.mm(hidden_CD, weight_VD.t(), out=buffer_CV[: len(hidden_CD)])
 
 
-def _buffer(logits_CV: Tensor) -> Tensor:
+def wide_rows(logits_CV: Tensor) -> Tensor:
     """For as many rows of logits as are widened together; made once, since fresh pages cost as much as the softmax."""
-    rows = max(1, min(len(logits_CV), CACHED // (4 * logits_CV.shape[1])))
     wide = torch.promote_types(logits_CV.dtype, torch.float32)
     if wide == logits_CV.dtype:
-        return logits_CV[:rows]  # nothing is widened, and its length and type are all that is asked for
-    return logits_CV.new_empty(rows, logits_CV.shape[1], dtype=wide)
+        return logits_CV[: cached_rows(logits_CV)]  # nothing is widened; its length and type are all that is asked for
+    return logits_CV.new_empty(cached_rows(logits_CV), logits_CV.shape[1], dtype=wide)
+
+
+def cached_rows(logits_CV: Tensor) -> int:
+    """Rows of logits that are worked on at once."""
+    return max(1, min(len(logits_CV), CACHED // (4 * logits_CV.shape[1])))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -149,12 +153,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             strict=True,
         )
         for hidden_CD, targets_C, gradient_CD in parts:
-            gradient_CV = _logits(hidden_CD, weight_VD, logits_CV)
+            gradient_CV = logits_into(hidden_CD, weight_VD, logits_CV)
             nats_C = logits_gradient(gradient_CV, targets_C)
             each.append(nats_C)
             nats += nats_C.sum(dtype=torch.float64)
             torch.mm(gradient_CV, weight_VD, out=gradient_CD)
-            weight_gradient_VD = _added(weight_gradient_VD, gradient_CV, hidden_CD)
+            weight_gradient_VD = with_product(weight_gradient_VD, gradient_CV, hidden_CD)
         ctx.save_for_backward(hidden_gradient_ND, weight_gradient_VD)
         ctx.weight_dtype = weight_VD.dtype
         each_N = torch.cat(each)
@@ -169,7 +173,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return hidden_gradient_ND * scale, (weight_gradient_VD * scale).to(ctx.weight_dtype), None, None
 
 
-def _added(sum_VD: Tensor | None, gradient_CV: Tensor, hidden_CD: Tensor) -> Tensor:
+def with_product(sum_VD: Tensor | None, gradient_CV: Tensor, hidden_CD: Tensor) -> Tensor:
     """sum_VD and a chunk's part of the weight's gradient. Of a short type only a single chunk's sum stays in it."""
     if sum_VD is None:
         return torch.mm(gradient_CV.t(), hidden_CD)

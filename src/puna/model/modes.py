@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from puna.model.cache import LayerCache
+from puna.model.comm import Comm
 from puna.model.hand import hand_layer
 from puna.model.kernels import compiled
-from puna.model.layer import Comm, LayerWeights, layer
+from puna.model.layer import LayerWeights, layer
 from puna.model.llama import Layer, Llama
 from puna.model.rotary import Rope
 
@@ -46,7 +47,7 @@ def use(model: Llama, mode: Mode, *, compiles: bool) -> None:
             block.function = partial(FUNCTIONS[mode], kernels=compiled()) if compiles else FUNCTIONS[mode]
             continue
         block.function = FUNCTIONS[mode]
-        if compiles:
+        if compiles and block.comm is None:  # collectives are not compiled
             block.compile(dynamic=False)
     if mode == "selective":
         # It warns of operations in place under a checkpoint, of which a layer has none.
@@ -64,7 +65,7 @@ def selective_layer(
     cache: LayerCache | None = None,
 ) -> Tensor:
     """`layer`, of which the outputs of matmuls and of attention are kept."""
-    contexts = partial(create_selective_checkpoint_contexts, _policy)
+    contexts = partial(create_selective_checkpoint_contexts, policy)
     return _checkpointed(x_BLD, weights, rope, segments, comm, epsilon, cache, context_fn=contexts)
 
 
@@ -109,5 +110,6 @@ def _checkpointed(
     return cast(Tensor, checkpoint(again, x_BLD, weights, rope, segments, comm, **how))
 
 
-def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+def policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """What torch's selective checkpointing keeps in the mode `selective`."""
     return CheckpointPolicy.MUST_SAVE if operation in KEPT else CheckpointPolicy.PREFER_RECOMPUTE

@@ -12,7 +12,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,9 +107,10 @@ def write_model(
     *,
     tokenizer: str = "",
     advance: Callable[[], object] = lambda: None,
+    whole: Callable[[str], Tensor] | None = None,
 ) -> str:
     """Write `model.safetensors` and `config.json` into `folder`; `tokenizer` is the digest of its tokenizer's file.
-    advance: called with every tensor.
+    advance: called with every tensor. whole: see `write_tensors`.
 
     Returns the digest of what was written as `model.safetensors`.
     Raises ValueError when `state` is not a whole state dict of a model of this config.
@@ -117,17 +118,23 @@ def write_model(
     wrong = difference(state, config)
     if wrong:
         raise ValueError(wrong)
-    digest = write_tensors(folder / "model.safetensors", state, advance=advance)
+    digest = write_tensors(folder / "model.safetensors", state, advance=advance, whole=whole)
     storage.write_json(folder / "config.json", {**config.to_json(), "tokenizer": tokenizer})
     return digest
 
 
 def write_tensors(
-    location: storage.Location, tensors: Mapping[str, Tensor], *, advance: Callable[[], object] = lambda: None
+    location: storage.Location,
+    tensors: Mapping[str, Tensor],
+    *,
+    advance: Callable[[], object] = lambda: None,
+    whole: Callable[[str], Tensor] | None = None,
 ) -> str:
     """Write tensors as one safetensors file, one after another, so that no copy of them all is made; equal tensors are
-    equal bytes. advance: called with every tensor. Returns the digest of what was written, as `storage.digest` gives
-    it."""
+    equal bytes. advance: called with every tensor. whole: gives each by its name when it is its turn, in the order of
+    names; `tensors` are then no more than shapes and types (device "meta"). Returns the digest of what was written, as
+    `storage.digest` gives it."""
+    whole = whole or tensors.__getitem__
     names = sorted(tensors)
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -139,7 +146,7 @@ def write_tensors(
     header += b" " * (-len(header) % 8)
     written = xxhash.xxh3_128()
     with storage.create(location) as file:
-        parts: Iterator[Any] = (_bytes(tensors[name]) for name in names)
+        parts: Iterator[Any] = (_bytes(whole(name)) for name in names)
         for data in itertools.chain((len(header).to_bytes(8, "little"), header), parts):
             file.write(data)
             written.update(data)
@@ -147,12 +154,19 @@ def write_tensors(
     return f"xxh3:{written.hexdigest()}"
 
 
-def read_tensors(path: Place) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; InputError, naming it, when it is missing or broken."""
+def read_tensors(
+    path: Place, region: Callable[[str, Sequence[int]], tuple[slice, ...]] | None = None
+) -> dict[str, Tensor]:
+    """All tensors of a safetensors file; InputError, naming it, when it is missing or broken. region: the part of each
+    that is read, by its name and shape; None: all of it."""
     try:
         with storage.local_copy(path) as copy, safetensors.safe_open(copy, framework="pt") as file:
-            # Copies, so that nothing reads through to a file that may be replaced or cut.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            found = {}
+            for name in file.keys():  # noqa: SIM118
+                part = file.get_slice(name)
+                tensor = file.get_tensor(name) if region is None else part[region(name, part.get_shape())]
+                found[name] = tensor.clone()  # so that nothing reads through to a file that may be replaced or cut
+            return found
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise InputError(f"is broken ({error})", where=str(path), mend=_MEND) from None
 

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from puna.model import kept
 from puna.model.config import ModelConfig
+from puna.parallel.layout import Layout
 from puna.plan import shapes
-from puna.plan.layout import Layout
 
 RESERVE = 2_000_000_000
 """Bytes of a GPU that are not planned with: driver, libraries, buffers of collectives, fragments."""

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 from puna.model import flop
 from puna.model.config import ModelConfig
+from puna.parallel.layout import Layout
 from puna.plan import shapes
 from puna.plan.efficiency import Efficiency, efficiency
 from puna.plan.gpus import Gpu
-from puna.plan.layout import Layout
 
 SHORT, WIDE = 2, 4  # bytes of an element in 16 bits, and of a master, moment or summed gradient
 OPTIMIZER = 30  # bytes moved a weight: master, moments and gradient read, the first three and a short copy written

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from puna.errors import InputError
 from puna.model.config import ModelConfig
+from puna.parallel.layout import Layout, fits_shape
 from puna.plan.gpus import Gpu
-from puna.plan.layout import Layout, fits_shape
 from puna.plan.memory import RESERVE, Memory, rank_memory
 from puna.plan.roofline import Step, step
 from puna.progress import size
@@ -31,6 +31,8 @@ class Wanted(NamedTuple):
     micro_batch: int | None = None
     mesh: tuple[int, int, int, int] | None = None
     """replicate, shard, tensor, pipeline."""
+    pipelines: bool = True
+    """Whether layers may be cut into groups."""
 
 
 FREE = Wanted()
@@ -68,6 +70,8 @@ def layouts(config: ModelConfig, windows: int, ranks: int, gpu: Gpu, wanted: Wan
     for pipeline, tensor, shard in _meshes(ranks, gpu):
         replicate = ranks // (pipeline * tensor * shard)
         if wanted.mesh and wanted.mesh != (replicate, shard, tensor, pipeline):
+            continue
+        if pipeline > 1 and not wanted.pipelines:
             continue
         share = windows // (replicate * shard)  # windows that every one of these ranks has at least
         if share < 1 or not fits_shape(config, Layout(tensor=tensor, pipeline=pipeline)):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from puna.model.config import ModelConfig
-from puna.plan.layout import Layout
+from puna.parallel.layout import Layout
 
 ROWS, COLUMNS = ("wq", "wk", "wv", "w1", "w3", "tok_embeddings", "output"), ("wo", "w2")
 

@@ -10,6 +10,7 @@ are no scripts. The same files give the same bytes.
     figures  inline SVG, drawn by matplotlib
     corpus   what went in, what was dropped, tokenizer, mixture (the paper's section 2.1)
     quality  what text was filtered by: lines, languages, perplexity, the classifier, benchmarks (2.1)
+    figure2  benchmarks along the training (Figure 2)
     training loss, learning rate, throughput, where the time went (2.2 to 2.4)
     cost     what each stage of the data read and took, per core
     results  the headline, bits per byte beside the baselines, samples

@@ -66,6 +66,8 @@ class Facts:
     cloze: Any = None
     cloze_items: Any = None
     tables: Any = None  # the paper's, with the model's row
+    benchmarks: Any = None
+    """Along the training, what `puna evaluate --watch` measured."""
     curve: Curve | None = None
     told: list[dict[str, Any]] = field(default_factory=list)  # lines of metrics.jsonl that are no plain step
     unreadable: tuple[str, ...] = ()
@@ -147,6 +149,7 @@ def read(folder: Place) -> Facts:
         cloze=json_of("evaluations", "cloze.json"),
         cloze_items=json_of("evaluations", "cloze_items.json"),
         tables=json_of("evaluations", "tables", "tables.json"),
+        benchmarks=json_of("evaluations", "benchmarks", "curve.json"),
         curve=_curve(folder / "metrics.jsonl"),
         told=_told(folder / "metrics.jsonl"),
         unreadable=tuple(unreadable),

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from itertools import pairwise
 from typing import Any
 
@@ -78,7 +79,7 @@ class Shares:
 
 def loss(curve: Curve) -> Html:
     """Training loss over tokens, raw and smoothed, above the learning rate."""
-    scale, unit = _scale(curve.tokens)
+    scale, unit = scale_of(curve.tokens)
     x = curve.tokens / scale
     smooth = smoothed(curve.loss)
     top = ceiling(curve)
@@ -99,12 +100,12 @@ def loss(curve: Curve) -> Html:
         lower.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
 
     label = f"Training loss from {fixed(curve.loss[0], 2)} to {fixed(smooth[-1], 2)} nats per token, and learning rate"
-    return _both(label, draw, wide=430, narrow=400)
+    return both(label, draw, wide=430, narrow=400)
 
 
 def throughput(curve: Curve) -> Html:
     """Tokens per second over tokens, raw and smoothed."""
-    scale, unit = _scale(curve.tokens)
+    scale, unit = scale_of(curve.tokens)
     rate = curve.rate
     smooth = smoothed(rate)
     per, thousands = (1000, "thousand tokens per second") if np.nanmax(smooth) >= 2000 else (1, "tokens per second")
@@ -118,7 +119,7 @@ def throughput(curve: Curve) -> Html:
         axes.set_ylim(0, top / per)
         axes.set_xlabel(f"{unit} tokens trained on")
 
-    return _both(f"Throughput in {thousands}", draw, wide=200, narrow=200)
+    return both(f"Throughput in {thousands}", draw, wide=200, narrow=200)
 
 
 def bits(rows: Sequence[str], panels: Sequence[Bars]) -> Html:
@@ -136,7 +137,7 @@ def bits(rows: Sequence[str], panels: Sequence[Bars]) -> Html:
             _bars(axes, rows, panels[index], highest)
 
     high = 34 + 21 * len(rows)
-    return _both(
+    return both(
         "Held-out bits per byte of the model and the baselines: " + ", ".join(panel.title for panel in panels),
         draw,
         wide=high * -(-len(panels) // min(3, len(panels))),
@@ -158,7 +159,7 @@ def shares(rows: Sequence[str], panels: Sequence[Shares]) -> Html:
 
     high = 58 + 21 * len(rows)
     label = "Cloze items answered right by the model and the baselines: " + ", ".join(panel.title for panel in panels)
-    return _both(label, draw, wide=high * -(-len(panels) // min(3, len(panels))), narrow=high * len(panels))
+    return both(label, draw, wide=high * -(-len(panels) // min(3, len(panels))), narrow=high * len(panels))
 
 
 def _points(axes: Axes, rows: Sequence[str], panel: Shares) -> None:
@@ -169,8 +170,8 @@ def _points(axes: Axes, rows: Sequence[str], panel: Shares) -> None:
         reach = (100 * max(0.0, mean - (error or 0.0)), 100 * min(1.0, mean + (error or 0.0)))
         axes.plot(reach, [place] * 2, color=color, linewidth=1.8)
         axes.plot([100 * mean] * 2, [place - 0.2, place + 0.2], color=color, linewidth=1.8)
-    axes.set_title(_short(panel.title, 40))
-    axes.set_yticks(range(len(rows)), [_short(row, 20) for row in rows])
+    axes.set_title(short(panel.title, 40))
+    axes.set_yticks(range(len(rows)), [short(row, 20) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 100)
     axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
@@ -186,8 +187,8 @@ def _bars(axes: Axes, rows: Sequence[str], panel: Bars, highest: float) -> None:
         axes.text(right, place, fixed(value, 2), ha="right", va="center", color=ACCENT if place == 0 else MUTED)
     if panel.values[0] is not None:
         axes.plot([panel.values[0]] * 2, [-0.26, len(rows) - 0.6], color=ACCENT, linewidth=0.9)
-    axes.set_title(_short(panel.title, 40))
-    axes.set_yticks(list(places), [_short(row, 20) for row in rows])
+    axes.set_title(short(panel.title, 40))
+    axes.set_yticks(list(places), [short(row, 20) for row in rows])
     axes.set_xlim(0, right)
     axes.set_ylim(len(rows) - 0.5, -0.6)
     axes.set_xticks([])
@@ -222,7 +223,8 @@ def ceiling(curve: Curve) -> float:
     return float(max(later.max(), finite.min() + 0.6 * (finite.max() - finite.min())))
 
 
-def _scale(tokens: np.ndarray) -> tuple[float, str]:
+def scale_of(tokens: np.ndarray) -> tuple[float, str]:
+    """By what tokens are divided on an axis, and what that is called."""
     most = float(np.nanmax(tokens, initial=0.0))
     for scale, unit in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
         if most >= 2 * scale:
@@ -244,7 +246,8 @@ def thinned(values: np.ndarray) -> np.ndarray:
     return np.array(sorted(kept), int)
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
+    """At most so many characters, as they are seen."""
     seen = visible(text)
     return seen if len(seen) <= most else f"{seen[: most - 1]}…"
 
@@ -257,9 +260,20 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, width: float) ->
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
 
 
-def _both(label: str, draw: Callable[[Figure, bool], None], *, wide: int, narrow: int) -> Html:
+def both(label: str, draw: Callable[[Figure, bool], None], *, wide: int, narrow: int) -> Html:
     heights = {"wide": wide, "narrow": narrow}
     return join(*(element("div", _svg(label, draw, name, heights[name]), class_=name) for name in _WIDTHS))
+
+
+def alone(label: str, draw: Callable[[Figure, bool], None], height: int) -> str:
+    """A wide drawing as a file of its own, with the colours of the page, light and dark."""
+    style = resources.files("puna.report").joinpath("style.css").read_text("utf-8")
+    light, dark = re.findall(r":root \{\s*((?:[^{}]*--paper[^{}]*))\}", style)[:2]
+    css = f":root {{{light}}} @media (prefers-color-scheme: dark) {{ :root {{{dark}}} }}"
+    css = f"{css} svg {{ background: var(--paper); padding: 16px; stroke-linejoin: round }}"
+    drawn = _svg(label, draw, "wide", height)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTHS["wide"]}" height="{height}" '
+    return drawn.replace("<svg ", head, 1).replace(">", f"><style>{css}</style>", 1) + "\n"
 
 
 def _svg(label: str, draw: Callable[[Figure, bool], None], name: str, height: int) -> Html:

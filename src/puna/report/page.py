@@ -7,7 +7,7 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import benchmarks, cloze, corpus, cost, facts, origin, quality, results, training
+from puna.report import cloze, corpus, cost, facts, figure2, origin, quality, results, tables, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -20,10 +20,11 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("mixture", "Mixture", corpus.mixture),
     ("training", "Loss and learning rate", training.curves),
     ("throughput", "Throughput", training.throughput),
+    ("benchmarks", "Benchmarks along the training", figure2.section),
     ("samples", "Samples", results.samples),
     ("bits", "Bits per byte", results.bits),
     ("cloze", "Cloze items", cloze.asked),
-    ("benchmarks", "Benchmarks", benchmarks.asked),
+    ("tables", "Benchmarks", tables.asked),
     ("cost", "What the data cost", cost.stages),
     ("time", "Where the time went", training.times),
     ("recipe", "Recipe", origin.recipe),

@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from puna.errors import Interrupted, PunaError
 from puna.model.llama import Llama
+from puna.parallel.mesh import ALONE, Mesh
 from puna.progress import Bar, progress, say
 from puna.recipe import Train
 from puna.storage import Place
-from puna.train.checkpoint import Checkpoint
+from puna.train.checkpoint import Checkpoint, path_of, read_masters
 from puna.train.machine import Machine
 from puna.train.optimizer import Optimizer
 from puna.train.position import Position
@@ -51,8 +53,11 @@ class Training:
     tokenizer: str
     """Digest of the tokenizer's file."""
     callbacks: Sequence[Callback] = ()
+    mesh: Mesh = ALONE
+    asked: bool = False
+    """Set by SIGINT, SIGTERM and SIGHUP, in this process alone."""
     stop: bool = False
-    """Set by SIGINT, SIGTERM and SIGHUP: the step under way is the last one of this process."""
+    """One rank was asked to stop: the step under way is the last one of all of them."""
     saved: Checkpoint | None = None
     """The last checkpoint that this process wrote."""
     stalled: float = 0.0
@@ -63,14 +68,24 @@ class Training:
     """Adds a line to metrics.jsonl; one that tells of a step holds its number as `step`."""
     beat: float = field(default_factory=time.monotonic)
     """When anything last moved on; `alive` sets it."""
+    moved: int = 0
+    """How often something did, in this process."""
 
     @property
     def finished(self) -> bool:
         return self.position.step >= self.steps
 
+    def masters(self) -> Mapping[str, Tensor]:
+        """The whole master weights by name. Of a model in parts they are read from this step's checkpoint, which must
+        stand."""
+        if self.mesh.alone:
+            return self.optimizer.masters
+        return read_masters(path_of(self.folder / "checkpoints", self.position.step))
+
     def alive(self, *_: object) -> None:
         """Tell the watchdog that work goes on; called for every part of a batch."""
         self.beat = time.monotonic()
+        self.moved += 1
 
 
 @dataclass(frozen=True)

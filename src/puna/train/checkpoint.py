@@ -27,6 +27,7 @@ from puna.errors import InputError, PunaError
 from puna.formats import CHECKPOINT, STATE
 from puna.model import weights
 from puna.model.config import ModelConfig
+from puna.parallel.pieces import Regions
 from puna.progress import say
 from puna.storage import Place
 from puna.train.machine import Machine
@@ -45,6 +46,16 @@ class Checkpoint:
     machine: Mapping[str, Any]
     lines: int = 0
     """Training lines of metrics.jsonl up to here."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Without its folder, which every rank knows."""
+        return {"position": self.position.as_json(), "machine": dict(self.machine), "lines": self.lines}
+
+    @staticmethod
+    def from_json(folder: Place, told: Mapping[str, Any]) -> Checkpoint:
+        """folder: that of all checkpoints."""
+        position = Position.from_json(told["position"])
+        return Checkpoint(path_of(folder, position.step), position, told["machine"], told["lines"])
 
 
 @dataclass(frozen=True)
@@ -71,23 +82,26 @@ def save(
     fingerprint: str,
     lines: int = 0,
     advance: Callable[[], object] = lambda: None,
+    whole: Callable[[str], Tensor] | None = None,
 ) -> Checkpoint:
     """Write the checkpoint of `position` into `folder`, the run's `checkpoints`; what stood under its name is replaced.
 
     masters and moments: the float32 weights, and what `Optimizer.state` gives. tokenizer: digest of its file. lines:
-    training lines of metrics.jsonl up to here. advance: called with every tensor and file. PunaError, before anything
+    training lines of metrics.jsonl up to here. advance: called with every tensor and file. whole: gives each tensor
+    when it is written, where masters and moments are shapes alone (gathering.py). PunaError, before anything
     is removed or written, when the disk cannot hold it, and before it counts, when a tensor file does not read back as
     it was written.
     """
-    path = folder / f"step-{position.step:06d}"
+    path = path_of(folder, position.step)
+    how: Any = {"advance": advance, "whole": whole}
     need = space.checkpoint(sum(tensor.numel() for tensor in masters.values()), len(masters))
     space.check(folder.parent, f"the checkpoint of step {position.step}", need)
     _remove(path)
     versions = {"puna": __version__, "numpy": np.__version__, "python": platform.python_version()}
     with storage.create_folder(path, last=MARKER) as inside:
         written = {
-            "model.safetensors": weights.write_model(inside, config, masters, tokenizer=tokenizer, advance=advance),
-            "optimizer.safetensors": weights.write_tensors(inside / "optimizer.safetensors", moments, advance=advance),
+            "model.safetensors": weights.write_model(inside, config, masters, tokenizer=tokenizer, **how),
+            "optimizer.safetensors": weights.write_tensors(inside / "optimizer.safetensors", moments, **how),
         }
         state = {"format": STATE.version, **position.as_json(), "fingerprint": fingerprint, "machine": asdict(machine)}
         storage.write_json(inside / "state.json", {**state, "lines": lines, "versions": versions})
@@ -150,14 +164,19 @@ def why_damaged(path: Place) -> str:
     return ""
 
 
-def read_masters(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The float32 master weights by name."""
-    return weights.read_tensors(checkpoint.path / "model.safetensors")
+def path_of(folder: Place, step: int) -> Place:
+    """Where the checkpoint of a step lies in `folder`."""
+    return folder / f"step-{step:06d}"
 
 
-def read_moments(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def read_masters(path: Place, region: Regions | None = None) -> dict[str, Tensor]:
+    """The float32 master weights of a checkpoint's folder by name. region: the part of each that a rank holds."""
+    return weights.read_tensors(path / "model.safetensors", region)
+
+
+def read_moments(path: Place, region: Regions | None = None) -> dict[str, Tensor]:
     """What `Optimizer.state` gave."""
-    return weights.read_tensors(checkpoint.path / "optimizer.safetensors")
+    return weights.read_tensors(path / "optimizer.safetensors", region)
 
 
 def prune(folder: Place, kept: Kept, fingerprint: str) -> None:

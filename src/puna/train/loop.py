@@ -13,8 +13,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any
 
@@ -26,6 +26,8 @@ from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
 from puna.model import modes
 from puna.model.llama import Llama
+from puna.parallel.mesh import Mesh, arrange, fill
+from puna.parallel.peers import Peers
 from puna.processes import stopping
 from puna.progress import say
 from puna.recipe import Recipe
@@ -40,6 +42,7 @@ from puna.train.history import LOSSES_NAME, METRICS_NAME, read_metrics, summary
 from puna.train.machine import Machine
 from puna.train.metrics import Metrics, WindowLosses
 from puna.train.optimizer import Optimizer
+from puna.train.planned import planned
 from puna.train.position import Position
 from puna.train.rewind import rewind
 from puna.train.saving import Checkpoints
@@ -87,42 +90,31 @@ def follow(
     """
     reading, settings = course.reading, course.settings
     steps, checkpoints, lines = reading.steps, folder / "checkpoints", folder / METRICS_NAME
-    found, without = resumable(folder, fingerprint)
-    machines.mend_record(folder, found.machine if found else None, fingerprint)
-    if found is None or found.position.step < steps:
-        trackers.refuse_missing(settings.log_to)
-        machine = machines.choose(
-            settings,
-            threads,
-            course.config,
-            windows=min(settings.micro_batch or reading.rows, reading.rows),
-            earlier=found.machine if found else None,
-        )
-        _remove(without, machine, allow_other)
-        if found:
-            _refuse_other_machine(found, machine, allow_other)
-            say(f"training goes on after step {found.position.step} of {steps}")
-        with machines.settled(machine):
-            model, optimizer = _begin(course, machine, found)
-            training = Training(
-                folder=folder,
-                settings=settings,
-                machine=machine,
-                model=model,
-                optimizer=optimizer,
-                steps=steps,
-                position=found.position if found else Position(),
-                fingerprint=fingerprint,
-                tokenizer=reading.tokenizer,
-            )
-            machines.record(folder, machine, training.position.step, fingerprint)
-            metrics, losses = Metrics(lines), WindowLosses(folder / LOSSES_NAME)
-            saving = Checkpoints(checkpoints, metrics, losses)
-            logs = trackers.open_all(course.recipe, folder) if course.recipe else []
-            around = (Watchdog(), *logs, metrics, losses, Shown(), saving, *callbacks, Patience(), Leave())
-            training.callbacks = around
-            _run(training, course, saving)
-        found = training.saved
+    mesh = arrange(course.config, settings.mesh, reading.rows, lambda ranks: planned(course, ranks))
+    under_way = UnderWay()
+    with nullcontext() if mesh.alone else Peers(mesh, under_way.state, under_way.alive).watched():
+        begin = mesh.told(lambda: _where_to_begin(folder, course, mesh, fingerprint, threads, allow_other))
+        found = Checkpoint.from_json(checkpoints, begin["found"]) if begin["found"] else None
+        if found is None or found.position.step < steps:
+            machine = Machine(**begin["machine"])
+            with machines.settled(machine):
+                model, optimizer = _begin(course, machine, mesh, found)
+                training = Training(
+                    folder=folder,
+                    settings=settings,
+                    machine=machine,
+                    model=model,
+                    optimizer=optimizer,
+                    steps=steps,
+                    position=found.position if found else Position(),
+                    fingerprint=fingerprint,
+                    tokenizer=reading.tokenizer,
+                    mesh=mesh,
+                )
+                under_way.training = training
+                saving = _surround(training, course, callbacks)
+                _run(training, course, saving)
+            found = training.saved
     assert found is not None  # the last step is always saved
     return {
         "steps": found.position.step,
@@ -131,6 +123,60 @@ def follow(
         "checkpoint": storage.below(found.path, folder),
         **summary(lines),
     }
+
+
+class UnderWay:
+    """What other ranks see of a training, also before it has begun."""
+
+    training: Training | None = None
+
+    def state(self) -> tuple[int, int]:
+        """Its step, and a number that grows while work goes on."""
+        return (self.training.position.step, self.training.moved) if self.training else (0, 0)
+
+    def alive(self) -> None:
+        """Another rank's work goes on, for which this one may be waiting."""
+        if self.training:
+            self.training.beat = time.monotonic()
+
+
+def _where_to_begin(
+    folder: Place, course: Course, mesh: Mesh, fingerprint: str, threads: int | None, allow_other: bool
+) -> dict[str, Any]:
+    """The checkpoint that is gone on from, if there is one, and the machine: what rank 0 decides for all."""
+    settings, rows = course.settings, course.reading.rows
+    found, without = resumable(folder, fingerprint)
+    machines.mend_record(folder, found.machine if found else None, fingerprint)
+    told: dict[str, Any] = {"found": found.as_json() if found else None}
+    if found and found.position.step >= course.reading.steps:
+        return told
+    trackers.refuse_missing(settings.log_to)
+    most = -(-rows // mesh.layout.data)
+    windows = min(settings.micro_batch or most, most)
+    earlier = found.machine if found else None
+    machine = machines.choose(settings, threads, course.config, windows=windows, earlier=earlier, mesh=mesh)
+    _remove(without, machine, allow_other)
+    if found:
+        _refuse_other_machine(found, machine, allow_other)
+        say(f"training goes on after step {found.position.step} of {course.reading.steps}")
+        if moved := machines.moved(found.machine, machine):
+            say(f"{found.path}: {moved}")
+    return {**told, "machine": asdict(machine)}
+
+
+def _surround(training: Training, course: Course, callbacks: Sequence[Callback]) -> Checkpoints:
+    """Give the training what happens around its steps; rank 0 alone writes and shows."""
+    folder = training.folder
+    if not training.mesh.first:
+        saving = Checkpoints(folder / "checkpoints")
+        training.callbacks = (Watchdog(), saving, Patience(), Leave())
+        return saving
+    machines.record(folder, training.machine, training.position.step, training.fingerprint)
+    metrics, losses = Metrics(folder / METRICS_NAME), WindowLosses(folder / LOSSES_NAME)
+    saving = Checkpoints(folder / "checkpoints", metrics, losses)
+    logs = trackers.open_all(course.recipe, folder) if course.recipe else []
+    training.callbacks = (Watchdog(), *logs, metrics, losses, Shown(), saving, *callbacks, Patience(), Leave())
+    return saving
 
 
 def _run(training: Training, course: Course, saving: Checkpoints) -> None:
@@ -145,18 +191,20 @@ def _run(training: Training, course: Course, saving: Checkpoints) -> None:
                 saving.wait(training)
                 step = replace(step, spike=rewind(training, step.spike, course.initial))
             training.alive()
+            training.stop = training.mesh.any(training.asked)
             for callback in training.callbacks:
                 callback.step(training, step)
 
 
 def _step(training: Training, reading: Reading) -> Step:
-    """Read the next rows and take a step, unless there is a reason not to. A spike that is to be rewound leaves the
-    training as it was."""
+    """Read the next rows, each rank its share of them, and take a step, unless there is a reason not to. A spike that
+    is to be rewound leaves the training as it was."""
     began = time.perf_counter()
-    settings, optimizer, position = training.settings, training.optimizer, training.position
+    settings, optimizer, position, mesh = training.settings, training.optimizer, training.position, training.mesh
     count, first = reading.rows, position.next
-    batch = reading.batch(first, count)
-    loss, nats_BL = _collect_gradients(training, batch, settings.micro_batch or count)
+    own, rows = mesh.share(count)
+    batch = reading.batch(first + own, rows)
+    loss, nats_BL = _collect_gradients(training, batch, count)
     for callback in training.callbacks:
         callback.gradients(training)
     norm = optimizer.gradient_norm()
@@ -167,7 +215,7 @@ def _step(training: Training, reading: Reading) -> Step:
     if taken:
         optimizer.step(rate, norm)
     optimizer.drop_gradients()
-    tokens = batch.tokens_BL1[:, 1:].numel()
+    tokens = count * (batch.tokens_BL1.shape[1] - 1)
     if spike is None or spike.action != "rewind":
         seen = remembered(loss, position.losses, settings)
         training.position = position.after(windows=count, tokens=tokens, loss=loss if taken else None, seen=seen)
@@ -180,48 +228,63 @@ def _step(training: Training, reading: Reading) -> Step:
         seconds=time.perf_counter() - began,
         taken=taken,
         first=first,
-        windows=batch.row_means(nats_BL),
+        windows=mesh.rows(batch.row_means(nats_BL), count),
         spike=spike,
     )
 
 
 def _spike(training: Training, reading: Reading, loss: float, nats_BL: npt.NDArray[np.float32]) -> Spike | None:
-    """What to say of the loss when it is a spike, with the documents that cost most."""
+    """What to say of the loss when it is a spike, with the documents that cost most. nats_BL: of this rank's rows."""
     position, settings = training.position, training.settings
     found = judged(loss, position.losses, settings)
     if found is None:
         return None
-    read = (position.next, position.next + len(nats_BL))
-    named = tuple(reading.costly(read[0], nats_BL)[:NAMED])
+    read = (position.next, position.next + reading.rows)
+    all_BL = training.mesh.rows(nats_BL, reading.rows)
+    named = tuple(reading.costly(read[0], all_BL)[:NAMED]) if training.mesh.first else ()
     return Spike(position.step + 1, loss, *found, settings.spike, read, named)
 
 
-def _collect_gradients(training: Training, batch: Batch, micro_batch: int) -> tuple[float, npt.NDArray[np.float32]]:
-    """Leave the gradient of the batch's mean nats per scored token on the masters; returns that mean, and the nats of
-    each token, (rows, length)."""
-    count = batch.scored
+def _collect_gradients(training: Training, batch: Batch, count: int) -> tuple[float, npt.NDArray[np.float32]]:
+    """Leave the gradient of the mean nats per scored token of a batch of `count` rows on the masters; returns that
+    mean, and the nats of each token of this rank's rows, (rows, length)."""
+    mesh, rows = training.mesh, training.settings.micro_batch or count
+    scored = mesh.sum(batch.scored)  # of the whole batch, however it is cut
     nats, each = 0.0, []
-    for part in batch.split(micro_batch):
+    for part in batch.split(rows):
         loss = training.model.loss(part.tokens_BL1, part.segments_BL, part.scored_BL)
-        torch.autograd.backward(loss.nats / count)  # over the tokens of the whole batch, however it is cut
+        torch.autograd.backward(loss.nats / scored)
         training.optimizer.collect()
         nats += loss.nats.item()
         each.append(loss.each.to(torch.float32).view(len(part.tokens_BL1), -1).numpy())
         training.alive()
-    return nats / count, np.concatenate(each)
+    for _ in range(mesh.passes(count, rows) - len(each)):  # what other ranks exchange with this one asks for as many
+        part = batch.split(1)[0]
+        torch.autograd.backward(0 * training.model.loss(part.tokens_BL1, part.segments_BL, part.scored_BL).nats)
+        training.optimizer.collect()
+    return mesh.sum(nats) / scored, np.concatenate(each)
 
 
-def _begin(course: Course, machine: Machine, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
+def _begin(course: Course, machine: Machine, mesh: Mesh, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
     """Model and optimizer as they were at the checkpoint, or as the course gives them."""
-    model = Llama(course.config, dtype=torch.float32)
+    dtype = getattr(torch, machine.dtype)
+    model = _model(course, mesh, dtype)
     if not found:
-        for name, parameter in model.named_parameters():
-            parameter.data.copy_(course.initial(name))
-    optimizer = Optimizer(model, getattr(torch, machine.dtype), course.settings)
+        fill(model, mesh, course.initial)
+    optimizer = Optimizer(model, dtype, course.settings, mesh)
     if found:
-        optimizer.restore(checkpoint.read_masters(found), checkpoint.read_moments(found), found.position.taken)
+        masters, moments = (read(found.path, mesh.part) for read in (checkpoint.read_masters, checkpoint.read_moments))
+        optimizer.restore(masters, moments, found.position.taken)
     modes.use(model, machine.layer, compiles=machine.compiles)
     return model, optimizer
+
+
+def _model(course: Course, mesh: Mesh, dtype: torch.dtype) -> Llama:
+    if mesh.alone:
+        return Llama(course.config, dtype=torch.float32)
+    from puna.parallel.sharded import sharded  # with it comes more of torch than one process needs
+
+    return sharded(course.config, mesh, dtype)
 
 
 def resumable(folder: Place, fingerprint: str) -> tuple[Checkpoint | None, list[Checkpoint]]:
@@ -271,7 +334,8 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
             signal.signal(number, handler)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        training.stop = True
+        training.asked = True
+        training.stop = training.stop or training.mesh.alone  # the others have to know of it first
         restore()
         with suppress(RuntimeError):  # the step may be in the middle of a line of its own
             say("asked to stop: this step is finished and saved first; a second signal ends it at once")
@@ -282,7 +346,7 @@ def _asked_to_stop(training: Training) -> Iterator[None]:
         yield
     except Exception as error:
         # A compiler run by this step is in the terminal's group, and was interrupted with it.
-        if training.stop and not isinstance(error, PunaError):
+        if training.asked and training.mesh.alone and not isinstance(error, PunaError):
             what = f"stopped within a step ({type(error).__name__})"
             raise Interrupted(what, mend="the same command goes on from the last checkpoint") from error
         raise

@@ -6,6 +6,7 @@ Two trainings give the same bits when these agree, so they are fixed before the 
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -24,6 +25,7 @@ from puna.errors import InputError
 from puna.formats import MACHINE
 from puna.model.config import ModelConfig
 from puna.model.modes import Mode
+from puna.parallel.mesh import ALONE, Mesh
 from puna.progress import say
 from puna.recipe import Train
 from puna.storage import Place
@@ -32,6 +34,9 @@ from puna.train import memory, onednn
 # Processors whose bfloat16 torch's matmul uses, as seen to be faster than float32 there. ARM has such instructions too,
 # but torch's builds for it were not measured.
 BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16")
+
+
+ONE_RANK = str(ALONE)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Machine:
     """Type of the computation: "bfloat16" or "float32". Master weights, moments and losses are always float32."""
     kernels: str
     """Which layer, instruction set, matmuls and compiler, such as "hand layer, AVX512, compiled by g++ 12.2.0"."""
+    mesh: str = ONE_RANK
+    """How ranks share the model, such as "shard 4 x tensor 2"."""
 
     @property
     def compiles(self) -> bool:
@@ -61,8 +68,9 @@ def choose(
     *,
     windows: int = 1,
     earlier: Mapping[str, Any] | None = None,
+    mesh: Mesh = ALONE,
 ) -> Machine:
-    """Decide for this machine. threads: None takes every usable CPU.
+    """Decide for this machine. threads: None takes every usable CPU, shared with the other ranks of this machine.
 
     config, windows: the model, and the windows of one forward pass, whose memory decides what `train.layer` "auto" is.
     earlier: the machine of the checkpoint that is gone on from; what was found by looking at free memory or by
@@ -70,13 +78,13 @@ def choose(
     Says what was chosen against a recipe's `auto` and why. InputError when `train.compile` is "on" and cannot be.
     """
     before = str((earlier or {}).get("kernels", ""))
-    threads = threads or usable_cpus()
+    threads = threads or max(1, usable_cpus() // local_ranks(mesh))
     dtype = train.dtype
     if dtype == "auto":
         dtype = "bfloat16" if has_bfloat16() else "float32"
     mode, why = train.layer, ""
     if mode == "auto":
-        mode, why = _mode(train, config, windows, getattr(torch, dtype), before)
+        mode, why = _mode(train, config, windows, getattr(torch, dtype), before, mesh)
     path = f"{mode} layer, {torch.backends.cpu.get_cpu_capability()}"
     if dtype == "float32" and onednn.allowed() and onednn.exact():
         as_before = onednn.NAME in before
@@ -91,17 +99,33 @@ def choose(
             raise InputError(f"kernels cannot be compiled here: {reason}", where="train.compile", mend=mend)
         else:
             say(f"kernels are not compiled, since {reason}; training is slower")
-    machine = Machine(torch.__version__, threads, dtype, kernels)
+    machine = Machine(torch.__version__, threads, dtype, kernels, str(mesh))
     first = "; the first step takes longer, since it compiles them" if machine.compiles else ""
-    say(f"training in {dtype}, threads: {threads}, {kernels}{first}")
+    shared = "" if mesh.alone else f"{mesh.layout.ranks} ranks ({mesh}), "
+    say(f"training in {dtype}, {shared}threads: {threads}, {kernels}{first}")
     if why:
         say(f"{mode} layer: {why}")
     return machine
 
 
 def differences(then: Mapping[str, Any], now: Machine) -> list[str]:
-    """What differs from the recorded machine, in words: "threads 2 (here 1)"."""
-    return [f"{name} {then.get(name)} (here {value})" for name, value in asdict(now).items() if then.get(name) != value]
+    """What differs from the recorded machine, in words: "threads 2 (here 1)". Another mesh is not another machine, and
+    on one the number of threads, which goes with it, is none either."""
+    left_out = {"mesh"} if _mesh(then) == now.mesh else {"mesh", "threads"}
+    told = {name: value for name, value in asdict(now).items() if name not in left_out}
+    return [f"{name} {then.get(name)} (here {value})" for name, value in told.items() if then.get(name) != value]
+
+
+def moved(then: Mapping[str, Any], now: Machine) -> str:
+    """What is said of a training that goes on on another mesh; "" on the same one."""
+    if _mesh(then) == now.mesh:
+        return ""
+    return f"it was made on {_mesh(then)}, and goes on on {now.mesh}: losses differ by rounding from here on"
+
+
+def local_ranks(mesh: Mesh) -> int:
+    """Ranks of this training on this machine."""
+    return 1 if mesh.alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def record(folder: Place, machine: Machine, start: int, fingerprint: str) -> None:
@@ -123,6 +147,7 @@ def record(folder: Place, machine: Machine, start: int, fingerprint: str) -> Non
         "threads": machine.threads,
         "dtype": machine.dtype,
         "kernels": machine.kernels,
+        "mesh": machine.mesh,
         "compiler": compiler(),
     }
     earlier = storage.read_json(path) if storage.exists(path) else []
@@ -180,13 +205,20 @@ def settled(machine: Machine) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
-def _mode(train: Train, config: ModelConfig | None, windows: int, dtype: torch.dtype, before: str) -> tuple[Mode, str]:
+def _mesh(then: Mapping[str, Any]) -> str:
+    return str(then.get("mesh", ONE_RANK))
+
+
+def _mode(
+    train: Train, config: ModelConfig | None, windows: int, dtype: torch.dtype, before: str, mesh: Mesh
+) -> tuple[Mode, str]:
     """What "auto" is, and why."""
     if mode := _layer(before):
         return mode, "as it was when this training began"
     if config is None:
         return memory.ORDER[0], ""
-    return memory.choose(config, windows * train.context, dtype)
+    parts = mesh.layout.shard * mesh.layout.tensor
+    return memory.choose(config, windows * train.context, dtype, parts=parts, ranks=local_ranks(mesh))
 
 
 def _layer(kernels: str) -> Mode | None:

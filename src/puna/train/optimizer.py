@@ -2,7 +2,9 @@
 
 The model computes with working copies of the masters, in bfloat16 where the processor has it. Gradients are taken to
 float32 before they are summed, bounded and used, and the copies are made anew from the masters after every step, so
-that no small change is lost to the short type. In float32 a working copy is its master: nothing is held twice.
+that no small change is lost to the short type. In float32 a working copy is its master: nothing is held twice. Where
+ranks share a model, masters, moments and gradients here are a rank's parts of them; FSDP (parallel/sharded.py) makes
+the working copies and sums the gradients.
 
 Decay: the paper gives 0.1 and does not say for which tensors. Here it acts on those with two dimensions (linear
 weights, embeddings), and not on the norms' weights, as is usual.
@@ -15,6 +17,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from puna.parallel.mesh import ALONE, Mesh, local
 from puna.recipe import Train
 
 
@@ -24,14 +27,16 @@ class Optimizer:
     `taken` counts the steps that were taken: AdamW's own count, which a skipped step does not raise.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, train: Train) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype, train: Train, mesh: Mesh = ALONE) -> None:
         """model: its parameters, in float32, become the masters, and it gets working copies of `dtype` instead."""
         self._working = dict(model.named_parameters())
-        self.masters = {name: parameter.detach() for name, parameter in self._working.items()}
+        self.masters = {name: local(parameter.detach()) for name, parameter in self._working.items()}
         self.taken = 0
         self._clip = train.clip
-        for name, working in self._working.items():
-            working.data = self.masters[name].to(dtype)
+        self._mesh = mesh
+        if mesh.alone:
+            for name, working in self._working.items():
+                working.data = self.masters[name].to(dtype)
         groups = [
             {"params": [m for m in self.masters.values() if m.dim() == 2], "weight_decay": train.weight_decay},
             {"params": [m for m in self.masters.values() if m.dim() != 2], "weight_decay": 0.0},
@@ -50,15 +55,16 @@ class Optimizer:
             if working.grad is None:
                 continue
             master = self.masters[name]
+            gradient = local(working.grad)
             if master.grad is None:
-                master.grad = working.grad.to(torch.float32)
+                master.grad = gradient.to(torch.float32)
             else:
-                master.grad += working.grad
+                master.grad += gradient
             working.grad = None
 
     def gradient_norm(self) -> float:
-        """Norm of all collected gradients together."""
-        return float(torch.nn.utils.get_total_norm(self._gradients()))
+        """Norm of all collected gradients together, of all ranks."""
+        return self._mesh.norm({name: m.grad for name, m in self.masters.items() if m.grad is not None})
 
     def step(self, learning_rate: float, norm: float) -> None:
         """Take one step along the collected gradients, scaled down to the clip where `norm`, theirs, is above it."""

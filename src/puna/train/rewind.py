@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from puna.errors import InputError, PunaError
+from puna.model import weights
 from puna.train import checkpoint
 from puna.train.callbacks import Training
+from puna.train.checkpoint import Checkpoint
 from puna.train.position import Position, first_window, joined
 from puna.train.spikes import Spike
 
@@ -39,27 +42,37 @@ def rewind(training: Training, spike: Spike, initial: Callable[[str], Tensor]) -
     start = back_to + 1 if settings.spike_margin is None else max(back_to + 1, spike.step - settings.spike_margin)
     windows = spike.read[1] - spike.read[0]
     passed = (first_window(start, windows, now.rewound), spike.read[1])
-    folder = training.folder / "checkpoints"
-    checkpoint.remove_behind(folder, back_to, training.fingerprint)
-    try:
-        found = checkpoint.newest(folder, training.fingerprint)
-    except InputError:  # damaged ones only, which was said
-        found = None
-    if found is None:
+    folder, mesh = training.folder / "checkpoints", training.mesh
+    told = mesh.told(lambda: _newest(training, back_to))
+    if told is None:
         _restart(training, initial)
         position = Position()
     else:
+        found = Checkpoint.from_json(folder, told)
         position = found.position
-        training.optimizer.restore(checkpoint.read_masters(found), checkpoint.read_moments(found), position.taken)
+        masters, moments = (read(found.path, mesh.part) for read in (checkpoint.read_masters, checkpoint.read_moments))
+        training.optimizer.restore(masters, moments, position.taken)
     rewound = joined([*now.rewound, *position.rewound, passed])
     training.position = replace(position, rewound=rewound, rewinds=now.rewinds + 1)
     training.saved = None
     return replace(spike, back_to=back_to, rewound=passed)
 
 
+def _newest(training: Training, back_to: int) -> dict[str, Any] | None:
+    """The newest intact checkpoint up to that step; those behind it are removed."""
+    folder = training.folder / "checkpoints"
+    checkpoint.remove_behind(folder, back_to, training.fingerprint)
+    try:
+        found = checkpoint.newest(folder, training.fingerprint)
+    except InputError:  # damaged ones only, which was said
+        return None
+    return found.as_json() if found else None
+
+
 def _restart(training: Training, initial: Callable[[str], Tensor]) -> None:
     """The first weights, and moments of no step."""
     optimizer = training.optimizer
-    masters = {name: initial(name) for name in optimizer.masters}
+    part = training.mesh.region
+    masters = {name: initial(name)[part(name, shape)] for name, shape in weights.shapes(training.model.config).items()}
     moments = {name: torch.zeros_like(moment) for name, moment in optimizer.state().items()}
     optimizer.restore(masters, moments, 0)

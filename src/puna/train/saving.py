@@ -7,6 +7,9 @@ counts on the checkpoint: before it leaves, before held-out loss is measured, an
 no room for the copy, and with `save = "between"`, it waits until the checkpoint is written, as it does at the last
 step.
 
+Where ranks share the model each copies and sends its parts, rank 0 writes (gathering.py), and the checkpoint counts on
+every rank when it stands.
+
 What goes wrong in the thread ends the training at its next step, in the line that it would have been without one.
 """
 
@@ -14,14 +17,17 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import asdict
 
 from torch import Tensor
 
+from puna.model import weights
 from puna.progress import say, size
 from puna.storage import Place
 from puna.train import checkpoint, memory
 from puna.train.callbacks import Callback, Step, Training
 from puna.train.checkpoint import Checkpoint
+from puna.train.gathering import Gathering
 from puna.train.metrics import Metrics, WindowLosses
 
 ROOM = 1.25  # of the copy's size: what else steps may come to take meanwhile
@@ -31,12 +37,18 @@ class Checkpoints(Callback):
     """A checkpoint every `checkpoint_every` steps, every `keep_every`, before held-out loss is measured, at the end,
     and when the process is asked to leave."""
 
-    def __init__(self, folder: Place, metrics: Metrics, losses: WindowLosses) -> None:
+    def __init__(self, folder: Place, metrics: Metrics | None = None, losses: WindowLosses | None = None) -> None:
+        """metrics and losses: what a checkpoint counts on; None on a rank that writes neither."""
         self._folder = folder
         self._metrics = metrics
         self._losses = losses
         self._writing: _Writing | None = None
         self._short = False
+        self._gathering: Gathering | None = None
+
+    def start(self, training: Training) -> None:
+        if not training.mesh.alone:
+            self._gathering = Gathering(training.mesh, weights.shapes(training.model.config))
 
     def step(self, training: Training, step: Step) -> None:
         if self._writing is not None and not self._writing.is_alive():
@@ -47,13 +59,16 @@ class Checkpoints(Callback):
             return
         began = time.perf_counter()
         self.wait(training)
-        self._metrics.sync()
-        self._losses.save()
+        if self._metrics is not None:
+            self._metrics.sync()
+        if self._losses is not None:
+            self._losses.save()
         masters, moments = training.optimizer.masters, training.optimizer.state()
         beside = not leaving and training.settings.save == "beside" and self._has_room(masters, moments)
         if beside:
             masters, moments = _copy(masters), _copy(moments)
-        self._writing = _Writing(self._folder, training, self._metrics.lines, masters, moments)
+        lines = 0 if self._metrics is None else self._metrics.lines
+        self._writing = _Writing(self._folder, training, lines, masters, moments, self._gathering)
         if beside:
             self._writing.start()
         else:
@@ -95,7 +110,13 @@ class _Writing(threading.Thread):
     """A checkpoint under way."""
 
     def __init__(
-        self, folder: Place, training: Training, lines: int, masters: dict[str, Tensor], moments: dict[str, Tensor]
+        self,
+        folder: Place,
+        training: Training,
+        lines: int,
+        masters: dict[str, Tensor],
+        moments: dict[str, Tensor],
+        gathering: Gathering | None,
     ) -> None:
         super().__init__(name="checkpoint", daemon=True)
         self.saved: Checkpoint | None = None
@@ -103,28 +124,59 @@ class _Writing(threading.Thread):
         self._folder, self._training, self._lines = folder, training, lines
         self._position = training.position
         self._masters, self._moments = masters, moments
+        self._gathering = gathering
 
     def run(self) -> None:
-        training, settings = self._training, self._training.settings
+        training = self._training
         try:
-            self.saved = checkpoint.save(
-                self._folder,
-                position=self._position,
-                masters=self._masters,
-                moments=self._moments,
-                config=training.model.config,
-                tokenizer=training.tokenizer,
-                machine=training.machine,
-                fingerprint=training.fingerprint,
-                lines=self._lines,
-                advance=training.alive,
-            )
-            kept = checkpoint.Kept(settings.keep, settings.keep_every, settings.checkpoint_every)
-            checkpoint.prune(self._folder, kept, training.fingerprint)
+            if training.mesh.first:
+                self.saved = self._write()
+            else:
+                self._send()
+                path = checkpoint.path_of(self._folder, self._position.step)
+                self.saved = Checkpoint(path, self._position, asdict(training.machine))
         except BaseException as error:  # raised again in the training's thread
             self.error = error
         finally:
             self._masters, self._moments = {}, {}
+
+    def _write(self) -> Checkpoint:
+        training, settings, gathering = self._training, self._training.settings, self._gathering
+        masters, moments, whole = self._masters, self._moments, None
+        if gathering is not None:
+            parts = {**masters, **moments}
+            masters, moments = gathering.empty(masters), gathering.empty(moments)
+
+            def whole(name: str) -> Tensor:
+                return gathering.whole(name, parts[name])
+
+        saved = checkpoint.save(
+            self._folder,
+            position=self._position,
+            masters=masters,
+            moments=moments,
+            config=training.model.config,
+            tokenizer=training.tokenizer,
+            machine=training.machine,
+            fingerprint=training.fingerprint,
+            lines=self._lines,
+            advance=training.alive,
+            whole=whole,
+        )
+        kept = checkpoint.Kept(settings.keep, settings.keep_every, settings.checkpoint_every)
+        checkpoint.prune(self._folder, kept, training.fingerprint)
+        if gathering is not None:
+            gathering.stands()
+        return saved
+
+    def _send(self) -> None:
+        """What rank 0 asks for, in its order: masters, then moments, each by name."""
+        assert self._gathering is not None
+        for tensors in (self._masters, self._moments):
+            for name in sorted(tensors):
+                self._gathering.send(name, tensors[name])
+                self._training.alive()
+        self._gathering.stands()
 
 
 def due(training: Training) -> bool:

@@ -71,7 +71,8 @@ class Watchdog(Callback):
 
     def _leave(self, still: float) -> None:
         training = self._training
-        path = training.folder / NAME
+        rank = training.mesh.rank
+        path = training.folder / (NAME if not rank else f"hang-{rank}.txt")
         with suppress(Exception):  # on a disk that hangs, too, the process must end
             storage.write(path, _stacks())
         with suppress(Exception):

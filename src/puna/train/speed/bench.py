@@ -49,13 +49,13 @@ def bench(name: str, *, threads: int | None = None, rounds: int = 3, peers: bool
     larger than in a training with large batches. The vocabulary is the recipe's `tokenizer.pieces`.
     Raises InputError when there is no such recipe, or when a step does not fit into free memory.
     """
-    recipe = _recipe(name)
+    recipe = recipe_of(name)
     config = ModelConfig.from_recipe(recipe, recipe.tokenizer.pieces)
     train = recipe.train
     token_work = flop.token_flop(config, config.context)
     most = train.micro_batch or recipes.batch_windows(recipe)
     windows = max(1, min(most, int(WORK / token_work / config.context)))
-    _refuse_too_large(config, windows * config.context, name)
+    refuse_too_large(config, windows * config.context, name)
     machine = machines.choose(train, threads, config, windows=windows)
     named = [peer for peer, about in PEERS.items() if about.dtype == machine.dtype] if peers else []
     say(f"measuring steps of {windows * config.context:,} tokens, {rounds} rounds")
@@ -79,14 +79,16 @@ def replaced(train: recipes.Train, **values: Any) -> recipes.Train:
     return train.model_copy(update=values)
 
 
-def _recipe(name: str) -> Recipe:
+def recipe_of(name: str) -> Recipe:
+    """The recipe of that name or file, or that of the run in that folder."""
     folder = storage.place(name)
     if storage.is_file(folder / "recipe.toml"):
         return read_recipe(folder)
     return recipes.load(name)
 
 
-def _refuse_too_large(config: ModelConfig, tokens: int, name: str) -> None:
+def refuse_too_large(config: ModelConfig, tokens: int, name: str) -> None:
+    """InputError where a step of `tokens` tokens does not fit into free memory."""
     import torch
 
     needed = memory.step_bytes(config, tokens, torch.float32, "full")
