@@ -100,6 +100,25 @@ def quality_records() -> list[dict[str, Any]]:
     return [{"step": step, "counts": counted} for step, counted in counts.items()]
 
 
+def cloze_files() -> dict[str, Any]:
+    """Cloze items and answers of two sources, of which the second has no n-gram model."""
+    item = {"document": "0d" * 16, "stretch": 3, "passage": "was born in the", "right": 1, "counts": [51, 52, 51, 50]}
+    item |= {"choices": ["river", "city", "island", "valley"]}
+
+    def row(**values: float) -> dict[str, Any]:
+        told = {name: {"mean": mean, "error": 0.0125} for name, mean in values.items()}
+        return {"items": 400, "cut": 3} | told
+
+    of_both = {"model": 0.675, "ngram": 0.5525, "frequency": 0.265, "chance": 0.25, "difference": 0.1225}
+    results = {"wikipedia": row(**of_both), "github": row(model=0.5), "all": row(model=0.6)}
+    sources = {"wikipedia": {"items": [item], "ngram": [[-9.5, -8.5, -7.5, -9.0]]}, "github": {"items": [item]}}
+    told = {"rule": 1, "norm": "none", "checkpoint": "step-000120", "picked": {"wikipedia": [1], "github": [0]}}
+    return {
+        "evaluations/cloze.json": {"format": 1, "results": results} | told,
+        "evaluations/cloze_items.json": {"format": 1, "rule": 1, "seed": 1, "sources": sources},
+    }
+
+
 def run_files() -> dict[str, Any]:
     """The files of a finished run: relative path -> text, or a value to write as JSON."""
 
@@ -235,16 +254,23 @@ def run_files() -> dict[str, Any]:
     )
     gallery = (("The city of", prose), ("def add(first, second):\n", code), ("", "א ב 12\x07\u202e!"))
     records += quality_records()
-    return {f"records/{one['step']}.json": one for one in records} | {
-        "recipe.toml": recipes.as_toml(recipes.load("laptop")),
-        "metrics.jsonl": jsonl(training_lines(STEPS)),
-        "machine.json": [segment | {"threads": 2}, segment | {"threads": 1, "start_step": 60}],
-        "tokens/manifest.json": {"format": 1, "digest": "xxh3:00ff", "tokenizer": "xxh3:0aff"},
-        "tokens/mixture.json": mixture,
-        "evaluations/heldout.json": heldout | {"format": 1, "context": 256, "stride": 128, "checkpoint": "step-000120"},
-        "evaluations/samples.json": {
-            "format": 1,
-            "settings": {"tokens": 128, "temperature": 0.8, "top_p": 0.95, "seed": 1},
-            "samples": [{"prompt": prompt, "text": text, "seed": seed} for seed, (prompt, text) in enumerate(gallery)],
-        },
-    }
+    return (
+        {f"records/{one['step']}.json": one for one in records}
+        | cloze_files()
+        | {
+            "recipe.toml": recipes.as_toml(recipes.load("laptop")),
+            "metrics.jsonl": jsonl(training_lines(STEPS)),
+            "machine.json": [segment | {"threads": 2}, segment | {"threads": 1, "start_step": 60}],
+            "tokens/manifest.json": {"format": 1, "digest": "xxh3:00ff", "tokenizer": "xxh3:0aff"},
+            "tokens/mixture.json": mixture,
+            "evaluations/heldout.json": heldout
+            | {"format": 1, "context": 256, "stride": 128, "checkpoint": "step-000120"},
+            "evaluations/samples.json": {
+                "format": 1,
+                "settings": {"tokens": 128, "temperature": 0.8, "top_p": 0.95, "seed": 1},
+                "samples": [
+                    {"prompt": prompt, "text": text, "seed": seed} for seed, (prompt, text) in enumerate(gallery)
+                ],
+            },
+        }
+    )

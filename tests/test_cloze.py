@@ -97,23 +97,35 @@ def test_an_earlier_word_is_taken_where_the_last_is_not_suitable() -> None:
     assert item.choices[item.right] == "ocean"
 
 
-def test_distractors_are_the_nearest_in_rank_of_the_same_language() -> None:
-    names = [f"{first}{second}word" for first in "abcdefgh" for second in "abcdefgh"]
+NAMES = [f"{first}{second}word" for first in "abcdefgh" for second in "abcdefg"]
+
+
+def test_distractors_are_of_the_same_group_of_neighbours_in_rank_and_of_the_same_language() -> None:
+    names = NAMES[: 3 * cloze.GROUP + 2]
     ranked = Ranked(_texts(_repeated({name: 100 - place for place, name in enumerate(names)})), SEED)
-    half = cloze.NEAREST // 2
-    assert ranked.nearest("en", names[30]) == [*names[30 - half : 30], *names[31 : 31 + half]]
-    assert ranked.nearest("en", names[0]) == names[1 : 1 + cloze.NEAREST]
-    assert ranked.nearest("en", names[-2]) == [*names[-1 - cloze.NEAREST : -2], names[-1]]
-    assert ranked.count("de", names[30]) == 0
-    other = Text("0" * 32, "de", f"{NUMBERS} {names[30]}")
+    groups = [names[: cloze.GROUP], names[cloze.GROUP : 2 * cloze.GROUP], names[2 * cloze.GROUP :]]
+    for group in groups:
+        for word in group:
+            assert [word, *ranked.group("en", word)] == [word, *(other for other in group if other != word)]
+    assert ranked.count("de", names[20]) == 0
+    other = Text("0" * 32, "de", f"{NUMBERS} {names[20]}")
     assert list(of_text(other, ranked, SEED)) == []
 
 
 def test_of_equal_counts_no_word_is_before_others_by_its_spelling() -> None:
-    names = [f"{first}{second}word" for first in "abcdefgh" for second in "abcdefgh"]
-    found = Ranked(_texts(_repeated(dict.fromkeys(names, 5))), SEED).nearest("en", names[30])
-    assert len(found) == cloze.NEAREST
+    found = Ranked(_texts(_repeated(dict.fromkeys(NAMES, 5))), SEED).group("en", NAMES[30])
+    assert len(found) == cloze.GROUP - 1
     assert len({name[0] for name in found}) > 3
+
+
+def test_no_place_by_frequency_is_right_more_often_than_others() -> None:
+    """Each of the words as often in the held-out text: then each place among the four is right in a quarter of them."""
+    known = _texts(_repeated({name: 100 - place for place, name in enumerate(NAMES)}))
+    held = _texts(*(f"{NUMBERS} {name} {number}" for name in NAMES for number in range(20)))
+    found = items(known, held, seed=SEED, limit=10_000)
+    places = Counter(sorted(item.counts).index(item.counts[item.right]) for item in found)
+    assert sum(places.values()) == 20 * len(NAMES)
+    assert all(abs(places[place] / len(found) - 0.25) < 0.06 for place in range(4))  # four standard errors are 0.052
 
 
 def test_always_taking_the_most_frequent_is_as_good_as_chance_where_all_are_alike() -> None:

@@ -36,6 +36,8 @@ SECTIONS = [
     "Benchmarks along the training",
     "Samples",
     "Bits per byte",
+    "Cloze items",
+    "Benchmarks",
     "What the data cost",
     "Where the time went",
     "Recipe",
@@ -74,7 +76,7 @@ def test_a_finished_run_has_every_section_in_the_order_of_the_story(make: Make) 
     assert page.links == [f"#{section}" for section in page.sections]
     assert "Not there yet" not in page.text
     assert "A LLaMA of" in page.text
-    assert page.drawings == 6  # loss, throughput and bits per byte, each for a wide and for a narrow page
+    assert page.drawings == 8  # loss, throughput, bits per byte and cloze items, each for a wide and for a narrow page
 
 
 @pytest.mark.promise("alone")
@@ -110,6 +112,10 @@ def test_nothing_from_outside_becomes_markup_or_stays_unseen(make: Make) -> None
         },
         "machine.json": [{HOSTILE: HOSTILE, "versions": {HOSTILE: [HOSTILE]}}],
         "evaluations/heldout.json": heldout | {"checkpoint": HOSTILE},
+        "evaluations/cloze.json": {"results": {HOSTILE: files["evaluations/cloze.json"]["results"]["wikipedia"]}},
+        "evaluations/cloze_items.json": {
+            "sources": {HOSTILE: {"items": [{"passage": HOSTILE, "choices": [HOSTILE], "right": 0}]}}
+        },
         "evaluations/samples.json": {"samples": [{"prompt": HOSTILE, "text": HOSTILE}, {"prompt": "", "text": "א\r"}]},
     }
     page = Page(make(everywhere))
@@ -157,7 +163,7 @@ def test_damaged_files_never_stop_the_report(make: Make, content: str) -> None:
 
 
 def test_no_value_of_another_shape_stops_the_report(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    for drawing in ("loss", "throughput", "bits"):
+    for drawing in ("loss", "throughput", "bits", "shares"):
         monkeypatch.setattr(figures, drawing, lambda *given: markup.Html(""))
     folder, others = make(), itertools.cycle((None, "x", [1], {"x": 1}, -1e400))
     for name, whole in run_files().items():
@@ -223,6 +229,18 @@ def test_the_headline_says_plainly_which_baselines_are_better(make: Make) -> Non
     assert alone.text.count("needs 2.100") == 1
 
 
+def test_cloze_items_are_told_with_their_errors_and_shown_with_what_was_answered(make: Make) -> None:
+    text = Page(make()).text.replace("\u00a0", " ")
+    for told in ("67.5 ± 1.2", "55.2 ± 1.2", "+12.2 ± 1.2", "26.5 ± 1.2", "3 passages did not fit the model's context"):
+        assert told in text
+    assert "wikipedia: … was born in the [river / city (model) / island (n-gram) / valley]" in text
+    assert "github: … was born in the [river (model) / city / island / valley]" in text
+    none = Page(make({"evaluations/cloze.json": {"format": 1, "results": {}, "picked": {}}})).text
+    assert "The held-out text gives no items, or the recipe asks for none." in none
+    hidden = recipes.as_toml(recipes.load("laptop", ['data.exclude=["example.org"]']))
+    assert "was born in the" not in Page(make({"recipe.toml": hidden})).text
+
+
 def test_every_prompt_is_continued_once_unselected_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +274,7 @@ def test_a_long_training_stays_a_small_page_and_keeps_its_spikes(make: Make) -> 
 
 
 def test_a_training_of_one_step_or_without_a_finite_loss_is_told(make: Make) -> None:
-    assert Page(make({"metrics.jsonl": jsonl(training_lines(1))})).drawings == 6
+    assert Page(make({"metrics.jsonl": jsonl(training_lines(1))})).drawings == 8
     lines = [line | {"loss": None, "skipped": True} for line in training_lines(70)]
     page = Page(make({"metrics.jsonl": jsonl(lines) + '{"step": 71, "lo'}))
     assert "Steps not taken, since loss or gradient was not finite or the loss a spike: 70." in page.text

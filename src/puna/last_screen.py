@@ -46,7 +46,16 @@ def last_screen(folder: Place, target: str | None) -> str:
         quality = _quality(bits, NAMES | {"ngram": f"{order}-gram"})
         took = seconds(sum(record["seconds"] for record in records.values()))
         asked = cloze(storage.read_json(folder / "evaluations" / "cloze.json")["results"], f"{order}-gram")
-        lines += ["", _trained(counts["train"]), "", *quality, *asked, "", f"All steps together took {took}."]
+        lines += [
+            "",
+            _trained(counts["train"]),
+            "",
+            *quality,
+            *asked,
+            *_benchmarks(folder, counts),
+            "",
+            f"All steps together took {took}.",
+        ]
         lines += _end("Report", folder / "report.html", f"generate {shlex.quote(str(folder))} 'The history of'")
     return "\n".join(lines)
 
@@ -139,6 +148,20 @@ def cloze(results: Mapping[str, Any], ngram: str) -> list[str]:
             rows.append((source, f"{row['items']:,}", *measured, percent(row.get("difference"), "+")))
     head = "Cloze of held-out text: which of 4 equally frequent words comes next, % right"
     return ["", head, *_aligned(rows)]
+
+
+def _benchmarks(folder: Place, counts: Mapping[str, Any]) -> list[str]:
+    """A line for each benchmark that was asked, and where the paper's tables with the model's row lie."""
+    results = counts.get("benchmarks", {}).get("results", [])
+    if not results:
+        return []
+    rows: list[tuple[str, ...]] = [("benchmark", "shots", "items", "metric", "%")]
+    for each in results:
+        error = "" if each["error"] is None else f" ± {100 * each['error']:.1f}"
+        figures = (each["task"], str(each["shots"]), f"{each['items']:,}", each["metric"])
+        rows.append((*figures, f"{100 * each['mean']:.1f}{error}"))
+    where = folder / "evaluations" / "tables" / "tables.md"
+    return ["", *_aligned(rows), f"The paper's tables, with a row of this model: {where}"]
 
 
 def _end(what: str, where: Place, command: str) -> list[str]:

@@ -261,6 +261,11 @@ class Evaluate(Section):
     """What stands beside the model in the table of bits per byte."""
     cloze_items: Whole = 500
     """Cloze items that are made of a source's held-out text at most, and asked at the end; 0: none."""
+    benchmarks: Annotated[str, Takes('a folder in quotes, such as "benchmarks", or "" for none')] = "benchmarks"
+    """Folder of the paper's benchmarks, as `puna fetch --benchmarks` leaves them: those that lie there when a run ends
+    are asked and shown in the paper's tables."""
+    benchmark_items: Positive = 200
+    """Items of each task that are asked then at most."""
 
 
 class Samples(Section):

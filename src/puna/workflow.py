@@ -21,6 +21,7 @@ from puna.data.pipeline import Located
 from puna.data.sources import locate
 from puna.engine import PROCESSES, end_workers, opened, refuse_unknown, usable_cpus
 from puna.errors import InputError, PunaError
+from puna.evaluate import cloze, present
 from puna.last_screen import last_screen
 from puna.parallel import meeting
 from puna.parallel.meeting import Meeting
@@ -36,6 +37,7 @@ from puna.train.extras import refuse_missing
 
 NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
+OF_SOME_RUNS = {"benchmarks": 1}  # versions of steps that not every run has
 CLOZE_ITEM = 14_000  # bytes of an item in evaluations/cloze_items.json at most; 700 are usual
 
 
@@ -79,7 +81,7 @@ def _work(name: str, overrides: Sequence[str], out: str | None, target: str | No
     folder = _seen_everywhere(storage.place(out) if out else Path("runs") / recipe.name, options)
     inputs = locate_inputs(recipe, folder)
     steps = build(recipe, inputs, options, Look(folder))
-    refuse_newer(folder, steps, pipeline.OF_SOME_SOURCES)
+    refuse_newer(folder, steps, pipeline.OF_SOME_SOURCES | OF_SOME_RUNS)
     space.check(folder, "a run folder", space.BEGUN)
     with (
         open_run(folder, recipe, take_over=options.take_over) as run,
@@ -150,6 +152,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             ("evaluations/cloze_items.json",),
             ("manifest", *documents),
             {name: made["evaluate"][name] for name in ("cloze_items", "ngram_order")} | {"seed": recipe.seed},
+            version=cloze.RULE,
             space=lambda context: space.small(CLOZE_ITEM * recipe.evaluate.cloze_items * len(names)),
         ),
         Step(
@@ -183,6 +186,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             made["samples"],
             space=partial(_model_space, recipe),
         ),
+        *_benchmarks(recipe),
     ]
     return [
         *graph,
@@ -194,6 +198,25 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             {"recipe": recipes.chosen(recipe)},
             reads=False,
         ),
+    ]
+
+
+def _benchmarks(recipe: Recipe) -> list[Step]:
+    """The step that asks the benchmarks which are present; none where there are none."""
+    values = present.present(recipe)
+    if values is None:
+        return []
+    answers = present.ANSWER * recipe.evaluate.benchmark_items * len(values["tasks"])
+    return [
+        Step(
+            "benchmarks",
+            lambda context: present.evaluate(context.folder, recipe),
+            ("/".join((*present.FOLDER, "*")),),
+            ("train",),
+            values,
+            version=OF_SOME_RUNS["benchmarks"],
+            space=lambda context: replace(_model_space(recipe, context), bytes=space.FLOOR + answers),
+        )
     ]
 
 

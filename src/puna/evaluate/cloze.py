@@ -13,10 +13,11 @@ The rule, RULE 1, which the text, the seed and nothing else decide:
 - In each stretch the last suitable word is blanked, and its *passage* is the stretch up to it, at least LEAST runs and
   at most MOST characters. Suitable is a ranked word that does not stand in its passage (whatever its case), so that
   nothing is answered by copying, and for which there are three distractors.
-- Its *distractors* are three of the NEAREST words of its shape whose ranks are nearest to its own, as many above as
-  below while there are so many, without those that stand in the passage: the first by digest. So all four are about
-  equally frequent, and the likelier word by itself tells nothing; `frequency`, which always takes the most frequent of
-  the four, shows whether that holds.
+- Each list of ranked words is cut from its top into groups of GROUP, the last one of as many as are left and up to
+  GROUP more. Its *distractors* are three of the others of its group, without those that stand in the passage: the first
+  by digest. So all four are about equally frequent, and none is set apart: where the one in the middle of what is near
+  it were taken, it would stand in the middle of the four too often. `frequency`, which always takes the most frequent
+  of the four, shows how far the likelier word by itself tells something.
 - The choices stand in the order of their digests. Of all stretches that give an item those with the smallest digests
   are asked, up to a limit for each source; a larger limit holds all items of a smaller one.
 
@@ -44,7 +45,7 @@ OCCURRENCES = 5
 WORDS = 48
 LEAST = 16
 MOST = 2_000
-NEAREST = 16
+GROUP = 8
 MOST_TEXT = 24_000_000  # bytes of a source
 
 WORD = re.compile(rf"(?<=\S )[^\W\d_]{{{LETTERS},{LONGEST}}}(?=[\s.,;:!?()\[\]{{}}\"”»]|$)")
@@ -103,11 +104,13 @@ class Ranked:
         """How often it occurs; 0 where that is less than OCCURRENCES."""
         return self._counts.get(language, {}).get(word, 0)
 
-    def nearest(self, language: str, word: str) -> list[str]:
-        """The NEAREST words of its shape around its rank, fewer where there are so few."""
+    def group(self, language: str, word: str) -> list[str]:
+        """The other words of its group."""
         alike, rank = self._words[language, shape(word)], self._ranks[language, word]
-        first = max(0, min(rank - NEAREST // 2, len(alike) - NEAREST - 1))
-        return [other for other in alike[first : first + NEAREST + 1] if other != word]
+        groups = max(1, len(alike) // GROUP)
+        number = min(rank // GROUP, groups - 1)
+        members = alike[number * GROUP : (number + 1) * GROUP if number < groups - 1 else None]
+        return [other for other in members if other != word]
 
 
 def items(training: Iterable[Text], held: Iterable[Text], *, seed: int, limit: int) -> list[Item]:
@@ -165,7 +168,7 @@ def _choices(word: str, passage: str, text: Text, number: int, ranked: Ranked, s
     def drawn(choice: str) -> int:
         return _digest(seed, text.id, number, choice)
 
-    others = [other for other in ranked.nearest(text.language, word) if other.casefold() not in there]
+    others = [other for other in ranked.group(text.language, word) if other.casefold() not in there]
     chosen = sorted(others, key=drawn)[: CHOICES - 1]
     return tuple(sorted([word, *chosen], key=lambda choice: drawn(f"{choice} stands"))) if len(chosen) == 3 else ()
 

@@ -63,6 +63,9 @@ class Facts:
     heldout: Any = None
     baselines: Any = None
     samples: Any = None
+    cloze: Any = None
+    cloze_items: Any = None
+    tables: Any = None  # the paper's, with the model's row
     benchmarks: Any = None
     """Along the training, what `puna evaluate --watch` measured."""
     curve: Curve | None = None
@@ -143,6 +146,9 @@ def read(folder: Place) -> Facts:
         heldout=json_of("evaluations", "heldout.json"),
         baselines=json_of("evaluations", "baselines.json"),
         samples=json_of("evaluations", "samples.json"),
+        cloze=json_of("evaluations", "cloze.json"),
+        cloze_items=json_of("evaluations", "cloze_items.json"),
+        tables=json_of("evaluations", "tables", "tables.json"),
         benchmarks=json_of("evaluations", "benchmarks", "curve.json"),
         curve=_curve(folder / "metrics.jsonl"),
         told=_told(folder / "metrics.jsonl"),

@@ -69,6 +69,14 @@ class Bars:
     values: Sequence[float | None]
 
 
+@dataclass(frozen=True)
+class Shares:
+    """One panel of shares: what it is about, and a share and its standard error for each row, None where none is."""
+
+    title: str
+    values: Sequence[tuple[float | None, float | None]]
+
+
 def loss(curve: Curve) -> Html:
     """Training loss over tokens, raw and smoothed, above the learning rate."""
     scale, unit = scale_of(curve.tokens)
@@ -135,6 +143,39 @@ def bits(rows: Sequence[str], panels: Sequence[Bars]) -> Html:
         wide=high * -(-len(panels) // min(3, len(panels))),
         narrow=high * len(panels),
     )
+
+
+def shares(rows: Sequence[str], panels: Sequence[Shares]) -> Html:
+    """Shares from 0 to 100 %, a panel a source: a point and its standard error for each row, the first the model's."""
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        columns = 1 if narrow else min(3, len(panels))
+        grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharex=True, sharey=True)
+        for index, axes in enumerate(grid.flat):
+            if index >= len(panels):
+                axes.set_axis_off()
+                continue
+            _points(axes, rows, panels[index])
+
+    high = 58 + 21 * len(rows)
+    label = "Cloze items answered right by the model and the baselines: " + ", ".join(panel.title for panel in panels)
+    return both(label, draw, wide=high * -(-len(panels) // min(3, len(panels))), narrow=high * len(panels))
+
+
+def _points(axes: Axes, rows: Sequence[str], panel: Shares) -> None:
+    for place, (mean, error) in enumerate(panel.values):
+        if mean is None:
+            continue
+        color = ACCENT if place == 0 else MUTED
+        reach = (100 * max(0.0, mean - (error or 0.0)), 100 * min(1.0, mean + (error or 0.0)))
+        axes.plot(reach, [place] * 2, color=color, linewidth=1.8)
+        axes.plot([100 * mean] * 2, [place - 0.2, place + 0.2], color=color, linewidth=1.8)
+    axes.set_title(short(panel.title, 40))
+    axes.set_yticks(range(len(rows)), [short(row, 20) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 100)
+    axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
+    axes.grid(True, axis="x")
 
 
 def _bars(axes: Axes, rows: Sequence[str], panel: Bars, highest: float) -> None:

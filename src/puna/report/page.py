@@ -7,7 +7,7 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import corpus, cost, facts, figure2, origin, quality, results, training
+from puna.report import cloze, corpus, cost, facts, figure2, origin, quality, results, tables, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -23,6 +23,8 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("benchmarks", "Benchmarks along the training", figure2.section),
     ("samples", "Samples", results.samples),
     ("bits", "Bits per byte", results.bits),
+    ("cloze", "Cloze items", cloze.asked),
+    ("tables", "Benchmarks", tables.asked),
     ("cost", "What the data cost", cost.stages),
     ("time", "Where the time went", training.times),
     ("recipe", "Recipe", origin.recipe),
@@ -60,6 +62,6 @@ def page(of: Facts) -> str:
     body = element(
         "body",
         element("nav", element("ol", *links), aria_label="Contents"),
-        element("main", element("header", results.headline(of), origin.overtaken(of)), *sections, between="\n"),
+        element("main", join(element("header", results.headline(of), origin.overtaken(of)), *sections, between="\n")),
     )
     return join(Html("<!DOCTYPE html>\n"), Html(f'<html lang="en">\n{head}\n{body}\n</html>\n'))
