@@ -60,13 +60,8 @@ HELD_BY = {
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
     "fuzz github inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
     "honest": "bits cloze cloze_run compression decontaminate evaluate evaluate_others evaluate_overlap "
-<<<<<<< HEAD
     "evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks evaluate_watch heldout "
-    "language ngram perplexity references report report_figure2",
-=======
-    "evaluate_run evaluate_tables evaluate_tasks evaluate_watch heldout language ngram perplexity present "
-    "references report report_figure2",
->>>>>>> cloze
+    "language ngram perplexity present references report report_figure2",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
     "errors": "cli fetch_command history push_refusals talk",

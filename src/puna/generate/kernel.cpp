@@ -33,8 +33,6 @@
 #define EACH(i) for (int i = 0; i < W; i++)
 
 typedef float vf __attribute__((vector_size(4 * W)));
-typedef float vh __attribute__((vector_size(2 * W)));
-typedef float vq __attribute__((vector_size(W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));
 typedef uint32_t vu __attribute__((vector_size(4 * W)));
 typedef int16_t vs __attribute__((vector_size(4 * W)));  // 2 W of them, which make W products of pairs
@@ -62,15 +60,9 @@ static inline V load(const T* from) {
   return value;
 }
 static inline float total(vf value) {
-  vh halves[2];
-  memcpy(halves, &value, sizeof value);
-  vh two = halves[0] + halves[1];
-  vq quarters[2];
-  memcpy(quarters, &two, sizeof two);
-  vq four = quarters[0] + quarters[1];
-  float sum = 0;
-  for (int i = 0; i < W / 4; i++) sum += four[i];
-  return sum;
+  for (int half = W / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) value[i] += value[i + half];
+  return value[0];
 }
 static inline vf fused(vf a, vf b, vf sum) {
 #if defined(__AVX512F__)
@@ -102,21 +94,21 @@ static inline vi pairs(vs a, vs b) {
 #endif
 }
 
-// R rows of weights with N inputs: y[n][r]. Of the R rows behind them those from `first` on in steps of `step` are fetched
+// R rows of weights with N inputs: y[n][r]. Of the R rows behind them those from `first` on, a `step` apart, are fetched
 // meanwhile, so that memory works while what it brought is computed with; step 0: none.
 template <int R, int N>
 static inline void products(const float* weight, int64_t width, const Input* x, float (*y)[R], int first, int step) {
   vf sums[R][N] = {};
-  const float *in[N], *next = weight + R * width;
-  for (int n = 0; n < N; n++) in[n] = x[n].plain;
+  const float* next = weight + R * width;
   for (int64_t line = 0; line < width; line += LINE) {
     for (int r = first; step && r < R; r += step) __builtin_prefetch(next + r * width + line);
     for (int64_t i = line; i < line + LINE; i += W) {
       vf w[R];
-      for (int r = 0; r < R; r++) w[r] = load<vf>(weight + r * width + i);
+      for (int r = 0; N > 1 && r < R; r++) w[r] = load<vf>(weight + r * width + i);
       for (int n = 0; n < N; n++) {
-        vf input = load<vf>(in[n] + i);
-        for (int r = 0; r < R; r++) sums[r][n] = fused(w[r], input, sums[r][n]);
+        vf input = load<vf>(x[n].plain + i);
+        for (int r = 0; r < R; r++)
+          sums[r][n] = fused(N > 1 ? w[r] : load<vf>(weight + r * width + i), input, sums[r][n]);
       }
     }
   }
@@ -201,7 +193,6 @@ static void rows(const Matrix& m, int64_t begin, int64_t end, const Input* x, in
     for (; row + 2 <= end; row += 2) some_rows<2, 4>(m, row, x, n, out);
   for (; row < end; row++) some_rows<1, 1>(m, row, x, n, out);
 }
-
 // The part of `count` that falls to a thread, in whole groups of 24 rows.
 static inline void share(int64_t count, int64_t* begin, int64_t* end) {
   int64_t groups = (count + 23) / 24, threads = omp_get_num_threads(), mine = omp_get_thread_num();
@@ -253,11 +244,9 @@ static inline vf exponential(vf x) {
   vi whole = __builtin_convertvector(turns - 0.5f, vi);
   vf n = __builtin_convertvector(whole, vf);
   vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  vf p = 1.9875691500e-4f * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
+  vf p = (1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
+  p = (p * r + 1.6666665459e-1f) * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
   vf power = (vf)((whole + 127) << 23);
   return (vf)((vi)(p * power) & ~below);
@@ -271,10 +260,8 @@ static inline void mix(const float* values, int64_t length, int64_t width, const
     vf score = scores[p] - (vf){};
     for (int v = 0; v < V; v++) sums[v] = fused(load<vf>(values + p * width + v * W), score, sums[v]);
   }
-  for (int v = 0; v < V; v++) {
-    sums[v] *= inverse;
-    memcpy(out + v * W, &sums[v], sizeof sums[v]);
-  }
+  for (int v = 0; v < V; v++) sums[v] *= inverse;
+  memcpy(out, sums, sizeof sums);
 }
 // One head's attention over `length` positions; scores: room for them and W more.
 static void attend(
@@ -302,9 +289,8 @@ static void attend(
   for (; i + 4 * W <= width; i += 4 * W) mix<4>(values + i, length, width, scores, inverse, out + i);
   for (; i + W <= width; i += W) mix<1>(values + i, length, width, scores, inverse, out + i);
   for (; i < width; i++) {
-    float sum = 0;
-    for (int64_t p = 0; p < length; p++) sum += values[p * width + i] * scores[p];
-    out[i] = sum * inverse;
+    out[i] = 0;
+    for (int64_t p = 0; p < length; p++) out[i] += values[p * width + i] * scores[p] * inverse;
   }
 }
 static void turn(float* x, int64_t width, const float* cosine, const float* sine) {
@@ -329,22 +315,20 @@ struct Shape {
 // Room for the inputs of n tokens, `widest` wide each, as this thread's own.
 struct Inputs {
   Input* all;
-  Inputs(int64_t n, int64_t widest) : all((Input*)malloc(n * sizeof(Input))) {
+  int64_t count;
+  Inputs(int64_t n, int64_t widest) : all((Input*)malloc(n * sizeof(Input))), count(n) {
     for (int64_t i = 0; i < n; i++) {
       all[i].plain = (float*)aligned_alloc(64, widest * 4);
       all[i].whole = (int16_t*)aligned_alloc(64, widest * 2);
     }
-    count = n;
   }
   ~Inputs() {
     for (int64_t i = 0; i < count; i++) free(all[i].plain), free(all[i].whole);
     free(all);
   }
-  int64_t count;
 };
 
 extern "C" {
-
 int64_t puna_block() { return BLOCK; }
 
 // y (n, outputs) = x (n, inputs) times m.
@@ -413,5 +397,4 @@ void puna_layers(const Shape* s, const LayerWeights* layers, float* x, int64_t n
     free(scores);
   }
 }
-
 }  // extern "C"
