@@ -58,7 +58,7 @@ HELD_BY = {
     "exports": "convert convert_others publish push",
     "numbers": "cluster_examples docs examples plan plan_command plan_ranks readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
-    "fuzz github inputs inspect stack_damage stackexchange testsets trace warc wikipedia",
+    "fuzz github inputs inspect stack_damage stackexchange testsets testsets_traps trace warc wikipedia",
     "honest": "bits cloze cloze_run compression decontaminate evaluate evaluate_others evaluate_overlap "
     "evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks evaluate_watch heldout "
     "language ngram perplexity present references report report_figure2",
