@@ -27,7 +27,8 @@ Outside = Mapping[str, Judge]
 """Judges of what a task `needs`."""
 REFUSED = {
     "programs": "runs programs that the model wrote; give --allow-code, or leave it out",
-    "toxicity": "needs scores of its continuations; give --toxicity perspective or FILE, or leave it out",
+    "toxicity": "needs scores of its continuations; give --toxicity perspective, FILE or MODULE:FUNCTION",
+    "truth": "needs judges of its answers; give --judge TRUTH,HELP (two models) or FILE",
 }
 
 
