@@ -230,6 +230,7 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     assert more["answers"] == found["answers"]
 
 
+@pytest.mark.prove
 @pytest.mark.usefixtures("one_thread")
 def test_exported_it_reads_a_talk_as_the_same_ids_in_transformers(model: Path, data: Path, tmp_path: Path) -> None:
     from dataclasses import replace

@@ -75,11 +75,18 @@ MESHES: list[tuple[int, tuple[str, ...]]] = [
     (2, ("train.mesh.tensor=2",)),
     (4, ("train.mesh.tensor=2",)),
 ]
+QUICK_MESHES = {(2, (), "hand"), (4, (), "hand"), (2, ("train.mesh.tensor=2",), "selective")}
 
 
 @pytest.mark.promise("twins")
-@pytest.mark.parametrize("mode", ["hand", "selective"])
-@pytest.mark.parametrize(("count", "mesh"), MESHES, ids=str)
+@pytest.mark.parametrize(
+    ("count", "mesh", "mode"),
+    [
+        pytest.param(*each, mode, marks=() if (*each, mode) in QUICK_MESHES else pytest.mark.prove, id=f"{each} {mode}")
+        for each in MESHES
+        for mode in ("hand", "selective")
+    ],
+)
 def test_losses_and_norms_are_those_of_one_process(
     ranks: Group, folder: Path, alone: Callable[..., Path], count: int, mesh: Sequence[str], mode: str
 ) -> None:
@@ -91,7 +98,7 @@ BFLOAT16 = 0.02  # nats a token, after 20 steps with the tiny model, whose loss 
 
 
 @pytest.mark.promise("twins")
-@pytest.mark.parametrize("mesh", [(), ("train.mesh.tensor=2",)], ids=str)
+@pytest.mark.parametrize("mesh", [(), pytest.param(("train.mesh.tensor=2",), marks=pytest.mark.prove)], ids=str)
 def test_in_bfloat16_they_are_within_its_rounding(
     ranks: Group, folder: Path, alone: Callable[..., Path], mesh: Sequence[str]
 ) -> None:
