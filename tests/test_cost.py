@@ -5,13 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from puna import cost
+from puna import cost, recipe, workflow
+from puna.cost import carbon
+from puna.data.brought import Look
+from puna.data.pipeline import Located
 from puna.steps import Context, Step, run_steps
 from puna.storage import Place
 
 
 def _record(seconds: float, **counts: Any) -> dict[str, Any]:
     return {"counts": counts, "work": {"tasks": 2, "seconds": seconds}, "seconds": seconds}
+
+
+def test_every_step_of_a_run_is_work_on_data_or_behind_it(bench: Path) -> None:
+    made = recipe.load("laptop", [f"evaluate.benchmarks={bench}"])
+    inputs = {name: Located((), []) for name, source in made.sources.items() if source.inputs}
+    steps = workflow.build(made, inputs, workflow.Options(), Look(names_only=True))
+    stages = {step.name.partition(".")[0] for step in steps}
+    assert {"tables", "cloze_items"} <= stages
+    assert stages <= cost.LABELS.keys() | cost.BEHIND
+    assert not cost.LABELS.keys() & cost.BEHIND
+    assert cost.BEHIND - {"manifest", "mixture"} == carbon.STAGES.keys()
 
 
 def test_stages_sum_over_sources_and_read_what_their_kind_reads() -> None:

@@ -13,6 +13,9 @@ import pytest
 import made_model
 import made_testsets
 from puna import last_screen, recipe, report, storage, workflow
+from puna.data import pipeline
+from puna.data.brought import Look
+from puna.data.pipeline import Located
 from puna.errors import InputError
 from puna.evaluate import present
 from puna.model.weights import write_model
@@ -67,7 +70,17 @@ def test_nothing_is_asked_where_nothing_lies() -> None:
     _bring("boolq")
     assert present.present(_recipe()) is not None
     assert present.present(_recipe('evaluate.benchmarks=""')) is None
-    assert workflow._benchmarks(_recipe('evaluate.benchmarks=""')) == []
+    assert workflow._tables(_recipe('evaluate.benchmarks=""')) == []
+
+
+def test_benchmarks_that_are_kept_out_and_asked_are_two_steps() -> None:
+    _bring("boolq", "piqa")
+    both = _recipe('decontaminate.benchmarks=["benchmarks"]', 'sources.wikipedia.inputs=["x"]')
+    steps = workflow.build(both, {"wikipedia": Located((), [])}, workflow.Options(), Look(names_only=True))
+    names = [step.name for step in steps]
+    assert {"benchmarks", "tables"} <= set(names)
+    assert len(names) == len(set(names))
+    assert not pipeline.OF_SOME_SOURCES.keys() & workflow.OF_SOME_RUNS.keys()
 
 
 @pytest.mark.promise("errors")
@@ -100,7 +113,7 @@ def test_tasks_are_asked_within_the_limit_and_told(home: Path, capsys: pytest.Ca
     tables = storage.read_json(home / "run" / "evaluations" / "tables" / "tables.json")
     assert tables["model"] == "run, step-000010"
     assert [(one["table"], one["grid"][0]) for one in tables["tables"]] == [(3, ["", "BoolQ", "PIQA"])]
-    lines = last_screen._benchmarks(home / "run", {"benchmarks": counts})
+    lines = last_screen._benchmarks(home / "run", {"tables": counts})
     assert [line.split()[:3] for line in lines[2:4]] == [["boolq", "0", "2"], ["piqa", "0", "1"]]
     assert lines[-1].endswith("run/evaluations/tables/tables.md")
     assert last_screen._benchmarks(home / "run", {}) == []

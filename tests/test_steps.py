@@ -120,6 +120,11 @@ def test_a_step_that_needs_a_later_one_is_a_mistake_in_the_graph(tmp_path: Path)
         run_steps(tmp_path, list(reversed(_graph())), workers=1)
 
 
+def test_two_steps_of_one_name_are_a_mistake_in_the_graph(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two steps are called first"):
+        run_steps(tmp_path, [*_graph(), _graph()[0]], workers=1)
+
+
 def _task(task: int, scratch: Path) -> Mapping[str, Any]:
     ran.append(f"task {task}")
     if task == 2 and not (scratch / "go").exists():

@@ -152,7 +152,7 @@ def cloze(results: Mapping[str, Any], ngram: str) -> list[str]:
 
 def _benchmarks(folder: Place, counts: Mapping[str, Any]) -> list[str]:
     """A line for each benchmark that was asked, and where the paper's tables with the model's row lie."""
-    results = counts.get("benchmarks", {}).get("results", [])
+    results = counts.get("tables", {}).get("results", [])
     if not results:
         return []
     rows: list[tuple[str, ...]] = [("benchmark", "shots", "items", "metric", "%")]

@@ -323,6 +323,8 @@ def _needed(steps: Sequence[Step], targets: Sequence[str] | None) -> list[Step]:
     by_name = {step.name: step for step in steps}
     seen: set[str] = set()
     for step in steps:
+        if step.name in seen:
+            raise ValueError(f"two steps are called {step.name}")
         unknown = [need for need in step.needs if need not in seen]
         if unknown:
             raise ValueError(f"step {step.name} needs {unknown}, which do not stand before it")

@@ -37,7 +37,7 @@ from puna.train.extras import refuse_missing
 
 NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
-OF_SOME_RUNS = {"benchmarks": 1}  # versions of steps that not every run has
+OF_SOME_RUNS = {"tables": 1}  # versions of steps that not every run has
 CLOZE_ITEM = 14_000  # bytes of an item in evaluations/cloze_items.json at most; 700 are usual
 
 
@@ -186,7 +186,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             made["samples"],
             space=partial(_model_space, recipe),
         ),
-        *_benchmarks(recipe),
+        *_tables(recipe),
     ]
     return [
         *graph,
@@ -201,7 +201,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
     ]
 
 
-def _benchmarks(recipe: Recipe) -> list[Step]:
+def _tables(recipe: Recipe) -> list[Step]:
     """The step that asks the benchmarks which are present; none where there are none."""
     values = present.present(recipe)
     if values is None:
@@ -209,12 +209,12 @@ def _benchmarks(recipe: Recipe) -> list[Step]:
     answers = present.ANSWER * recipe.evaluate.benchmark_items * len(values["tasks"])
     return [
         Step(
-            "benchmarks",
+            "tables",
             lambda context: present.evaluate(context.folder, recipe),
             ("/".join((*present.FOLDER, "*")),),
             ("train",),
             values,
-            version=OF_SOME_RUNS["benchmarks"],
+            version=OF_SOME_RUNS["tables"],
             space=lambda context: replace(_model_space(recipe, context), bytes=space.FLOOR + answers),
         )
     ]

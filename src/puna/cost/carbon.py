@@ -24,8 +24,11 @@ from puna.storage import Place
 FORMAT = 1  # of the JSON
 How = Literal["measured", "formula", "unknown"]
 WATTS = 400  # of an A100-80GB, for every model of Table 15
-STAGES = {"train": "training", "baselines": "evaluation", "evaluate": "evaluation", "cloze": "evaluation",
-          "benchmarks_at_end": "evaluation", "samples": "evaluation", "report": "report"}  # fmt: skip
+STAGES = {
+    "train": "training",
+    **dict.fromkeys(("baselines", "cloze_items", "evaluate", "cloze", "samples", "tables"), "evaluation"),
+    "report": "report",
+}
 
 
 @dataclass(frozen=True)
