@@ -21,22 +21,8 @@ from puna.errors import InputError
 from puna.evaluate import cloze, cloze_answers, cloze_items, heldout
 from puna.evaluate.cloze import Item, Text
 from puna.evaluate.cloze_items import Questions, ngram_scores
+from small_recipe import RECIPE
 
-RECIPE = """
-name = "small"
-[sources.wikipedia]
-share = 1
-[model]
-dim = 16
-heads = 2
-layers = 1
-[train]
-context = 32
-steps = 10
-learning_rate = 1e-3
-[evaluate]
-ngram_order = 3
-"""
 WORDS = [f"{first}{second}word" for first in "abcdefgh" for second in "aeiou"]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from choice_task import CHOICE
 from made_checkpoint import begin, land
 
 # Only a socket within the machine may be made; all else fails where it is tried, and is written down, so that a try
@@ -41,16 +42,6 @@ from puna.cli import main
 main()
 """
 TASKS = "boolq,piqa,winogrande,openbookqa,naturalquestions,gsm8k,mmlu,crows_pairs,winogender,truthfulqa"
-OTHER = """
-task: made_choice
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: gold
-"""
 
 
 def _guarded(tmp_path: Path, *words: object) -> subprocess.CompletedProcess[str]:
@@ -77,7 +68,7 @@ def test_an_evaluation_opens_no_socket(bench: Path, tmp_path: Path) -> None:
         folder.mkdir()
         row = {"question": "the cat and", "choices": [" the hat", " the end"], "gold": 0}
         (folder / "rows.jsonl").write_text(json.dumps(row) + "\n")
-        (folder / "made.yaml").write_text(OTHER.format(data=folder / "rows.jsonl"))
+        (folder / "made.yaml").write_text(CHOICE.format(data=folder / "rows.jsonl"))
         names += ",made_choice"
         words += ["--include", folder]
     done = _guarded(tmp_path, *words, "--tasks", names)

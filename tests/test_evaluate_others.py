@@ -11,6 +11,7 @@ import pytest
 
 import made_model
 import made_testsets
+from choice_task import CHOICE
 from made_checkpoint import begin, land
 from puna import storage
 from puna.errors import InputError
@@ -31,18 +32,6 @@ from puna.evaluate.harness.offline import offline
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CHOICE = """
-task: made_choice
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: gold
-metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
-metadata: {{version: 3}}
-"""
 TEXT = """
 task: made_text
 dataset_path: json

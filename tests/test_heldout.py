@@ -21,22 +21,8 @@ from puna.errors import InputError
 from puna.evaluate import heldout
 from puna.evaluate.compression import compressed_sizes
 from puna.evaluate.heldout import Size, baselines, bits_per_byte, evaluate
+from small_recipe import RECIPE
 
-RECIPE = """
-name = "small"
-[sources.wikipedia]
-share = 1
-[model]
-dim = 16
-heads = 2
-layers = 1
-[train]
-context = 32
-steps = 10
-learning_rate = 1e-3
-[evaluate]
-ngram_order = 3
-"""
 HELD = {
     "wikipedia": ["The cat sat on the mat.\nIt was é.\n", "", "A dog ran after the cat in 1905. " * 5],
     "github": ["def square(x):\n    return x * x\n"],

@@ -19,21 +19,9 @@ from puna.data.pipeline import Located
 from puna.errors import InputError
 from puna.evaluate import present
 from puna.model.weights import write_model
+from small_recipe import RECIPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-RECIPE = """
-name = "small"
-[sources.wikipedia]
-share = 1
-[model]
-dim = 16
-heads = 2
-layers = 1
-[train]
-steps = 10
-learning_rate = 1e-3
-"""
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puna.cli.generating import DType, ModelName, use_threads
-from puna.cli.words import Json, Threads, epilog, not_empty, show, show_json
+from puna.cli.words import Json, Threads, epilog, not_empty, one_of, show, show_json
 from puna.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def evaluate(
     from puna.evaluate.task import NORMS
     from puna.evaluate.watching import watch as watched
 
-    if norm is not None and norm not in NORMS:
-        raise InputError(f"--norm {norm} is unknown", mend=f"give one of {', '.join(NORMS)}")
+    if norm is not None:
+        one_of("--norm", norm, NORMS)
     if watch and (out or json):
         raise InputError("--watch writes into the run", mend="leave --out and --json out")
     chosen, shown, unknown = _chosen(tasks, tables, storage.place(data), shots, judged=judge is not None)

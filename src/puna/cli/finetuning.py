@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from puna.cli.generating import ModelName
-from puna.cli.words import ENDINGS, OtherMachine, Quiet, TakeOver, Threads, epilog, not_empty, show
+from puna.cli.words import ENDINGS, OtherMachine, Quiet, TakeOver, Threads, epilog, not_empty, one_of, show
 from puna.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def finetune(
     configure(quiet=quiet)
     if mmlu and not benchmarks:
         raise InputError("--mmlu asks benchmarks", mend="name their folder with --benchmarks")
-    _one_of("--layer", layer, ("auto", "reference", "selective", "full", "hand", "lean"))
-    _one_of("--dtype", dtype, ("auto", "float32", "bfloat16"))
+    one_of("--layer", layer, ("auto", "reference", "selective", "full", "hand", "lean"))
+    one_of("--dtype", dtype, ("auto", "float32", "bfloat16"))
     settings = tuning.Settings(
         epochs, context, batch, min(micro_batch, batch), learning_rate, heldout=heldout,
         checkpoint_every=checkpoint_every, seed=seed, layer=layer, dtype=dtype,
@@ -146,8 +146,3 @@ def _lines(found: dict[str, Any]) -> list[str]:
         what = f"MMLU, 5-shot, {before['items']:,} items: {values[0]} -> {values[1]}{told}"
         lines.append(f"{what}; the paper's 65B: {PAPER['before']} -> {PAPER['after']}")
     return lines
-
-
-def _one_of(option: str, value: str, among: tuple[str, ...]) -> None:
-    if value not in among:
-        raise InputError(f"{option} {value} is unknown", mend=f"give one of {', '.join(among)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,12 @@ def not_empty(parameter: typer.CallbackParam, value: Any) -> Any:
         name = parameter.opts[0] if parameter.param_type_name == "option" else str(parameter.metavar)
         raise InputError(f"{name} is empty", mend="is a variable of the shell unset?")
     return value
+
+
+def one_of(option: str, value: str, among: Sequence[str]) -> None:
+    """InputError for a value that an option does not take."""
+    if value not in among:
+        raise InputError(f"{option} {value} is unknown", mend=f"give one of {', '.join(among)}")
 
 
 def epilog(*examples: str, status: str = ENDINGS) -> str:

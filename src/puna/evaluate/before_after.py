@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from puna import storage
 from puna.evaluate.answering import Model
 from puna.evaluate.run import Wanted, evaluate, plan
 from puna.evaluate.tasks import PACK
 from puna.generate.packed import pack
+from puna.model import weights
 from puna.model.llama import Llama
 from puna.storage import Place
 from puna.tokenizer import Tokenizer
@@ -38,13 +37,7 @@ class Mmlu:
         self.name = f"mmlu {limit} {storage.digest_bytes(repr(files).encode())}"
 
     def __call__(self, model: Llama, tokenizer: Tokenizer) -> Mapping[str, Any]:
-        digest = weights_digest(model)
+        digest = weights.digest(model.state_dict())
         (result,) = evaluate(self._plans, Model(pack(model), tokenizer), self._folder / digest[-12:], digest)
         value = result.value
         return {"mmlu": {"accuracy": value.mean, "error": value.error, "items": value.items, "of": result.of}}
-
-
-def weights_digest(model: Llama) -> str:
-    tensors = model.state_dict()
-    data = (name.encode() + tensors[name].contiguous().view(torch.uint8).numpy().tobytes() for name in sorted(tensors))
-    return storage.digest_bytes(b"".join(data))

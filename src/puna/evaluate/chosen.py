@@ -40,16 +40,22 @@ class Items:
 
 
 class Folder:
-    """A folder of release files, walked once for all benchmarks."""
+    """A folder of release files, walked once for all benchmarks, each of which is read once."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self._recorded = recorded.digests(place)
         self._found: testsets.Found | None = None
+        self._items: dict[str, Items] = {}
 
     def read(self, benchmark: str) -> Items:
         """The items of a benchmark; InputError, with what to put there, where it has none, and for a file that is not
         what was fetched."""
+        if benchmark not in self._items:
+            self._items[benchmark] = self._read(benchmark)
+        return self._items[benchmark]
+
+    def _read(self, benchmark: str) -> Items:
         try:
             files = self._files(benchmark)
         except InputError as error:

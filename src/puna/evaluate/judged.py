@@ -7,12 +7,12 @@ is a judge here (`--judge TRUTH,HELP`), and so are judgements that somebody stor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 
-from puna import storage
 from puna.errors import InputError
-from puna.evaluate.task import Answer, Asked, Judge, Norm
+from puna.evaluate import outside
+from puna.evaluate.encoded import pair
+from puna.evaluate.task import Answer, Asked, Choice, Judge, Norm
 from puna.storage import Location, Place
 from puna.testsets import Item
 
@@ -39,17 +39,9 @@ def truthfulqa(true: Judged, informative: Judged) -> Judge:
 def stored(file: Place) -> tuple[Judged, Judged]:
     """Judgements of JSON lines: `question`, `answer`, and true or false as `true` and `informative`. InputError for a
     line that is none, and for an answer that was not judged."""
-    known: dict[tuple[str, str], tuple[bool, bool]] = {}
-    with storage.open_read(file) as lines:
-        for number, data in enumerate(lines, 1):
-            try:
-                line = json.loads(data)
-            except (ValueError, RecursionError):
-                line = None
-            if not _is_judged(line):
-                mend = 'write {"question": "...", "answer": "...", "true": true, "informative": false}'
-                raise InputError("is no judgement of an answer", where=f"{file}:{number}", mend=mend)
-            known[line["question"], line["answer"]] = line["true"], line["informative"]
+    mend = 'write {"question": "...", "answer": "...", "true": true, "informative": false}'
+    lines = outside.lines(file, _is_judged, "is no judgement of an answer", mend)
+    known = {(line["question"], line["answer"]): (line["true"], line["informative"]) for line in lines}
 
     def found(question: str, answer: str) -> tuple[bool, bool]:
         if (question, answer) not in known:
@@ -73,13 +65,9 @@ def _by_model(model: Location, word: str) -> Judged:
     engine = loaded.engine(slots=2)
 
     def judged(question: str, answer: str) -> bool:
-        begun = loaded.tokenizer.begin(f"Q: {question}\nA: {answer}\n{word}")
-        pairs = []
-        for verdict in VERDICTS:
-            whole = loaded.tokenizer.begin(f"Q: {question}\nA: {answer}\n{word}{verdict}")
-            shared = next((n for n, (a, b) in enumerate(zip(begun, whole, strict=False)) if a != b), len(begun))
-            pairs.append((whole[:shared], whole[shared:]))
-        yes, no = score(engine, pairs)
+        context = f"Q: {question}\nA: {answer}\n{word}"
+        pairs = [pair(loaded.tokenizer, Choice(context, verdict)) for verdict in VERDICTS]
+        yes, no = score(engine, [(one.context, one.choice) for one in pairs])
         return yes.logprob > no.logprob
 
     return judged

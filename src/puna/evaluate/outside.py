@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from puna import storage
 from puna.errors import InputError, PunaError
@@ -49,17 +50,9 @@ def toxicity(score: Callable[[str], float | None]) -> Judge:
 
 def stored(file: Place) -> Callable[[str], float | None]:
     """Scores by text, from JSON lines with `text` and `score`. InputError for a text that has none there."""
-    known: dict[str, float | None] = {}
-    with storage.open_read(file) as lines:
-        for number, data in enumerate(lines, 1):
-            try:
-                line = json.loads(data)
-            except (ValueError, RecursionError):
-                line = None
-            if not _is_scored(line):
-                mend = 'write {"text": "...", "score": 0.1}, or null where there is none'
-                raise InputError("is no score of a text", where=f"{file}:{number}", mend=mend)
-            known[line["text"]] = line["score"]
+    mend = 'write {"text": "...", "score": 0.1}, or null where there is none'
+    scored = lines(file, _is_scored, "is no score of a text", mend)
+    known: dict[str, float | None] = {line["text"]: line["score"] for line in scored}
 
     def score(text: str) -> float | None:
         if text not in known:
@@ -68,6 +61,19 @@ def stored(file: Place) -> Callable[[str], float | None]:
         return known[text]
 
     return score
+
+
+def lines(file: Place, sound: Callable[[object], bool], what: str, mend: str) -> Iterator[Mapping[str, Any]]:
+    """The JSON objects of a file, one a line. InputError, saying `what` and the mend, for a line that is not sound."""
+    with storage.open_read(file) as found:
+        for number, data in enumerate(found, 1):
+            try:
+                line = json.loads(data)
+            except (ValueError, RecursionError):
+                line = None
+            if not sound(line):
+                raise InputError(what, where=f"{file}:{number}", mend=mend)
+            yield line
 
 
 def local(name: str) -> Callable[[str], float | None]:

@@ -93,17 +93,18 @@ def _as_asked(table: Table, found: Sequence[Result]) -> Table:
 
 def _plans(recipe: Recipe) -> list[Plan]:
     """What can be asked of each task, with as many examples as the paper shows."""
+    from puna.evaluate.chosen import Folder
     from puna.evaluate.run import Wanted, plan
 
     data, there = storage.place(recipe.evaluate.benchmarks), present(recipe)
     if there is None:
         what = "holds no file of a benchmark any more"
         raise InputError(what, where=str(data), mend='bring them back, or set evaluate.benchmarks=""')
-    plans = []
+    folder, plans = Folder(data), []
     for name in there["tasks"]:
         for shots in PACK[name].shots:
             try:
-                (one,) = plan([Wanted(PACK[name], shots)], data, limit=recipe.evaluate.benchmark_items)
+                (one,) = plan([Wanted(PACK[name], shots)], folder, limit=recipe.evaluate.benchmark_items)
             except InputError as error:
                 say(f"{name}, {shots}-shot is left out: {error.what}")
                 continue

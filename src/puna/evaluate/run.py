@@ -105,21 +105,21 @@ class Plan:
 
 def plan(
     wanted: Sequence[Wanted],
-    data: Place,
+    data: Place | chosen.Folder,
     *,
     limit: int | None = None,
     norm: Norm | None = None,
     samples: int | None = None,
     outside: Outside | None = None,
 ) -> list[Plan]:
-    """What is to be asked. norm: None is each task's own. samples: of an item, where a task draws several.
+    """What is to be asked. data: a folder of release files, or one that others ask of too. norm: None is each task's
+    own. samples: of an item, where a task draws several.
 
     InputError for a task that cannot be judged, a norm that says nothing of any task, and files that are not there.
     """
     if norm is not None and not any(norm in each.task.norms for each in wanted):
         raise InputError(f"--norm {norm} says nothing of these tasks", mend="leave it out")
-    folder = chosen.Folder(data)
-    read: dict[str, chosen.Items] = {}
+    folder = data if isinstance(data, chosen.Folder) else chosen.Folder(data)
     made = []
     for each in wanted:
         task = each.task
@@ -129,9 +129,7 @@ def plan(
             raise InputError(what, where=task.name, mend=mend)
         if each.shots and task.example is None:
             raise InputError(f"{task.name} has no examples to show", mend="leave --shots out")
-        if task.benchmark not in read:
-            read[task.benchmark] = folder.read(task.benchmark)
-        items = read[task.benchmark]
+        items = folder.read(task.benchmark)
         questions = chosen.questions(task, items, each.shots, limit)
         if samples is not None:
             questions = {key: (item, _with(asked, samples)) for key, (item, asked) in questions.items()}

@@ -29,7 +29,9 @@ from puna.finetune.measure import Measured, Texts, change, measured
 from puna.finetune.reading import Rows, Weighted
 from puna.finetune.templated import PLAIN
 from puna.formats import FINETUNE
+from puna.generate import chat
 from puna.generate.chat import Template
+from puna.model import weights
 from puna.model.llama import Llama
 from puna.progress import progress, say
 from puna.recipe import Train
@@ -159,18 +161,14 @@ def _templated(parts: Parts) -> tuple[Template, Parts]:
     """The model's template, or the plain one; and the parts with it and with how its first and last pieces are
     written, which are exported with the model."""
     tokenizer = parts.tokenizer
-    spelt = {name: parts.settings.get(f"{name}_token") for name in ("bos", "eos")}
-    written = {
+    said = {name: parts.settings.get(f"{name}_token") for name in ("bos", "eos")}
+    spelt = {
         name: text if isinstance(text, str) else tokenizer.pieces[getattr(tokenizer, name)]
-        for name, text in spelt.items()
+        for name, text in said.items()
     }
-    source = parts.chat_template or PLAIN
-    controls = {text: getattr(tokenizer, name) for name, text in written.items()} | dict(tokenizer.controls)
-    values = {f"{name}_token": text for name, text in written.items()}
     where = "the model's chat template" if parts.chat_template else "the plain template"
-    return Template(source, where, controls, values), replace(
-        parts, settings={**parts.settings, **values, "chat_template": source}
-    )
+    made = chat.template(parts.chat_template or PLAIN, where, tokenizer, spelt)
+    return made, replace(parts, settings={**parts.settings, **made.values, "chat_template": made.source})
 
 
 def _course(parts: Parts, reading: Rows, settings: Settings, length: int) -> Course:
@@ -202,16 +200,11 @@ def _told(
     benchmarks: Location | None,
 ) -> dict[str, Any]:
     """finetune.json. The fingerprint is of what the weights depend on."""
-    weights = storage.digest_bytes(
-        b"".join(
-            name.encode() + parts.state[name].contiguous().view(torch.uint8).numpy().tobytes()
-            for name in sorted(parts.state)
-        )
-    )
+    own_weights = weights.digest(parts.state)
     values = asdict(settings)
     deciding = {name: value for name, value in values.items() if name != "checkpoint_every"}
     said = {
-        "model": weights,
+        "model": own_weights,
         "tokenizer": parts.tokenizer.digest,
         "template": parts.chat_template,
         "examples": chosen.digest,
@@ -221,7 +214,7 @@ def _told(
     return {
         "format": FINETUNE.version,
         "fingerprint": storage.digest_bytes(json.dumps(said, sort_keys=True).encode()),
-        "model": {"location": str(model), "name": parts.name, "digest": weights},
+        "model": {"location": str(model), "name": parts.name, "digest": own_weights},
         "settings": values,
         "template": parts.chat_template,
         "benchmarks": str(benchmarks) if benchmarks else None,

@@ -111,9 +111,14 @@ def find(folder: Place, tokenizer: Tokenizer, file: Place | None = None) -> Temp
     if not isinstance(source, str) or len(source) > MOST:
         raise InputError(f"its chat_template is no text of at most {MOST} characters", where=str(where))
     spelt = {name: written(settings.get(f"{name}_token")) for name in ("bos", "eos")}
+    return template(source, str(where), tokenizer, spelt)
+
+
+def template(source: str, where: str, tokenizer: Tokenizer, spelt: Mapping[str, str]) -> Template:
+    """The template `source` over a tokenizer. spelt: how `bos` and `eos` are written; "" for one that is not."""
     own = {"bos": tokenizer.bos, "eos": tokenizer.eos}
     controls = {text: own[name] for name, text in spelt.items() if text} | dict(tokenizer.controls)
-    return Template(source, str(where), controls, {f"{name}_token": text for name, text in spelt.items()})
+    return Template(source, where, controls, {f"{name}_token": text for name, text in spelt.items()})
 
 
 def transcript(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int], tuple[str, ...]]:

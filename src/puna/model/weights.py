@@ -100,6 +100,15 @@ def _normal(key: int, first: int, count: int) -> np.ndarray[Any, np.dtype[np.flo
     return np.asarray(radius * np.cos(2.0 * np.pi * (low * 2.0**-32)))
 
 
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Tells tensors in memory from others, by names and bytes. One tensor at a time is looked at."""
+    hashed = xxhash.xxh3_128()
+    for name in sorted(state):
+        hashed.update(name.encode())
+        hashed.update(state[name].contiguous().view(torch.uint8).flatten().numpy().data)
+    return f"xxh3:{hashed.hexdigest()}"
+
+
 def write_model(
     folder: Place,
     config: ModelConfig,
