@@ -121,8 +121,9 @@ def doctor(
     see one run folder and keep one time, and how fast they speak.
     """
     from puna import doctor as doctors
+    from puna.parallel import meeting
 
-    together = doctors.ranks.started()
+    together = meeting.rank() is not None
     findings = doctors.meet(out) if together else doctors.examine(out)
     if findings or not together or doctors.ranks.first():
         if json:

@@ -16,20 +16,16 @@ from typing import Any
 from puna.doctor.ask import Answer
 from puna.doctor.finding import Finding
 from puna.doctor.ranks_meet import BYTES
+from puna.parallel import meeting
 
 MEETING = 60.0  # seconds in which all ranks must be there
 MEASURING = 90.0  # seconds for the rest
 CLOCKS = 1.0  # seconds by which clocks may differ before files seem to come from the future
 
 
-def started() -> bool:
-    """Whether torchrun, or what does as it does, started this process as one of several ranks."""
-    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-
-
 def first() -> bool:
     """Whether this rank tells what was found."""
-    return os.environ["RANK"] == "0"
+    return meeting.rank() == 0
 
 
 def looks() -> bool:
@@ -47,7 +43,7 @@ def alone(answer: Answer) -> list[Finding]:
     """What a rank other than the first has to say itself: nothing, unless it did not reach the others."""
     if not answer.problem:
         return []
-    where = f"rank {os.environ['RANK']}"
+    where = f"rank {meeting.rank()}"
     return [Finding("ranks", "error", f"{where}: {answer.problem}", _reach())]
 
 
