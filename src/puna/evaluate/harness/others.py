@@ -49,12 +49,14 @@ class Tasks:
         self.names, self._shots, self._limit = tuple(names), shots, limit
         with _quiet():
             self._manager = _found(names, include)
+        self._ready: dict[str, Any] | None = None
 
     def demand(self) -> None:
-        self._loaded()
+        self._ready = self._loaded()
 
     def ask(self, loaded: Generator, model: Model, folder: Place, digest: str) -> list[Other]:
-        tasks = self._loaded()
+        # A task keeps what was asked of it, so each model is asked by tasks of its own.
+        tasks, self._ready = self._ready or self._loaded(), None
         kept = Kept(folder / NAME, digest)
         try:
             asked = HarnessModel(loaded, model=model, kept=kept)
@@ -127,9 +129,8 @@ def _results(told: Mapping[str, Any], tasks: Mapping[str, Any]) -> list[Other]:
     for name in told.get("groups", {}):
         parts = [each.task_name for each in tasks["groups"][name].get_all_tasks()]
         sizes = [told["n-samples"][part] for part in parts]
-        values = {metric: Value(mean, None, 0) for metric, mean in _numbers(told["groups"][name])}
         items, of = (sum(size[key] for size in sizes) for key in ("effective", "original"))
-        values = {metric: Value(value.mean, None, items) for metric, value in values.items()}
+        values = {metric: Value(number, None, items) for metric, number in _numbers(told["groups"][name])}
         found.append(Other(name, str(told["versions"].get(name, "")), None, items, of, values, by))
     for name, task in tasks["tasks"].items():
         size = told["n-samples"][name]
