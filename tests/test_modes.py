@@ -152,9 +152,9 @@ def test_masked_documents_are_those_of_the_window(folder: Path, monkeypatch: pyt
     seen: list[torch.Tensor] = []
     loss = Llama.loss
 
-    def spy(model: Llama, tokens: torch.Tensor, segments: torch.Tensor) -> Any:
+    def spy(model: Llama, tokens: torch.Tensor, segments: torch.Tensor, scored: torch.Tensor | None = None) -> Any:
         seen.extend(segments)
-        return loss(model, tokens, segments)
+        return loss(model, tokens, segments, scored)
 
     monkeypatch.setattr(Llama, "loss", spy)
     made.run(folder, "train.documents=masked")

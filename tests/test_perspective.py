@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+import made_testsets
+from made_checkpoint import begin, land
 from puna.errors import InputError, Interrupted, PunaError
 from puna.evaluate.perspective import KEY, LONGEST, TRIES, Perspective, Toxicity
 from puna.fetch.client import Clock
+from typed import said
 
 Reply = tuple[int, Any, dict[str, str]]
 
@@ -91,7 +94,7 @@ def test_texts_are_scored_once_a_second_and_kept(tmp_path: Path) -> None:
     kept = tmp_path / "toxicity.jsonl"
     with Service(by_length).running() as service:
         asks = client(service, kept)
-        assert asks.said_before(["a", "bb", "a"]).startswith("2 texts go to 127.0.0.1:")
+        assert asks.said_before(3).startswith("up to 3 texts go to 127.0.0.1:")
         assert [each.score for each in asks.scores(["a", "bb", "a"])] == [0.01, 0.02, 0.01]
         assert len(service.asked) == 2
         assert asks.clock.waited == [0.0, 1.0]  # type: ignore[attr-defined]
@@ -105,14 +108,33 @@ def test_texts_are_scored_once_a_second_and_kept(tmp_path: Path) -> None:
         again = client(service, kept)
         assert list(again.scores(["bb"])) == [Toxicity(0.02, "2026-11-26")]
         assert len(service.asked) == 2
-        assert "0 texts go to" in again.said_before(["a"])
+        assert again.said_before(1).endswith("; 2 are kept and not sent again")
     assert "secret" not in kept.read_text()
 
 
 def test_the_paper_s_prompts_would_take_two_days(tmp_path: Path) -> None:
     asks = Perspective("secret", tmp_path / "kept.jsonl")
-    said = asks.said_before(str(number) for number in range(200_000))
-    assert said == "200,000 texts go to commentanalyzer.googleapis.com, 1 a second: 55.6 hours; 0 are kept"
+    told = "up to 200,000 texts go to commentanalyzer.googleapis.com, 1 a second: 55.6 hours"
+    assert asks.said_before(200_000) == f"{told}; 0 are kept and not sent again"
+
+
+def test_the_hours_are_said_before_the_first_text_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise InputError("begins")
+
+    monkeypatch.setenv("PERSPECTIVE_API_KEY", "secret")
+    monkeypatch.setattr("puna.evaluate.run.evaluate", stop)
+    made_testsets.write(tmp_path / "benchmarks", "realtoxicityprompts")
+    run = begin(tmp_path / "run")
+    land(run, 10)
+    words = ("--tasks", "realtoxicityprompts", "--toxicity", "perspective", "--data", tmp_path / "benchmarks")
+    status, _, err = said(capsys, "evaluate", run, *words)
+    assert status == 2
+    before, end = err.splitlines()[-2:]
+    assert before.startswith("up to 1 texts go to commentanalyzer.googleapis.com, 1 a second: 0.0 hours")
+    assert "begins" in end
 
 
 def test_an_error_is_never_a_score(tmp_path: Path) -> None:

@@ -52,28 +52,6 @@ def test_every_real_file_is_told_and_every_item_of_it_read(bench: Path, proved: 
     proved(f"benchmark items read: {sum(counts.values()):,} of {len(found.files)} real files")
 
 
-def test_real_answers_are_what_counts(bench: Path) -> None:
-    """The traps of the real files: commas, two boxes, three choices, rows that go against a stereotype."""
-    gsm8k = list(testsets.read("gsm8k", bench / "gsm8k.jsonl"))
-    assert all(item.answers[0].lstrip("-").replace(".", "").isdigit() for item in gsm8k)
-    raw = [json.loads(line) for line in (bench / "gsm8k.jsonl").read_text("utf-8").split("\n") if line]
-    assert sum("," in item["answer"].rpartition("####")[2] for item in raw) == 4
-    twice = [
-        item for item in testsets.read("math", bench / "math.jsonl") if item.extra["solution"].count("\\boxed") > 1
-    ]
-    assert len(twice) == 5
-    assert all(item.extra["solution"].rpartition("\\boxed{")[2].startswith(item.answers[0]) for item in twice)
-    arc = Counter(len(item.choices) for item in testsets.read("arc_challenge", bench / "arc_challenge.jsonl"))
-    assert arc == {4: 399, 3: 1}
-    pairs = testsets.read("crows_pairs", bench / "crows_pairs_anonymized.csv")
-    assert Counter(item.extra["direction"] for item in pairs) == {"stereo": 440, "antistereo": 60}
-    assert any("\n" in item.question for item in testsets.read("mmlu", bench / "mmlu"))
-    first = next(testsets.read("truthfulqa", bench / "TruthfulQA.csv"))
-    assert first.extra["type"] == "Adversarial"
-    splits = Counter(item.split for item in testsets.read("mbpp", bench))
-    assert splits == {"test": 250, "prompt": 10}
-
-
 def test_sentences_of_winogender_are_its_templates_written_out(bench: Path) -> None:
     sentences, templates = (
         {item.id: item for item in testsets.read("winogender", bench / f"winogender_{name}.tsv")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,7 +57,11 @@ def evaluate(
     norm: Annotated[str | None, typer.Option(help="Rank by char, token, answer or none; else as the paper.")] = None,
     toxicity: Annotated[
         str | None,
-        typer.Option(callback=not_empty, help="perspective, or a FILE: JSON lines of text and score."),
+        typer.Option(callback=not_empty, help="perspective, MODULE:FUNCTION, or a FILE of lines of text and score."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(callback=not_empty, help="Of TruthfulQA: two models, TRUTH,HELP, or a FILE of judgements."),
     ] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run programs of the model, in a cage.")] = False,
     compare: Annotated[
@@ -94,7 +99,7 @@ def evaluate(
         raise InputError(f"--norm {norm} is unknown", mend=f"give one of {', '.join(NORMS)}")
     if watch and (out or json):
         raise InputError("--watch writes into the run", mend="leave --out and --json out")
-    chosen, shown, unknown = _chosen(tasks, tables, storage.place(data), shots)
+    chosen, shown, unknown = _chosen(tasks, tables, storage.place(data), shots, judged=judge is not None)
     others = _others(unknown, include, shots, limit) if unknown or include else None
     if threads:
         use_threads(threads)
@@ -102,11 +107,12 @@ def evaluate(
         chosen,
         shown,
         storage.place(data),
-        lambda folder: _outside(toxicity, allow_code, folder),
+        lambda folder: _outside(toxicity, judge, allow_code, folder),
         limit,
         next((each for each in NORMS if each == norm), None),
         samples,
         dtype,
+        _hours if toxicity == "perspective" else None,
         compare,
         others,
     )
@@ -125,7 +131,7 @@ def evaluate(
 
 
 def _chosen(
-    tasks: str | None, tables: str | None, data: Place, shots: int | None
+    tasks: str | None, tables: str | None, data: Place, shots: int | None, *, judged: bool
 ) -> tuple[list[Wanted], list[Table], list[str]]:
     """What is asked, the tables that are shown, and the names that the pack does not have."""
     from puna.evaluate.run import Wanted
@@ -137,7 +143,8 @@ def _chosen(
     names = [word.strip() for word in (tasks or "").split(",") if word.strip()]
     unknown = list(dict.fromkeys(name for name in names if name not in PACK))
     names = [name for name in names if name in PACK]
-    pairs = wanted(shown)
+    # Table 14 has multiple choice too, which needs nobody.
+    pairs = [pair for pair in wanted(shown) if judged or PACK[pair[0]].needs != "truth"]
     if not names and not shown and not unknown:
         there = {name for name, _ in find(data).files}
         names = [name for name, task in PACK.items() if task.benchmark in there and not task.needs]
@@ -166,9 +173,15 @@ def _others(names: list[str], include: str | None, shots: int | None, limit: int
     return Tasks(names, Path(include).expanduser() if include else None, shots, limit)
 
 
-def _outside(toxicity: str | None, allow_code: bool, folder: Place) -> dict[str, Judge]:
+def _hours(folder: Place, count: int) -> str:
+    from puna.evaluate.perspective import Perspective
+
+    return Perspective.of_environment(folder / "toxicity.jsonl").said_before(count)
+
+
+def _outside(toxicity: str | None, judge: str | None, allow_code: bool, folder: Place) -> dict[str, Judge]:
     from puna import storage
-    from puna.evaluate import outside
+    from puna.evaluate import judged, outside
     from puna.evaluate.perspective import Perspective
 
     found = {}
@@ -176,6 +189,12 @@ def _outside(toxicity: str | None, allow_code: bool, folder: Place) -> dict[str,
         found["programs"] = outside.programs()
     if toxicity == "perspective":
         found["toxicity"] = outside.toxicity(outside.asked(Perspective.of_environment(folder / "toxicity.jsonl")))
+    elif toxicity and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", toxicity):
+        found["toxicity"] = outside.toxicity(outside.local(toxicity))
     elif toxicity:
         found["toxicity"] = outside.toxicity(outside.stored(storage.place(toxicity)))
+    if judge:
+        first, comma, second = judge.partition(",")
+        pair = judged.by_models(first, second) if comma else judged.stored(storage.place(judge))
+        found["truth"] = judged.truthfulqa(*pair)
     return found

@@ -13,6 +13,7 @@ from puna.evaluate.run import Result, Wanted
 from puna.evaluate.tables import Filled, Table
 from puna.evaluate.task import Judge, Norm
 from puna.generate.packed import pack
+from puna.progress import say
 from puna.storage import Location, Place
 
 
@@ -28,6 +29,8 @@ class Asking:
     norm: Norm | None = None
     samples: int | None = None
     dtype: str = "f32"
+    before: Callable[[Place, int], str] | None = None
+    """What to say before so many continuations are made whose toxicity somebody is asked for."""
     compare: bool = True
     """Items with the documents that a run trained on."""
     others: Others | None = None
@@ -63,6 +66,11 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
     if asking.compare:
         plans = overlap.compared(plans, loaded.folder)
     digest = run.model_digest(loaded.folder, loaded.tokenizer.digest, asking.dtype)
+    scored = sum(len(plan.questions) for plan in plans if plan.wanted.task.needs == "toxicity")
+    if asking.before and scored:
+        say(asking.before(folder, scored))
+    for line in results.changed(folder, plans):
+        say(line)
     answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
     found = run.evaluate(plans, answering, folder, digest)
     others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []

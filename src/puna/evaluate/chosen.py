@@ -17,6 +17,8 @@ from puna import storage, testsets
 from puna.errors import InputError
 from puna.evaluate.published import missing
 from puna.evaluate.task import Asked, Task
+from puna.fetch import recorded
+from puna.fetch.benchmarks import UNPACKED
 from puna.storage import Place
 from puna.testsets import BENCHMARKS, Item
 
@@ -37,22 +39,71 @@ class Items:
     """Of the files, by name."""
 
 
+class Folder:
+    """A folder of release files, walked once for all benchmarks."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._recorded = recorded.digests(place)
+        self._found: testsets.Found | None = None
+
+    def read(self, benchmark: str) -> Items:
+        """The items of a benchmark; InputError, with what to put there, where it has none, and for a file that is not
+        what was fetched."""
+        try:
+            files = self._files(benchmark)
+        except InputError as error:
+            raise missing(benchmark, self.place) if "is there; name" in str(error) else error from None
+        digests = {path: self._digest(benchmark, path) for path in [*files, *_beside(files)]}
+        split = BENCHMARKS[benchmark].split
+        asked: dict[str, Item] = {}
+        others: list[Item] = []
+        for path in files:
+            for item in testsets.read_file(benchmark, path):
+                if item.split == split or (not item.split and not EXAMPLES.search(path.name)):
+                    asked[item.id if item.id not in asked else f"{path.name}:{item.id}"] = item
+                else:
+                    others.append(item if item.split else replace(item, split="train"))
+        return Items(self.place, asked, tuple(others), {path.name: digest for path, digest in digests.items()})
+
+    def _files(self, benchmark: str) -> list[Place]:
+        """Of ARC and RACE also those of which nothing but the name of the benchmark tells what they are."""
+        if storage.is_file(self.place):
+            return [path for _, path in testsets.find(self.place, benchmark).files]
+        if self._found is None:
+            try:
+                self._found = testsets.find(self.place)
+            except InputError as error:
+                if "told to be" not in str(error):
+                    raise
+                self._found = testsets.Found((), tuple(storage.listing(self.place, "**/*")))
+        files = [path for name, path in self._found.files if name == benchmark]
+        if benchmark.startswith(("arc_", "race_")):
+            files += [path for path in self._found.unknown if testsets.is_of(path, benchmark)]
+        if not files:
+            raise missing(benchmark, self.place)
+        return sorted(files, key=str)
+
+    def _digest(self, benchmark: str, path: Place) -> str:
+        found = storage.digest(path)
+        name = storage.below(path, self.place) if self._recorded else ""
+        if self._recorded.get(name, found) != found:
+            what = f"is not the file that was fetched: its checksum is {found}, and was {self._recorded[name]}"
+            whole = next((each for each in path.parents if each.name == UNPACKED), path)
+            mend = f"remove {whole} and puna fetch --benchmarks {benchmark}, or give a changed file in another --data"
+            raise InputError(what, where=str(path), mend=mend)
+        return found
+
+
+def _beside(files: Sequence[Place]) -> list[Place]:
+    """What stands beside items and is read with them: labels, and statistics of occupations."""
+    folders = dict.fromkeys(path.parent for path in files)
+    return [folder / name for folder in folders for name in storage.names(folder) if name.endswith((".lst", ".tsv"))]
+
+
 def read(benchmark: str, folder: Place) -> Items:
-    """The items of a benchmark below `folder`; InputError, with what to put there, where it has none."""
-    try:
-        files = [path for name, path in testsets.find(folder, benchmark).files if name == benchmark]
-    except InputError as error:
-        raise missing(benchmark, folder) if "is there; name" in str(error) else error from None
-    split = BENCHMARKS[benchmark].split
-    asked: dict[str, Item] = {}
-    others: list[Item] = []
-    for path in files:
-        for item in testsets.read_file(benchmark, path):
-            if item.split == split or (not item.split and not EXAMPLES.search(path.name)):
-                asked[item.id if item.id not in asked else f"{path.name}:{item.id}"] = item
-            else:
-                others.append(item if item.split else replace(item, split="train"))
-    return Items(folder, asked, tuple(others), {path.name: storage.digest(path) for path in files})
+    """The items of one benchmark, as `Folder.read`."""
+    return Folder(folder).read(benchmark)
 
 
 def questions(task: Task, items: Items, shots: int, limit: int | None) -> dict[str, tuple[Item, Asked]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from puna import storage
-from puna.errors import InputError
+from puna.errors import InputError, PunaError
 from puna.evaluate import sandbox
 from puna.evaluate.perspective import Perspective, Toxicity
 from puna.evaluate.task import Answer, Asked, Judge, Norm
@@ -63,6 +66,33 @@ def stored(file: Place) -> Callable[[str], float | None]:
             mend = "score the texts that the file of answers holds"
             raise InputError(f"has no score of {text[:60]!r}", where=str(file), mend=mend)
         return known[text]
+
+    return score
+
+
+def local(name: str) -> Callable[[str], float | None]:
+    """Scores by a function of the user's own, named MODULE:FUNCTION, which gives a number from 0 to 1 for a text, or
+    None where it has none. The module is looked for where Python looks, and in the folder that one is in. InputError
+    when it cannot be imported or gives something else; PunaError when it fails on a text."""
+    module, _, function = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # whatever a module does when it is imported
+        what = f"cannot be imported ({type(error).__name__}: {error})"
+        raise InputError(
+            what, where=f"--toxicity {name}", mend="name a MODULE:FUNCTION that Python finds here"
+        ) from None
+
+    def score(text: str) -> float | None:
+        try:
+            value = found(text)
+        except Exception as error:
+            raise PunaError(f"fails on a text ({type(error).__name__}: {error})", where=f"--toxicity {name}") from error
+        if not _is_scored({"text": text, "score": value}):
+            raise InputError(f"gives {value!r} for a text", where=f"--toxicity {name}", mend="give 0 to 1, or None")
+        return None if value is None else float(value)
 
     return score
 

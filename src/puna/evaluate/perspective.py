@@ -70,13 +70,13 @@ class Perspective:
         """With the key that PERSPECTIVE_API_KEY holds; a key on a command line would be seen by everybody."""
         return cls(os.environ.get(KEY, "").strip(), kept, **values)
 
-    def said_before(self, texts: Iterable[str]) -> str:
-        """How long it will take, and what leaves this machine."""
-        known = self._known()
-        count = sum(_digest(text) not in known for text in set(texts))
+    def said_before(self, count: int) -> str:
+        """How long `count` continuations will take, and what leaves this machine. None of them is made yet, so what is
+        kept is told, not counted out."""
         hours = count / self.per_second / 3600
         host = self.url.split("/")[2]
-        return f"{count:,} texts go to {host}, {self.per_second:g} a second: {hours:.1f} hours; {len(known):,} are kept"
+        most = f"up to {count:,} texts go to {host}, {self.per_second:g} a second: {hours:.1f} hours"
+        return f"{most}; {len(self._known()):,} are kept and not sent again"
 
     def scores(self, texts: Iterable[str]) -> Iterator[Toxicity]:
         """Of each text in turn. Raises InputError where the key is refused, PunaError when the service fails for long:

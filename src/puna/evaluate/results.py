@@ -9,7 +9,7 @@ from typing import Any
 from puna import storage
 from puna.evaluate import others, writing
 from puna.evaluate.others import Other
-from puna.evaluate.run import Result
+from puna.evaluate.run import Plan, Result
 from puna.evaluate.tables import FOUND, Filled, Table, filled, notes_of
 from puna.evaluate.tasks import PACK
 from puna.formats import RESULTS
@@ -53,6 +53,23 @@ def write(
     storage.write(folder / TABLES, as_text(results, found, other).encode())
     storage.write(folder / LATEX, "\n".join(map(writing.latex, found)).encode())
     return found
+
+
+def changed(folder: Place, plans: Sequence[Plan]) -> list[str]:
+    """A line for each file that was another when these tasks were asked before: its numbers will not compare."""
+    if not storage.is_file(folder / NAME):
+        return []
+    told = storage.read_json(folder / NAME)
+    RESULTS.refuse_newer(told.get("format"), folder / NAME)
+    before = {each["task"]: each["files"] for each in told["results"]}
+    found = []
+    for plan in plans:
+        known = before.get(plan.wanted.task.name, {})
+        for name, digest in plan.items.digests.items():
+            if known.get(name, digest) != digest:
+                what = f"{name} is another file than when this was asked before; what changed in it is asked anew"
+                found.append(f"{plan.wanted.task.title}: {what}")
+    return list(dict.fromkeys(found))
 
 
 def as_json(

@@ -27,7 +27,8 @@ Outside = Mapping[str, Judge]
 """Judges of what a task `needs`."""
 REFUSED = {
     "programs": "runs programs that the model wrote; give --allow-code, or leave it out",
-    "toxicity": "needs scores of its continuations; give --toxicity perspective or FILE, or leave it out",
+    "toxicity": "needs scores of its continuations; give --toxicity perspective, FILE or MODULE:FUNCTION",
+    "truth": "needs judges of its answers; give --judge TRUTH,HELP (two models) or FILE",
 }
 
 
@@ -117,6 +118,7 @@ def plan(
     """
     if norm is not None and not any(norm in each.task.norms for each in wanted):
         raise InputError(f"--norm {norm} says nothing of these tasks", mend="leave it out")
+    folder = chosen.Folder(data)
     read: dict[str, chosen.Items] = {}
     made = []
     for each in wanted:
@@ -128,7 +130,7 @@ def plan(
         if each.shots and task.example is None:
             raise InputError(f"{task.name} has no examples to show", mend="leave --shots out")
         if task.benchmark not in read:
-            read[task.benchmark] = chosen.read(task.benchmark, data)
+            read[task.benchmark] = folder.read(task.benchmark)
         items = read[task.benchmark]
         questions = chosen.questions(task, items, each.shots, limit)
         if samples is not None:

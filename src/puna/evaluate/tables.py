@@ -137,8 +137,8 @@ TABLES = {
             14,
             "TruthfulQA",
             (
-                Column("truthful", "truthful", "truthfulqa", 0, "truthful"),
-                Column("truthful*inf", "truthful and informative", "truthfulqa", 0, "truthful*informative"),
+                Column("truthful", "truthful", "truthfulqa_judged", 0, "truthful"),
+                Column("truthful*inf", "truthful and informative", "truthfulqa_judged", 0, "truthful*informative"),
                 Column("", "MC1", "truthfulqa", 0, "mc1"),
                 Column("", "MC2", "truthfulqa", 0, "mc2"),
             ),

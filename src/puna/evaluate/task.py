@@ -114,7 +114,7 @@ class Task:
     """Examples and item must agree in it."""
     groups: Callable[[Item], tuple[str, ...]] = no_group
     """Parts of the benchmark that have a result of their own."""
-    needs: Literal["", "programs", "toxicity"] = ""
+    needs: Literal["", "programs", "toxicity", "truth"] = ""
     """What is judged by something outside of this pack."""
 
     def shown(self, examples: Sequence[Item], item: Item) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from puna import storage, testsets
 from puna.errors import InputError, PunaError
-from puna.fetch import work
+from puna.fetch import recorded, work
 from puna.fetch.account import Account
 from puna.fetch.client import Client, Clock, Gate
 from puna.fetch.download import Door
@@ -141,6 +141,7 @@ def fetch(wanted: Wanted) -> str:
                 if file.keep and not storage.is_folder(folder / UNPACKED):
                     say(f"unpacking {folder / file.name}")
                     unpack(folder / file.name, file.keep, folder / UNPACKED)
+                    recorded.note(wanted.to, release.name, UNPACKED)
             lines += [_counted(name, folder) for name in release.benchmarks]
         except PunaError as error:
             failed.append(error)

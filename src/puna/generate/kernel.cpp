@@ -28,6 +28,7 @@
 #endif
 #define BLOCK 64
 #define GROUP 8
+#define LINE 16     // floats that memory brings at a time
 #define AHEAD 2048  // bytes; processors do not look over the border of a page themselves
 #define EACH(i) for (int i = 0; i < W; i++)
 
@@ -59,9 +60,9 @@ static inline V load(const T* from) {
   return value;
 }
 static inline float total(vf value) {
-  float sum = 0;
-  EACH(i) sum += value[i];
-  return sum;
+  for (int half = W / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) value[i] += value[i + half];
+  return value[0];
 }
 static inline vf fused(vf a, vf b, vf sum) {
 #if defined(__AVX512F__)
@@ -93,18 +94,22 @@ static inline vi pairs(vs a, vs b) {
 #endif
 }
 
-// R rows of weights with N inputs: y[n][r].
+// R rows of weights with N inputs: y[n][r]. Of the R rows behind them those from `first` on, a `step` apart, are fetched
+// meanwhile, so that memory works while what it brought is computed with; step 0: none.
 template <int R, int N>
-static inline void products(const float* weight, int64_t width, const Input* x, float (*y)[R]) {
+static inline void products(const float* weight, int64_t width, const Input* x, float (*y)[R], int first, int step) {
   vf sums[R][N] = {};
-  const float* in[N];
-  for (int n = 0; n < N; n++) in[n] = x[n].plain;
-  for (int64_t i = 0; i < width; i += W) {
-    vf inputs[N];
-    for (int n = 0; n < N; n++) inputs[n] = load<vf>(in[n] + i);
-    for (int r = 0; r < R; r++) {
-      vf w = load<vf>(weight + r * width + i);
-      for (int n = 0; n < N; n++) sums[r][n] = fused(w, inputs[n], sums[r][n]);
+  const float* next = weight + R * width;
+  for (int64_t line = 0; line < width; line += LINE) {
+    for (int r = first; step && r < R; r += step) __builtin_prefetch(next + r * width + line);
+    for (int64_t i = line; i < line + LINE; i += W) {
+      vf w[R];
+      for (int r = 0; N > 1 && r < R; r++) w[r] = load<vf>(weight + r * width + i);
+      for (int n = 0; n < N; n++) {
+        vf input = load<vf>(x[n].plain + i);
+        for (int r = 0; r < R; r++)
+          sums[r][n] = fused(N > 1 ? w[r] : load<vf>(weight + r * width + i), input, sums[r][n]);
+      }
     }
   }
   for (int n = 0; n < N; n++)
@@ -155,9 +160,9 @@ static inline void products(const int8_t* weight, const float* scale, int64_t wi
     for (int r = 0; r < R; r++) y[n][r] = total(sums[r][n]) * x[n].unit;
 }
 template <int R, int N>
-static inline void block(const Matrix& m, int64_t row, const Input* x, float (*y)[R]) {
+static inline void block(const Matrix& m, int64_t row, const Input* x, float (*y)[R], int first = 0, int step = 0) {
   int64_t at = row / GROUP * GROUP * m.width, in = row % GROUP;
-  if (m.kind == F32) products<R, N>((const float*)m.weight + row * m.width, m.width, x, y);
+  if (m.kind == F32) products<R, N>((const float*)m.weight + row * m.width, m.width, x, y, first, step);
   if (m.kind == BF16) products<R, N>((const uint16_t*)m.weight + at + in * BLOCK, m.width, x, y);
   if (m.kind == INT8) products<R, N>((const int8_t*)m.weight + at + in * BLOCK, m.scale + at / BLOCK + in, m.width, x, y);
 }
@@ -169,7 +174,7 @@ static inline void some_rows(const Matrix& m, int64_t row, const Input* x, int64
   float y[N][R] = {};
   for (int64_t first = 0; first < n;) {
     int64_t now = n - first >= N ? N : 1;
-    if (now == N) block<R, N>(m, row, x + first, y);
+    if (now == N) block<R, N>(m, row, x + first, y, first / N, n / N);
     else block<R, 1>(m, row, x + first, y);
     for (int64_t i = 0; i < now; i++)
       for (int r = 0; r < R; r++) out(first + i, row + r, y[i][r]);
@@ -183,12 +188,11 @@ static void rows(const Matrix& m, int64_t begin, int64_t end, const Input* x, in
   if (n == 1)
     for (; row + 8 <= end; row += 8) some_rows<8, 1>(m, row, x, n, out);
   if (m.kind == F32)
-    for (; row + 3 <= end; row += 3) some_rows<3, 4>(m, row, x, n, out);
+    for (; row + 6 <= end; row += 6) some_rows<6, 2>(m, row, x, n, out);
   else
     for (; row + 2 <= end; row += 2) some_rows<2, 4>(m, row, x, n, out);
   for (; row < end; row++) some_rows<1, 1>(m, row, x, n, out);
 }
-
 // The part of `count` that falls to a thread, in whole groups of 24 rows.
 static inline void share(int64_t count, int64_t* begin, int64_t* end) {
   int64_t groups = (count + 23) / 24, threads = omp_get_num_threads(), mine = omp_get_thread_num();
@@ -240,16 +244,25 @@ static inline vf exponential(vf x) {
   vi whole = __builtin_convertvector(turns - 0.5f, vi);
   vf n = __builtin_convertvector(whole, vf);
   vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  vf p = 1.9875691500e-4f * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
+  vf p = (1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
+  p = (p * r + 1.6666665459e-1f) * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
   vf power = (vf)((whole + 127) << 23);
   return (vf)((vi)(p * power) & ~below);
 }
 
+// V vectors of the mean of values by their scores, beside each other, since each sum waits for its last product.
+template <int V>
+static inline void mix(const float* values, int64_t length, int64_t width, const float* scores, float inverse, float* out) {
+  vf sums[V] = {};
+  for (int64_t p = 0; p < length; p++) {
+    vf score = scores[p] - (vf){};
+    for (int v = 0; v < V; v++) sums[v] = fused(load<vf>(values + p * width + v * W), score, sums[v]);
+  }
+  for (int v = 0; v < V; v++) sums[v] *= inverse;
+  memcpy(out, sums, sizeof sums);
+}
 // One head's attention over `length` positions; scores: room for them and W more.
 static void attend(
     const float* q, const float* keys, const float* values, int64_t length, int64_t width, float* scores, float* out) {
@@ -272,16 +285,12 @@ static void attend(
   }
   float inverse = 1 / total(sums);
   int64_t i = 0;
-  for (; i + W <= width; i += W) {
-    vf sum = {};
-    for (int64_t p = 0; p < length; p++) sum += load<vf>(values + p * width + i) * scores[p];
-    sum *= inverse;
-    memcpy(out + i, &sum, sizeof sum);
-  }
+  for (; i + 8 * W <= width; i += 8 * W) mix<8>(values + i, length, width, scores, inverse, out + i);
+  for (; i + 4 * W <= width; i += 4 * W) mix<4>(values + i, length, width, scores, inverse, out + i);
+  for (; i + W <= width; i += W) mix<1>(values + i, length, width, scores, inverse, out + i);
   for (; i < width; i++) {
-    float sum = 0;
-    for (int64_t p = 0; p < length; p++) sum += values[p * width + i] * scores[p];
-    out[i] = sum * inverse;
+    out[i] = 0;
+    for (int64_t p = 0; p < length; p++) out[i] += values[p * width + i] * scores[p] * inverse;
   }
 }
 static void turn(float* x, int64_t width, const float* cosine, const float* sine) {
@@ -306,22 +315,20 @@ struct Shape {
 // Room for the inputs of n tokens, `widest` wide each, as this thread's own.
 struct Inputs {
   Input* all;
-  Inputs(int64_t n, int64_t widest) : all((Input*)malloc(n * sizeof(Input))) {
+  int64_t count;
+  Inputs(int64_t n, int64_t widest) : all((Input*)malloc(n * sizeof(Input))), count(n) {
     for (int64_t i = 0; i < n; i++) {
       all[i].plain = (float*)aligned_alloc(64, widest * 4);
       all[i].whole = (int16_t*)aligned_alloc(64, widest * 2);
     }
-    count = n;
   }
   ~Inputs() {
     for (int64_t i = 0; i < count; i++) free(all[i].plain), free(all[i].whole);
     free(all);
   }
-  int64_t count;
 };
 
 extern "C" {
-
 int64_t puna_block() { return BLOCK; }
 
 // y (n, outputs) = x (n, inputs) times m.
@@ -390,5 +397,4 @@ void puna_layers(const Shape* s, const LayerWeights* layers, float* x, int64_t n
     free(scores);
   }
 }
-
 }  // extern "C"

@@ -31,9 +31,8 @@ class Slots:
         self.context = min(context or config.context, config.context)
         shape = (config.layers, slots, config.kv_heads, self.context, config.head_dim)
         try:
-            self.keys = torch.zeros(shape, device=device)
-            self.values = torch.zeros(shape, device=device)
-        except RuntimeError:  # torch has no name for memory that it does not get
+            self.keys, self.values = _zeros(shape, device), _zeros(shape, device)
+        except (RuntimeError, MemoryError):  # torch has no name for memory that it does not get
             what = f"there is no memory for keys and values of {slots} slots x {self.context} tokens"
             raise InputError(what, mend="give fewer slots, or a smaller context") from None
         self._ids = np.zeros((slots, self.context), np.int64)
@@ -104,3 +103,10 @@ class Slots:
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, (slots, kv_heads, context, head_dim) each."""
         return self.keys[index], self.values[index]
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device | str | None) -> Tensor:
+    """On a CPU as the system gives it: what no text ever fills is never touched, and takes no memory."""
+    if torch.device(device or "cpu").type == "cpu":
+        return torch.from_numpy(np.zeros(shape, np.float32))
+    return torch.zeros(shape, device=device)

@@ -34,23 +34,37 @@ def attention(
         return output_BHLK, logsumexp_BHL.detach()
     if kernel is None or segments_BS is not None:
         return softmax_attention(q_BHLK, k_BGSK, v_BGSK, segments_BS)
-    heads = q_BHLK.shape[1]
-    k_BHSK, v_BHSK = repeat(k_BGSK, heads), repeat(v_BGSK, heads)
     # The kernels align a causal mask to the first key, which is right for a square; one query sees every key.
-    if queries not in (1, keys):
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q_BHLK, k_BGSK, v_BGSK)):
-            return softmax_attention(q_BHLK, k_BGSK, v_BGSK)  # no gradient flows through the parts' weights
-        return _split(kernel, q_BHLK, k_BHSK, v_BHSK)
-    output_BHLK, logsumexp_BHL, *_ = kernel(q_BHLK, k_BHSK, v_BHSK, 0.0, queries == keys)
+    if queries == keys:
+        return _causal(kernel, q_BHLK, k_BGSK, v_BGSK)
+    if queries == 1:
+        return _whole(kernel, q_BHLK, k_BGSK, v_BGSK)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q_BHLK, k_BGSK, v_BGSK)):
+        return softmax_attention(q_BHLK, k_BGSK, v_BGSK)  # no gradient flows through the parts' weights
+    return _split(kernel, q_BHLK, k_BGSK, v_BGSK)
+
+
+def _causal(kernel: Kernel, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor) -> tuple[Tensor, Tensor]:
+    heads = q_BHLK.shape[1]
+    output_BHLK, logsumexp_BHL, *_ = kernel(q_BHLK, repeat(k_BGLK, heads), repeat(v_BGLK, heads), 0.0, True)
     return output_BHLK, logsumexp_BHL.detach()
 
 
-def _split(kernel: Kernel, q_BHLK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> tuple[Tensor, Tensor]:
+def _whole(kernel: Kernel, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor) -> tuple[Tensor, Tensor]:
+    """Where every query sees every key: the queries of all heads that read the same keys are one head's, so that no key
+    is repeated."""
+    batch, groups, _, width = k_BGSK.shape
+    q_BGMK = q_BHLK.reshape(batch, groups, -1, width)
+    output_BGMK, logsumexp_BGM, *_ = kernel(q_BGMK, k_BGSK, v_BGSK, 0.0, False)
+    return output_BGMK.reshape(q_BHLK.shape), logsumexp_BGM.reshape(q_BHLK.shape[:3]).detach()
+
+
+def _split(kernel: Kernel, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor) -> tuple[Tensor, Tensor]:
     """Queries over the keys before them, all of which they see, and causally over their own: each part weighs as the
     exponential of its logsumexp."""
-    past = k_BHSK.shape[2] - q_BHLK.shape[2]
-    before_BHLK, before_BHL, *_ = kernel(q_BHLK, k_BHSK[:, :, :past], v_BHSK[:, :, :past], 0.0, False)
-    own_BHLK, own_BHL, *_ = kernel(q_BHLK, k_BHSK[:, :, past:], v_BHSK[:, :, past:], 0.0, True)
+    past = k_BGSK.shape[2] - q_BHLK.shape[2]
+    before_BHLK, before_BHL = _whole(kernel, q_BHLK, k_BGSK[:, :, :past], v_BGSK[:, :, :past])
+    own_BHLK, own_BHL = _causal(kernel, q_BHLK, k_BGSK[:, :, past:], v_BGSK[:, :, past:])
     logsumexp_BHL = torch.logaddexp(before_BHL, own_BHL)
     share_BHL = (before_BHL - logsumexp_BHL).exp().to(q_BHLK.dtype)
     output_BHLK = torch.lerp(own_BHLK, before_BHLK, share_BHL[..., None])

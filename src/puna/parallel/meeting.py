@@ -61,6 +61,7 @@ class Meeting:
 
         cuda = torch.cuda.is_available()
         if cuda:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS gives other bits each time
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         inside = PrefixStore("group", self._store)

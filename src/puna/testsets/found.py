@@ -145,6 +145,11 @@ def detect(location: Place, hint: str = "") -> str:
     return found
 
 
+def is_of(location: Place, benchmark: str) -> bool:
+    """Whether a file within a folder is the benchmark's, where nothing else tells what it is of."""
+    return not BESIDE.search(location.name) and _told(location, benchmark) == benchmark
+
+
 def _told(location: Place, hint: str) -> str | None:
     """`detect` within a folder, where other files may lie."""
     try:

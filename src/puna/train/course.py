@@ -42,6 +42,10 @@ class Batch:
         ]
         return [Batch(*each) for each in zip(tokens, *others, strict=True)]
 
+    def to(self, device: torch.device) -> Batch:
+        others = (None if each is None else each.to(device) for each in (self.segments_BL, self.scored_BL))
+        return Batch(self.tokens_BL1.to(device), *others)
+
     @property
     def scored(self) -> int:
         """Tokens that count."""

@@ -251,15 +251,15 @@ def _collect_gradients(training: Training, batch: Batch, count: int) -> tuple[fl
     mesh, rows = training.mesh, training.settings.micro_batch or count
     scored = mesh.sum(batch.scored)  # of the whole batch, however it is cut
     nats, each = 0.0, []
-    for part in batch.split(rows):
+    for part in batch.to(training.model.device).split(rows):
         loss = training.model.loss(part.tokens_BL1, part.segments_BL, part.scored_BL)
         torch.autograd.backward(loss.nats / scored)
         training.optimizer.collect()
         nats += loss.nats.item()
-        each.append(loss.each.to(torch.float32).view(len(part.tokens_BL1), -1).numpy())
+        each.append(loss.each.to("cpu", torch.float32).view(len(part.tokens_BL1), -1).numpy())
         training.alive()
     for _ in range(mesh.passes(count, rows) - len(each)):  # what other ranks exchange with this one asks for as many
-        part = batch.split(1)[0]
+        part = batch.to(training.model.device).split(1)[0]
         torch.autograd.backward(0 * training.model.loss(part.tokens_BL1, part.segments_BL, part.scored_BL).nats)
         training.optimizer.collect()
     return mesh.sum(nats) / scored, np.concatenate(each)

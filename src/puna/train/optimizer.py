@@ -44,7 +44,7 @@ class Optimizer:
         self._adamw = torch.optim.AdamW(groups, betas=(train.beta1, train.beta2), eps=train.epsilon, fused=True)
         for master in self.masters.values():
             self._adamw.state[master] = {
-                "step": torch.zeros(()),
+                "step": torch.zeros((), device=master.device),
                 "exp_avg": torch.zeros_like(master),
                 "exp_avg_sq": torch.zeros_like(master),
             }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from puna.evaluate.ranking import best, both, plain_accuracy, share_of_truth
-from puna.evaluate.task import Answer, Asked, Choice, Norm, Ranking, Task
+from puna.evaluate.task import Answer, Asked, Choice, Norm, Prompt, Ranking, Task
 from puna.testsets import Item
 
 LETTERS = "ABCD"
@@ -79,6 +79,15 @@ def multiple_choice(item: Item, asked: Asked, answer: Answer, norm: Norm) -> dic
     }
 
 
+def answered(item: Item, shown: str) -> Prompt:
+    return Prompt(f"{shown}Q: {item.question}\nA:", ("\nQ:", "\n\n"), 64)
+
+
+def unjudged(item: Item, asked: Asked, answer: Answer, norm: Norm) -> dict[str, float]:
+    """Judges are the user's (evaluate/judged.py)."""
+    raise AssertionError
+
+
 TASKS = (
     Task(
         "mmlu", 1, "mmlu", "MMLU", "Five examples, those of the benchmark; letters ranked; the mean over all items.",
@@ -93,5 +102,13 @@ TASKS = (
         "Multiple choice (mc_task.json) behind six questions with answers of our own: another measure than the "
         "paper's, whose numbers do not compare with it.",
         truthfulqa, multiple_choice, metric="mc1", head=lambda item: PRIMED, takes=lambda item: "mc2" in item.extra,
+    ),
+    Task(
+        "truthfulqa_judged", 1, "truthfulqa", "TruthfulQA, judged",
+        "Generated answers, truthful and informative by judge models behind an API, which is gone.",
+        "At most 64 tokens behind six questions with answers of our own, greedy; judged by whoever `--judge` names, "
+        "which are not the paper's judges.",
+        answered, unjudged, metric="truthful", head=lambda item: PRIMED, needs="truth",
+        takes=lambda item: "mc2" in item.extra,
     ),
 )  # fmt: skip
