@@ -259,7 +259,7 @@ class Evaluate(Section):
     """Order of the n-gram model beside which the model is shown."""
     baselines: list[Literal["xz", "zstd", "ngram", "uniform"]] = Field(default=["xz", "zstd", "ngram", "uniform"])
     """What stands beside the model in the table of bits per byte."""
-    cloze_items: Whole = 500
+    cloze_items: Whole = 300
     """Cloze items that are made of a source's held-out text at most, and asked at the end; 0: none."""
     benchmarks: Annotated[str, Takes('a folder in quotes, such as "benchmarks", or "" for none')] = "benchmarks"
     """Folder of the paper's benchmarks, as `puna fetch --benchmarks` leaves them: those that lie there when a run ends
