@@ -49,7 +49,7 @@ NAME = "finetune.json"
 MODEL = "model"
 ADAPTER = "adapter"
 MEASURED = "evaluations/finetune.json"
-PLAIN_TEXT = 100_000  # characters of plain text that are measured at most
+PLAIN_TEXT = 40_000  # characters of plain text that are measured at most
 
 
 class Measure(Protocol):
