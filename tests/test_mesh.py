@@ -45,9 +45,9 @@ def alone(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     """The folder of a training by one process."""
     done: dict[tuple[str, ...], Path] = {}
 
-    def trained(*overrides: str) -> Path:
+    def trained(*overrides: str, of: Path = tokens) -> Path:
         if overrides not in done:
-            done[overrides] = Path(shutil.copytree(tokens, tmp_path_factory.mktemp("alone") / "run"))
+            done[overrides] = Path(shutil.copytree(of, tmp_path_factory.mktemp("alone") / "run"))
             made.run(done[overrides], *STEPS, *CUT, *overrides)
         return done[overrides]
 
@@ -98,6 +98,28 @@ def test_losses_and_norms_are_those_of_one_process(
 ) -> None:
     ranks(count).run(run, folder, *STEPS, *CUT, f"train.layer={mode}", *mesh)
     agree(folder, alone(f"train.layer={mode}"))
+
+
+EIGHT = ("train.batch=640",)  # 20 windows, so that some of eight ranks read two and some three, in two passes
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.make(tmp_path_factory.mktemp("many"), *STEPS, *CUT, *EIGHT)
+
+
+@pytest.mark.prove
+@pytest.mark.promise("twins")
+@pytest.mark.parametrize("mode", ["hand", "selective"])
+@pytest.mark.parametrize("mesh", [(), ("train.mesh.replicate=2",), ("train.mesh.tensor=2",)], ids=str)
+def test_eight_ranks_too(
+    ranks: Group, many: Path, alone: Callable[..., Path], tmp_path: Path, mesh: Sequence[str], mode: str
+) -> None:
+    folder = Path(shutil.copytree(many, tmp_path / "run"))
+    overrides = (*EIGHT, f"train.layer={mode}")
+    ranks(8).run(run, folder, *STEPS, *CUT, *overrides, *mesh)
+    agree(folder, alone(*overrides, of=many))
+    assert max(each["grad_norm"] for each in made.metrics(folder)) > 0.5  # clipped
 
 
 BFLOAT16 = 0.02  # nats a token, after 20 steps with the tiny model, whose loss falls from 5.7 to 5.3
