@@ -1,10 +1,10 @@
 """Low-rank adapters (LoRA), by the peft library: linear weights stay as they are, and beside each two thin ones learn.
 
 peft makes the adapters, computes with them, and defines the files that they are kept in; here they are put on Puna's
-model, whose linear weights are plain tensors, and merged into it again. What learns is a few hundredths of the model, so
-masters, moments and checkpoints are; the model itself stands in memory once, in the type of the computation. It is not
-faster: the gradient passes through every layer all the same, by autograd, since the hand-written backward pass is one
-of all weights. The paper trains all weights; this is for machines where those do not fit.
+model, whose linear weights are plain tensors, and merged into it again. What learns is a few hundredths of the model,
+so masters, moments and checkpoints are; the model itself stands in memory once, in the type of the computation. It is
+not faster: the gradient passes through every layer all the same, by autograd, since the hand-written backward pass is
+one of all weights. The paper trains all weights; this is for machines where those do not fit.
 """
 
 from __future__ import annotations

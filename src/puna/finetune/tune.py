@@ -49,7 +49,7 @@ NAME = "finetune.json"
 MODEL = "model"
 ADAPTER = "adapter"
 MEASURED = "evaluations/finetune.json"
-PLAIN_TEXT = 100_000  # characters of plain text that are measured at most
+PLAIN_TEXT = 40_000  # characters of plain text that are measured at most
 
 
 class Measure(Protocol):
@@ -122,7 +122,7 @@ def tune(
         heldout=settings.heldout,
         benchmarks=located(storage.place(benchmarks)) if benchmarks else (),
     )
-    say_counts(sources, chosen.counts)
+    say_counts(sources, chosen.counts, benchmarks=benchmarks is not None)
     told = _told(model, parts, sources, settings, chosen, benchmarks)
     reading = Rows(
         [
@@ -273,7 +273,8 @@ def _look(
         one = kept["measured"]
         return Measured(tuple(one["answers"]), tuple(one["tokens"]), one["plain"], tuple(one["samples"])), kept["more"]
     model = parts.model()
-    with progress(f"measuring {when}", len(chosen.heldout) + (texts is not None), "texts") as bar:
+    tokens = sum(len(each.ids) for _, each in chosen.heldout) + (sum(len(ids) - 1 for ids in texts.ids) if texts else 0)
+    with progress(f"measuring {when}", tokens, "tokens") as bar:
         found = measured(model, parts.tokenizer, template, chosen.heldout, texts, length=length, advance=bar.advance)
     more = dict(measure(model, parts.tokenizer)) if measure else {}
     storage.write_json(path, {"format": FINETUNE.version, "asked": asked, "measured": found.as_json(), "more": more})
