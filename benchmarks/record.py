@@ -3,7 +3,7 @@
     python benchmarks/record.py NAME ... [--stale] [--list] [--json FILE] [--quick]
 
 NAME is a result of src/puna/paper/ledger.toml, which says its command and where in what that prints each figure stands;
-no figure is typed by hand. --stale: every one that is missing, or of which a module has changed since. --list: each
+no figure is typed by hand. --stale: every one that is missing, or whose code has changed since. --list: each
 with its age, whether its commit is an ancestor of this one, and what has changed. A result is written only from files
 that are committed, so that its commit says what made it; tests in it need PUNA_SAMPLES and PUNA_BENCH as in `make
 prove`. --json writes the figures to a file too; --quick leaves out what took more than a minute when it was last
@@ -46,7 +46,7 @@ COMPUTING = ("torch", "numpy", "pyarrow", "sentencepiece")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="*", help="a result")
-    parser.add_argument("--stale", action="store_true", help="those that are missing, or of changed modules")
+    parser.add_argument("--stale", action="store_true", help="those that are missing, or of changed code")
     parser.add_argument("--list", action="store_true", help="tell of each, run nothing")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--quick", action="store_true", help=f"leave out what took more than {LONG:g} s")
@@ -89,7 +89,7 @@ def record(name: str, recorded: Recorded) -> dict[str, Any]:
         "date": date.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "figures": taken(recorded, printed, document, name),
-        "sources": {module: digest(module) for module in sorted(modules(name))},
+        "sources": {source: digest(source) for source in recorded.sources},
     }
 
 
@@ -131,18 +131,6 @@ def taken(recorded: Recorded, printed: str, document: Any, name: str) -> dict[st
         text = met.pop().replace(",", "")
         found[figure] = int(text) if text.isdecimal() else float(text)
     return found
-
-
-def modules(name: str) -> set[str]:
-    """The modules of the claims that this result stands behind."""
-    known = ledger()
-    estimates = {each for each, estimate in known.estimates.items() if estimate.result == name}
-    return {
-        module
-        for claim in known.claims
-        if claim.result == name or (not claim.figure and claim.estimate in estimates)
-        for module in claim.module
-    }
 
 
 def machine() -> dict[str, Any]:
@@ -192,7 +180,7 @@ def _is_stale(name: str) -> bool:
         result = read(name)
     except InputError:
         return True
-    return bool(result.changed()) or set(result.sources) != modules(name)
+    return bool(result.changed()) or set(result.sources) != set(ledger().recorded[name].sources)
 
 
 def _seconds(name: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import datetime
+import functools
 import importlib.util
 import json
 import re
@@ -12,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "src" / "puna"
 LEDGER = ledger()
 CLAIMS = LEDGER.claims
+GROUP: Any = typer.main.get_command(cli.app)
 TODAY = datetime.date(2030, 1, 1)
 SECTIONS = [*"12345678", *(f"2.{n}" for n in range(1, 5)), *(f"3.{n}" for n in range(1, 8))]
 SECTIONS += [*(f"5.{n}" for n in range(1, 5)), *"ABCD"]
@@ -93,10 +94,10 @@ def test_a_claim_s_page_and_anchor_are_there(claim: Claim) -> None:
 def test_a_command_can_be_typed(command: str) -> None:
     program, *words = shlex.split(command)
     if program == "puna":
-        group, name = typer.main.get_command(cli.app), words.pop(0)
+        group, name = GROUP, words.pop(0)
         while hasattr(group, "commands") and hasattr(group.commands[name], "commands"):
             group, name = group.commands[name], words.pop(0)
-        group.commands[name].make_context(name, words)  # type: ignore[attr-defined]
+        group.commands[name].make_context(name, list(words))
         if name in ("run", "data", "tokenizer"):
             assert words[0] in recipe.names()
     elif program == "python":
@@ -109,7 +110,7 @@ def test_a_command_can_be_typed(command: str) -> None:
             assert file in _functions(), path
 
 
-@cache
+@functools.cache
 def _functions() -> dict[str, set[str]]:
     """Test file to the functions in it."""
     return {
@@ -132,6 +133,8 @@ def test_a_result_is_of_the_command_and_holds_the_figures_that_the_ledger_names(
     found, recorded = read(name), LEDGER.recorded[name]
     assert found.command == recorded.command
     assert found.figures.keys() == recorded.json.keys() | recorded.line.keys()
+    assert found.sources.keys() == set(recorded.sources)
+    assert all(results.digest(source) for source in recorded.sources), "it follows from what is not there"
     assert found.machine.keys() >= {"processor", "cores", "memory_bytes", "python"}
     shown = [claim.figure for claim in CLAIMS if claim.result == name]
     shown += [estimate.figure for estimate in LEDGER.estimates.values() if estimate.result == name]

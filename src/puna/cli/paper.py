@@ -16,9 +16,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def paper(
-    section: Annotated[
+    part: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SECTION]...", help="Such as 2.4, B, table 15, figures; else all of it."),
+        typer.Argument(metavar="PART", help="Such as 2.4, B, table 15, figures; else all of it."),
     ] = None,
     unshown: Annotated[bool, typer.Option("--open", help="Only what is not shown, or only on a small scale.")] = False,
     json: Json = False,
@@ -36,8 +36,8 @@ def paper(
     from puna.paper.screen import Account
 
     known = ledger()
-    claims = known.of(chosen(section or (), known.titles) if section else list(known.titles))
+    claims = known.of(chosen(part, known.titles) if part else list(known.titles))
     if unshown:
         claims = [claim for claim in claims if claim.status not in SHOWN]
     account = Account(known, claims, datetime.datetime.now(datetime.UTC).date())
-    show_json(account.as_json()) if json else show(account.as_text(whole=bool(section)))
+    show_json(account.as_json()) if json else show(account.as_text(whole=bool(part)))

@@ -64,6 +64,8 @@ class Recorded:
 
     command: str
     """`{out}` is a file of JSON that the command writes; without it JSON is read from what it prints."""
+    sources: tuple[str, ...]
+    """Files and folders from src/puna/ that the figures follow from."""
     json: Mapping[str, str] = field(default_factory=dict)
     """Figure to its place in that JSON, keys and numbers of lists between slashes."""
     line: Mapping[str, str] = field(default_factory=dict)
@@ -93,7 +95,7 @@ def ledger() -> Ledger:
         titles,
         tuple(claims),
         {name: Estimate(**row) for name, row in table["estimates"].items()},
-        {name: Recorded(**row) for name, row in table["recorded"].items()},
+        {name: Recorded(**{**row, "sources": tuple(row["sources"])}) for name, row in table["recorded"].items()},
     )
 
 

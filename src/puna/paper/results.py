@@ -1,8 +1,8 @@
 """Result files: the figures of one command, with commit, machine and date, and how old they are.
 
 Each lies in results/ as NAME.json and is written by benchmarks/record.py alone. `sources` holds digests of the modules
-that the claims with this result name: where one differs from the module that is installed, the figure is of other code
-than this, and that is said wherever it is shown.
+that the figures follow from: where one differs from what is installed, the figure is of other code than this, and that
+is said wherever it is shown.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from puna.errors import InputError
 
 FORMAT = 1
 LARGEST = 100_000  # bytes of a result file
-RESULTS = resources.files("puna.paper").joinpath("results")
-PACKAGE = resources.files("puna")
+RESULTS = Path(__file__).with_name("results")
+PACKAGE = Path(__file__).parents[1]
+CODE = (".py", ".toml", ".json", ".cpp")  # endings of what a figure can follow from
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Result:
     seconds: float
     figures: Mapping[str, float]
     sources: Mapping[str, str]
-    """Module to its digest as it was."""
+    """File or folder of the package to its digest as it was."""
 
     def age_days(self, today: datetime.date) -> int:
         return (today - self.date).days
 
     def changed(self) -> list[str]:
-        """Modules that are no longer what they were when this was recorded."""
-        return [module for module, told in self.sources.items() if digest(module) != told]
+        """What the figures follow from that is no longer as it was when they were recorded."""
+        return [source for source, told in self.sources.items() if digest(source) != told]
 
     def as_json(self, today: datetime.date) -> dict[str, Any]:
         return {
@@ -62,12 +62,12 @@ class Result:
         }
 
 
-def read(name: str, folder: Traversable = RESULTS) -> Result:
+def read(name: str, folder: Path = RESULTS) -> Result:
     """The result of that name. InputError when it is missing, damaged or of a newer Puna."""
     where = f"results/{name}.json"
     mend = f"python benchmarks/record.py {name}"
     try:
-        with folder.joinpath(f"{name}.json").open("rb") as file:
+        with (folder / f"{name}.json").open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise InputError(f"no result can be read ({type(error).__name__})", where=where, mend=mend) from error
@@ -109,12 +109,18 @@ def _number(value: object) -> float:
 
 
 @functools.cache
-def digest(module: str) -> str:
-    """Of a file of the package as it is installed; "" of one that is not there."""
+def digest(source: str) -> str:
+    """Of a file of the package as it is installed, or of the code in a folder of it; "" of what is not there."""
+    files = [PACKAGE / source]
+    if not source.endswith(CODE):
+        files = sorted(path for path in Path(PACKAGE / source).rglob("*") if path.suffix in CODE)
+    told = hashlib.sha256()
     try:
-        return hashlib.sha256(PACKAGE.joinpath(module).read_bytes()).hexdigest()[:16]
+        for file in files:
+            told.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes())
     except OSError:
         return ""
+    return told.hexdigest()[:16] if files else ""
 
 
 def filled(template: str, result: Result) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import textwrap
 from collections.abc import Sequence
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from puna.paper.ledger import STATUSES, Claim, Ledger
@@ -19,9 +19,7 @@ INDENT = 18  # columns of a status
 class Account:
     """Claims with the results that they are shown by; each result is read once."""
 
-    def __init__(
-        self, ledger: Ledger, claims: Sequence[Claim], today: datetime.date, folder: Traversable = RESULTS
-    ) -> None:
+    def __init__(self, ledger: Ledger, claims: Sequence[Claim], today: datetime.date, folder: Path = RESULTS) -> None:
         self.ledger, self.claims, self.today = ledger, claims, today
         used = {claim.result for claim in claims} | {
             ledger.estimates[claim.estimate].result for claim in claims if claim.estimate
