@@ -48,7 +48,7 @@ PROMISES = {
 
 # Promise -> its test files, test_NAME.py each.
 HELD_BY = {
-    "resume": "around_training checkpoint cluster elastic faults fetch fetch_places fetch_store finetune mesh "
+    "resume": "around_training checkpoint cluster elastic faults fetch fetch_places fetch_store finetune lora mesh "
     "proofs ray remote saving spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation pieces planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins decoding evaluate_harness generate grams layer lid loss modes native "

@@ -246,10 +246,12 @@ def test_a_cleaning_that_is_killed_leaves_a_run_that_is_done_and_the_next_one_en
 
 
 @pytest.mark.prove
-def test_a_cleaning_killed_at_every_write_and_removal_leaves_a_run_that_is_done(home: Path, tmp_path: Path) -> None:
-    killed = _kill_and_go_on(home / "changed", tmp_path, range(1000))
-    print(f"a cleaning was killed at each of {killed} writes and removals")
-    assert killed > 50
+def test_a_cleaning_killed_at_every_third_write_and_removal_leaves_a_run_that_is_done(
+    home: Path, tmp_path: Path
+) -> None:
+    killed = _kill_and_go_on(home / "changed", tmp_path, range(1, 1000, 3))
+    print(f"a cleaning was killed at {killed} writes and removals")
+    assert killed > 17
 
 
 def test_a_value_that_cannot_work_costs_nothing(home: Path, run: Path) -> None:

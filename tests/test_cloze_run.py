@@ -19,7 +19,7 @@ from puna.data.document import Document, Origin, document_id, write_documents
 from puna.data.quality import ngram
 from puna.errors import InputError
 from puna.evaluate import cloze, cloze_answers, cloze_items, heldout
-from puna.evaluate.cloze import Item, Text
+from puna.evaluate.cloze import Item, Text, most_bytes
 from puna.evaluate.cloze_items import Questions, ngram_scores
 from small_recipe import RECIPE
 
@@ -85,8 +85,17 @@ def test_items_are_those_of_the_held_out_text_by_the_words_of_the_training_text(
             ]
             for kind in ("heldout", "documents")
         )
-        assert list(each.items) == cloze.items(training, held, seed=small.seed, limit=500)
+        assert list(each.items) == cloze.items(training, held, seed=small.seed, limit=300)
         assert len(each.items) >= 12
+
+
+@pytest.mark.parametrize("limit", [1, 30])
+def test_their_room_is_foreseen(run: Path, limit: int) -> None:
+    storage.write(run.parent / "few.toml", RECIPE.encode())
+    cloze_items.make(run, recipe.load(run.parent / "few.toml", (f"evaluate.cloze_items={limit}",)))
+    held = [sum(len(text.encode()) for text in _made(source, "heldout")) for source in ("github", "wikipedia")]
+    real, foreseen = (run / "evaluations" / cloze_items.NAME).stat().st_size, sum(most_bytes(limit, of) for of in held)
+    assert real <= foreseen <= 20 * real
 
 
 @pytest.mark.promise("order")

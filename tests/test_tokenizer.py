@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from puna import tokenizer
 from puna.errors import InputError
-from puna.tokenizer import Tokenizer, sentencepiece_bpe
+from puna.tokenizer import Tokenizer, prefix, sentencepiece_bpe
 
 SPACE = "\u2581"
 NASTY = [
@@ -258,3 +258,13 @@ def test_text_that_spells_pieces_is_learnt_from_all_the_same() -> None:
 def test_words_and_runs_of_any_length_are_learnt_from() -> None:
     texts = ["abcdefgh" * 20_000, " " * 100_000, "=" * 100_000, "line\n" * 50_000]
     assert Tokenizer(tokenizer.train(texts, pieces=290)).vocabulary == 290
+
+
+@given(st.lists(st.integers(0, 2), max_size=6), st.lists(st.integers(0, 2), max_size=6), st.booleans())
+def test_what_two_texts_have_in_common_is_counted_from_their_beginning(
+    left: list[int], right: list[int], arrays: bool
+) -> None:
+    given = (np.array(left, np.int64), np.array(right, np.int64)) if arrays else (left, right)
+    count = prefix.common(*given)
+    assert left[:count] == right[:count]
+    assert count == min(len(left), len(right)) or left[count] != right[count]

@@ -38,7 +38,6 @@ from puna.train.extras import refuse_missing
 NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
 OF_SOME_RUNS = {"tables": 1}  # versions of steps that not every run has
-CLOZE_ITEM = 14_000  # bytes of an item in evaluations/cloze_items.json at most; 700 are usual
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             ("manifest", *documents),
             {name: made["evaluate"][name] for name in ("cloze_items", "ngram_order")} | {"seed": recipe.seed},
             version=cloze.RULE,
-            space=lambda context: space.small(CLOZE_ITEM * recipe.evaluate.cloze_items * len(names)),
+            space=partial(_cloze_space, recipe),
         ),
         Step(
             "train",
@@ -313,6 +312,11 @@ def _train_space(recipe: Recipe, context: Context) -> Need:
     sizes = (context.records[step]["outputs"] for step in context.records if step.startswith("tokens."))
     tokens = sum(output["size"] for outputs in sizes for output in outputs.values())
     return space.training(recipe, context.counts("tokenizer")["pieces"], context.counts("mixture")["steps"], tokens)
+
+
+def _cloze_space(recipe: Recipe, context: Context) -> Need:
+    limit = recipe.evaluate.cloze_items
+    return space.small(sum(cloze.most_bytes(limit, held["bytes"]) for held in context.counts("heldout").values()))
 
 
 def _model_space(recipe: Recipe, context: Context) -> Need:

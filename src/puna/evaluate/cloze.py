@@ -47,6 +47,7 @@ LEAST = 16
 MOST = 2_000
 GROUP = 8
 MOST_TEXT = 24_000_000  # bytes of a source
+BESIDE_PASSAGE = 1_200  # bytes of an item in JSON but for its passage, at most: four words of LONGEST letters, numbers
 
 WORD = re.compile(rf"(?<=\S )[^\W\d_]{{{LETTERS},{LONGEST}}}(?=[\s.,;:!?()\[\]{{}}\"”»]|$)")
 LETTER_RUN = re.compile(r"[^\W\d_]+")
@@ -111,6 +112,13 @@ class Ranked:
         number = min(rank // GROUP, groups - 1)
         members = alike[number * GROUP : (number + 1) * GROUP if number < groups - 1 else None]
         return [other for other in members if other != word]
+
+
+def most_bytes(limit: int, held: int) -> int:
+    """What the items of a source take at most in a JSON file, made of so many bytes of held-out text: passages do not
+    overlap, each has LEAST runs or more, and a quote or backslash takes two bytes."""
+    count = min(limit, held // (2 * LEAST))
+    return min(2 * held, 2 * 4 * MOST * count) + BESIDE_PASSAGE * count
 
 
 def items(training: Iterable[Text], held: Iterable[Text], *, seed: int, limit: int) -> list[Item]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
+
+Ids = Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
 
 
-def common(left: npt.ArrayLike, right: npt.ArrayLike) -> int:
+def common(left: Ids, right: Ids) -> int:
     """How many ids two texts have in common from their beginning."""
-    one, other = np.asarray(left, np.int64), np.asarray(right, np.int64)
-    length = min(len(one), len(other))
-    unlike = np.flatnonzero(one[:length] != other[:length])
+    length = min(len(left), len(right))
+    # Most have <s> alone in common; arrays are not made for that.
+    for place in range(min(length, 2)):
+        if left[place] != right[place]:
+            return place
+    one, other = np.asarray(left[:length], np.int64), np.asarray(right[:length], np.int64)
+    unlike = np.flatnonzero(one != other)
     return int(unlike[0]) if len(unlike) else length

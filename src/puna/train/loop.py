@@ -113,6 +113,7 @@ def follow(
                     fingerprint=fingerprint,
                     tokenizer=reading.tokenizer,
                     mesh=mesh,
+                    adapters=course.adapted is not None,
                 )
                 under_way.training = training
                 saving = _surround(training, course, callbacks)
@@ -252,13 +253,16 @@ def _begin(course: Course, machine: Machine, mesh: Mesh, found: Checkpoint | Non
     """Model and optimizer as they were at the checkpoint, or as the course gives them."""
     dtype = getattr(torch, machine.dtype)
     model = _model(course, mesh, dtype)
-    if not found:
+    if not found or course.adapted:
         fill(model, mesh, course.initial)
+    if course.adapted:
+        course.adapted.attach(model, dtype)
     optimizer = Optimizer(model, dtype, course.settings, mesh)
     if found:
         masters, moments = (read(found.path, mesh.part) for read in (checkpoint.read_masters, checkpoint.read_moments))
         optimizer.restore(masters, moments, found.position.taken)
-    modes.use(model, machine.layer, compiles=machine.compiles)
+    if not course.adapted:
+        modes.use(model, machine.layer, compiles=machine.compiles)
     return model, optimizer
 
 

@@ -162,6 +162,7 @@ class _Writing(threading.Thread):
             lines=self._lines,
             advance=training.alive,
             whole=whole,
+            adapters=training.adapters,
         )
         kept = checkpoint.Kept(settings.keep, settings.keep_every, settings.checkpoint_every)
         checkpoint.prune(self._folder, kept, training.fingerprint)
