@@ -153,10 +153,10 @@ class _Writing(threading.Thread):
         masters, moments, whole = self._masters, self._moments, None
         if gathering is not None:
             parts = {**masters, **moments}
-            masters, moments = gathering.empty(masters), gathering.empty(moments)
+            masters, moments = gathering.empty(""), gathering.empty("exp_avg.", "exp_avg_sq.")
 
             def whole(name: str) -> Tensor:
-                return gathering.whole(name, parts[name])
+                return gathering.whole(name, parts.get(name))
 
         saved = checkpoint.save(
             self._folder,
@@ -179,7 +179,7 @@ class _Writing(threading.Thread):
         return saved
 
     def _send(self) -> None:
-        """What rank 0 asks for, in its order: masters, then moments, each by name."""
+        """What rank 0 asks for of this rank, in its order: masters, then moments, each by name."""
         assert self._gathering is not None
         for tensors in (self._masters, self._moments):
             for name in sorted(tensors):
