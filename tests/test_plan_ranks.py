@@ -44,7 +44,7 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=wanted.ranks)
     try:
         axes = recipes.Mesh(replicate=wanted.replicate, shard=wanted.shard, tensor=wanted.tensor)
-        yield arrange(CONFIG, axes, 2 * WINDOWS, lambda ranks: None)
+        yield arrange(CONFIG, axes, 2 * WINDOWS, 0, lambda ranks: None)
     finally:
         dist.destroy_process_group()
 
