@@ -8,9 +8,10 @@ from typing import Any
 
 from puna import storage
 from puna.evaluate import others, writing
+from puna.evaluate.footnotes import FOUND, notes_of
 from puna.evaluate.others import Other
 from puna.evaluate.run import Plan, Result
-from puna.evaluate.tables import FOUND, Filled, Table, filled, notes_of
+from puna.evaluate.tables import Filled, Table, filled
 from puna.evaluate.tasks import PACK
 from puna.formats import RESULTS
 from puna.storage import Place
