@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import made_finetune
 import made_model
 import typed
-from puna import storage
-from puna.convert import own
+from made_finetune import PAIRS, SMALL
 from puna.convert.parts import Parts
 from puna.errors import InputError
 from puna.finetune import tune as tuning
@@ -30,42 +30,19 @@ from puna.finetune.measure import Measured, answer_nats, change
 from puna.finetune.packing import laid
 from puna.finetune.reading import Rows, Weighted
 from puna.finetune.templated import Encoded, encode
-from puna.finetune.tune import Settings, tune
+from puna.finetune.tune import tune
 from puna.model import modes
 from puna.model.weights import read_tensors
-
-WORDS = ["the cat", "the hat", "the bat", "the end", "is near", "is here", "and", "naïve café"]
-SMALL = Settings(epochs=2, context=64, batch=2, micro_batch=1, heldout=3, checkpoint_every=2, learning_rate=1e-3,
-                 compile="off", dtype="float32")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model without a template, as `puna import` leaves one."""
-    folder = tmp_path_factory.mktemp("base") / "model"
-    llama = made_model.llama()
-    state = {name: tensor.detach() for name, tensor in llama.state_dict().items()}
-    with storage.create_folder(folder) as inside:
-        own.write(inside, Parts(llama.config, state, made_model.tokenizer()), {"from": "test"})
-    return folder
+    return made_finetune.model(tmp_path_factory.mktemp("base") / "model")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
-    pairs = [{"inputs": f"{a} {b}?", "targets": f"{b}."} for a in WORDS[:5] for b in WORDS[3:]]
-    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    return path
-
-
-def _encoded(*pairs: tuple[str, str]) -> list[Encoded]:
-    llama, tokenizer = made_model.llama(), made_model.tokenizer()
-    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
-    said = (Example((Message("user", a), Message("assistant", b)), "here") for a, b in pairs)
-    return [encode(example, template, tokenizer) for example in said]
-
-
-PAIRS = _encoded(("the cat?", "the hat."), ("is near?", "the end is here."), ("and?", "the bat and the cat."))
+    return made_finetune.data(tmp_path_factory.mktemp("data") / "pairs.jsonl")
 
 
 def test_an_answer_and_the_piece_that_ends_it_are_learnt_and_nothing_else() -> None:
@@ -263,12 +240,16 @@ def test_another_finetuning_is_not_laid_over_one(model: Path, data: Path, tmp_pa
         tune(model, [Source(data)], tmp_path / "chat", replace(SMALL, epochs=0.3))
 
 
+@pytest.mark.prove
+@pytest.mark.parametrize("more", [(), ("--lora", "4")], ids=["all weights", "adapters"])
 @pytest.mark.usefixtures("one_thread")
-def test_killed_at_any_step_it_ends_with_the_same_bits(model: Path, data: Path, tmp_path: Path) -> None:
+def test_killed_at_any_step_it_ends_with_the_same_bits(
+    model: Path, data: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
     def command(out: Path) -> list[str]:
         words = f"finetune {model} {data} --out {out} --epochs 2 --context 64 --batch 2 --micro-batch 1 --heldout 3"
         words += " --checkpoint-every 2 --threads 1 --dtype float32"
-        return [sys.executable, "-m", "puna", *words.split()]
+        return [sys.executable, "-m", "puna", *words.split(), *more]
 
     quiet = {**os.environ, "TORCHDYNAMO_DISABLE": "1", "CXX": "/nowhere"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"

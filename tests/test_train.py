@@ -242,14 +242,14 @@ def test_a_step_with_a_non_finite_gradient_is_never_taken(folder: Path) -> None:
 
 
 def test_a_step_with_a_non_finite_loss_is_never_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = loop._collect_gradients
+    measured = loop.collect_gradients
     planted_losses = {3: math.inf, 4: math.nan}
 
     def planted(training: Training, *rest: Any) -> Any:
         loss, nats = measured(training, *rest)
         return planted_losses.get(training.position.step + 1, loss), nats
 
-    monkeypatch.setattr(loop, "_collect_gradients", planted)
+    monkeypatch.setattr(loop, "collect_gradients", planted)
     made.run(folder)
     lines = made.metrics(folder)
     assert [line["step"] for line in lines if line["skipped"]] == [3, 4]

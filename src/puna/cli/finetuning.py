@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "puna finetune smollm instructions/ --out runs/smollm-chat",
     "puna finetune runs/mine alpaca.json=2 flan.jsonl=0.5 --out runs/mine-chat",
+    "puna finetune smollm instructions/ --lora 16 --out runs/smollm-lora",
     "puna chat runs/mine-chat",
 )
 
@@ -46,11 +47,24 @@ def finetune(
     ] = None,
     epochs: Annotated[float, typer.Option(min=0.001, max=1000, help="How often all of it is read.")] = 2.0,
     learning_rate: Annotated[
-        float, typer.Option(min=1e-9, max=1.0, help="The highest; then a cosine to a tenth.")
-    ] = 5e-5,
+        float | None,
+        typer.Option(
+            min=1e-9, max=1.0, help="The highest; then a cosine to a tenth. Unset: 5e-5, and with --lora 2e-4."
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Rows of a step.")] = 16,
     micro_batch: Annotated[int, typer.Option(min=1, max=65536, help="Rows at once, which bounds memory.")] = 2,
     context: Annotated[int, typer.Option(min=16, max=1_000_000, help="Tokens of a row; examples are packed.")] = 1024,
+    lora_rank: Annotated[
+        int,
+        typer.Option(
+            "--lora", min=0, max=4096, help="Rank of adapters that are trained in place of all weights; 0: none."
+        ),
+    ] = 0,
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1e6, help="Adapters count alpha / rank times. Unset: twice the rank."),
+    ] = None,
     heldout: Annotated[
         int | None, typer.Option(min=0, max=100_000, help="Examples kept aside to measure by; else a tenth, up to 100.")
     ] = None,
@@ -71,22 +85,30 @@ def finetune(
     (T0). Equal examples are read once, and with --benchmarks none that holds a benchmark's question. The model's own
     chat template is used, else a plain one; it is exported with the model. Answers alone are learnt.
 
-    Stopped at any moment, the same command goes on. The optimizer is the paper's; all weights are changed. FOLDER is a
-    model then, for every command. Documents: docs/finetune.md.
+    Stopped at any moment, the same command goes on. The optimizer is the paper's. All weights are changed, or with
+    --lora RANK adapters beside them, which are kept in FOLDER/adapter and merged. FOLDER is a model then, for every
+    command. Documents: docs/finetune.md.
     """
     from puna import storage
     from puna.evaluate.before_after import Mmlu
     from puna.finetune import tune as tuning
+    from puna.finetune.lora import LORA_RATE, MODES, Lora
     from puna.progress import configure
 
     configure(quiet=quiet)
     if mmlu and not benchmarks:
         raise InputError("--mmlu asks benchmarks", mend="name their folder with --benchmarks")
     one_of("--layer", layer, ("auto", "reference", "selective", "full", "hand", "lean"))
+    if lora_alpha and not lora_rank:
+        raise InputError("--lora-alpha is of adapters", mend="give their rank with --lora")
+    if lora_rank and layer not in MODES:
+        raise InputError(f"--layer {layer} trains all weights", mend=f"with --lora choose {', '.join(MODES)}")
+    lora = Lora(lora_rank, lora_alpha or 2 * lora_rank) if lora_rank else None
+    rate = learning_rate or (LORA_RATE if lora else tuning.Settings.learning_rate)
     one_of("--dtype", dtype, ("auto", "float32", "bfloat16"))
     settings = tuning.Settings(
-        epochs, context, batch, min(micro_batch, batch), learning_rate, heldout=heldout,
-        checkpoint_every=checkpoint_every, seed=seed, layer=layer, dtype=dtype,
+        epochs, context, batch, min(micro_batch, batch), rate, heldout=heldout,
+        checkpoint_every=checkpoint_every, seed=seed, layer=layer, dtype=dtype, lora=lora,
     )  # fmt: skip
     folder = storage.place(out)
     measure = Mmlu(storage.place(benchmarks), folder / "evaluations" / "mmlu", mmlu) if mmlu and benchmarks else None

@@ -203,13 +203,14 @@ def located(folder: Place) -> list[tuple[str, Place]]:
     return list(found.files)
 
 
-def say_counts(sources: Sequence[Source], counts: Iterable[Counts]) -> None:
-    """A line for each source of what became of its records."""
+def say_counts(sources: Sequence[Source], counts: Iterable[Counts], *, benchmarks: bool) -> None:
+    """A line for each source of what became of its records. benchmarks: whether any were kept out."""
     for source, count in zip(sources, counts, strict=True):
         parts = [f"{count.kept:,} of {count.records:,} records learnt"]
         parts += [f"{count.heldout:,} held out"] if count.heldout else []
         parts += [f"{count.repeated:,} repeated"] if count.repeated else []
         parts += [f"{number:,} hold {name}" for name, number in sorted(count.benchmarks.items())]
+        parts += ["none holds a benchmark's question"] if benchmarks and not count.benchmarks else []
         parts += [f"{number:,} set aside ({reason})" for reason, number in count.aside.most_common(3)]
         parts += [f"{count.long:,} with an answer longer than the context"] if count.long else []
         parts += [f"{count.cut:,} cut at their beginning"] if count.cut else []

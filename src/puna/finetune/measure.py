@@ -69,14 +69,13 @@ def measured(
     length: int,
     advance: Callable[[float], object] = lambda amount: None,
 ) -> Measured:
-    """length: tokens of a row, and of a window of the plain text. advance: called with the number of what was done."""
+    """length: tokens of a row, and of a window of the plain text. advance: called with the tokens that were read."""
     encoded = [each for _, each in heldout]
     nats = answer_nats(model, encoded, length, tokenizer.eos, advance)
     cost = None
     if plain is not None:
-        found = bits(model, plain.ids, length, max(1, length // 2), batch=TOGETHER)
+        found = bits(model, plain.ids, length, max(1, length // 2), batch=TOGETHER, advance=advance)
         cost = float(found.nats.sum()) / math.log(2) / plain.bytes
-        advance(1)
     shown = [example for example, _ in heldout[:SHOWN]]
     return Measured(
         tuple(nats), tuple(_scored(each) for each in encoded), cost, _answers(model, tokenizer, template, shown)
@@ -101,7 +100,7 @@ def answer_nats(
                 end = place + len(examples[number].ids)
                 nats[number] = float(each_BL[row, place : end - 1].sum())
                 place = end
-        advance(sum(len(row) for row in chosen))
+        advance(sum(len(examples[number].ids) for row in chosen for number in row))
     return nats
 
 

@@ -4,6 +4,7 @@
     OUT/checkpoints/...     as of any training, metrics.jsonl, machine.json and losses.jsonl beside them
     OUT/evaluations/finetune.json     answers, plain text and samples before and after
     OUT/model/              the finetuned model with its template, which every command takes, as it takes OUT
+    OUT/adapter/            where adapters alone were trained: these, in peft's form (lora.py)
 
 Killed at any moment, the same call goes on from the last checkpoint with the same bits, since what is read is a
 function of the files, the model and the values, of which the fingerprint is made (train/loop.py).
@@ -24,7 +25,9 @@ from puna import run, storage
 from puna.convert import own
 from puna.convert.parts import Parts
 from puna.errors import InputError
+from puna.finetune import lora
 from puna.finetune.choose import Chosen, Source, choose, located, say_counts
+from puna.finetune.lora import Adapted, Lora
 from puna.finetune.measure import Measured, Texts, change, measured
 from puna.finetune.reading import Rows, Weighted
 from puna.finetune.templated import PLAIN
@@ -32,6 +35,7 @@ from puna.formats import FINETUNE
 from puna.generate import chat
 from puna.generate.chat import Template
 from puna.model import weights
+from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.progress import progress, say
 from puna.recipe import Train
@@ -43,8 +47,9 @@ from puna.train.loop import follow, resumable
 
 NAME = "finetune.json"
 MODEL = "model"
+ADAPTER = "adapter"
 MEASURED = "evaluations/finetune.json"
-PLAIN_TEXT = 100_000  # characters of plain text that are measured at most
+PLAIN_TEXT = 40_000  # characters of plain text that are measured at most
 
 
 class Measure(Protocol):
@@ -78,6 +83,8 @@ class Settings:
     layer: str = "auto"
     dtype: str = "auto"
     compile: str = "auto"
+    lora: Lora | None = None
+    """None: all weights are trained."""
 
 
 def tune(
@@ -100,6 +107,8 @@ def tune(
     Raises InputError for files, values and a model that cannot be used, for a folder of another finetuning, and what
     `follow` raises.
     """
+    if settings.lora:
+        lora.refuse_missing()
     folder = storage.place(out)
     parts = own.read(model)
     template, parts = _templated(parts)
@@ -113,7 +122,7 @@ def tune(
         heldout=settings.heldout,
         benchmarks=located(storage.place(benchmarks)) if benchmarks else (),
     )
-    say_counts(sources, chosen.counts)
+    say_counts(sources, chosen.counts, benchmarks=benchmarks is not None)
     told = _told(model, parts, sources, settings, chosen, benchmarks)
     reading = Rows(
         [
@@ -140,7 +149,11 @@ def tune(
         follow(folder, course, fingerprint=told["fingerprint"], threads=threads, allow_other=allow_other)
         last, _ = resumable(folder, told["fingerprint"])
         assert last is not None  # the training has just ended with it
-        tuned = replace(parts, state=checkpoint.read_masters(last.path), name=folder.absolute().name).cast(parts.dtype)
+        learnt = checkpoint.read_masters(last.path)
+        if settings.lora:
+            _write_adapter(folder, learnt, settings.lora, parts.config)
+            learnt = lora.merged(parts.state, learnt, settings.lora)
+        tuned = replace(parts, state=learnt, name=folder.absolute().name).cast(parts.dtype)
         _write(folder, tuned, model)
         after, then = look("after", tuned.state)
         found = {
@@ -175,6 +188,9 @@ def _course(parts: Parts, reading: Rows, settings: Settings, length: int) -> Cou
     def initial(name: str) -> Tensor:
         return parts.state[name].to(torch.float32)
 
+    adapted = None
+    if settings.lora:
+        adapted = Adapted(settings.lora, settings.seed, "reference" if settings.layer == "reference" else "selective")
     train = Train(
         context=length,
         batch=settings.batch * length,
@@ -184,11 +200,11 @@ def _course(parts: Parts, reading: Rows, settings: Settings, length: int) -> Cou
         weight_decay=settings.weight_decay,
         micro_batch=settings.micro_batch,
         checkpoint_every=settings.checkpoint_every,
-        layer=settings.layer,  # type: ignore[arg-type]  # pydantic refuses others
+        layer=adapted.mode if adapted else settings.layer,  # type: ignore[arg-type]  # pydantic refuses others
         dtype=settings.dtype,  # type: ignore[arg-type]
-        compile=settings.compile,  # type: ignore[arg-type]
+        compile="off" if adapted else settings.compile,  # type: ignore[arg-type]
     )
-    return Course(reading, train, parts.config, settings.seed, initial)
+    return Course(reading, train, parts.config, settings.seed, initial, adapted=adapted)
 
 
 def _told(
@@ -201,7 +217,7 @@ def _told(
 ) -> dict[str, Any]:
     """finetune.json. The fingerprint is of what the weights depend on."""
     own_weights = weights.digest(parts.state)
-    values = asdict(settings)
+    values = {name: value for name, value in asdict(settings).items() if name != "lora" or value is not None}
     deciding = {name: value for name, value in values.items() if name != "checkpoint_every"}
     said = {
         "model": own_weights,
@@ -257,7 +273,8 @@ def _look(
         one = kept["measured"]
         return Measured(tuple(one["answers"]), tuple(one["tokens"]), one["plain"], tuple(one["samples"])), kept["more"]
     model = parts.model()
-    with progress(f"measuring {when}", len(chosen.heldout) + (texts is not None), "texts") as bar:
+    tokens = sum(len(each.ids) for _, each in chosen.heldout) + (sum(len(ids) - 1 for ids in texts.ids) if texts else 0)
+    with progress(f"measuring {when}", tokens, "tokens") as bar:
         found = measured(model, parts.tokenizer, template, chosen.heldout, texts, length=length, advance=bar.advance)
     more = dict(measure(model, parts.tokenizer)) if measure else {}
     storage.write_json(path, {"format": FINETUNE.version, "asked": asked, "measured": found.as_json(), "more": more})
@@ -273,6 +290,14 @@ def _plain(path: Place, tokenizer: Tokenizer) -> Texts:
         raise InputError("holds no text", where=str(path))
     ids = np.array([*tokenizer.begin(text), tokenizer.eos], np.int64)
     return Texts([ids], len(text.encode()), storage.digest_bytes(text.encode()))
+
+
+def _write_adapter(folder: Place, learnt: Mapping[str, Tensor], asked: Lora, config: ModelConfig) -> None:
+    target = folder / ADAPTER
+    if storage.exists(target):
+        storage.remove(target)
+    with storage.create_folder(target) as inside:
+        lora.write(inside, learnt, asked, config)
 
 
 def _write(folder: Place, parts: Parts, model: Location) -> None:

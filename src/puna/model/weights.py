@@ -117,14 +117,15 @@ def write_model(
     tokenizer: str = "",
     advance: Callable[[], object] = lambda: None,
     whole: Callable[[str], Tensor] | None = None,
+    adapters: bool = False,
 ) -> str:
     """Write `model.safetensors` and `config.json` into `folder`; `tokenizer` is the digest of its tokenizer's file.
-    advance: called with every tensor. whole: see `write_tensors`.
+    advance: called with every tensor. whole: see `write_tensors`. adapters: `state` is what learns beside such a model.
 
     Returns the digest of what was written as `model.safetensors`.
     Raises ValueError when `state` is not a whole state dict of a model of this config.
     """
-    wrong = difference(state, config)
+    wrong = "" if adapters else difference(state, config)
     if wrong:
         raise ValueError(wrong)
     digest = write_tensors(folder / "model.safetensors", state, advance=advance, whole=whole)

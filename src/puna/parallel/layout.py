@@ -45,6 +45,15 @@ class Layout:
         """Layers of a rank; where they do not divide, those of the fullest."""
         return -(-config.layers // self.pipeline)
 
+    def layers_of(self, stage: int, layers: int) -> range:
+        """Which of so many layers a stage of the pipeline holds. The later stages have one less where they do not
+        divide: the last one has the output too."""
+        return range(*(-(-layers * each // self.pipeline) for each in (stage, stage + 1)))
+
+    def stage_of(self, layer: int, layers: int) -> int:
+        """`layers_of` undone."""
+        return layer * self.pipeline // layers
+
     def mesh(self) -> dict[str, int]:
         return {"replicate": self.replicate, "shard": self.shard, "tensor": self.tensor, "pipeline": self.pipeline}
 

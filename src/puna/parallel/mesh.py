@@ -38,6 +38,8 @@ class Mesh:
     rank: int = 0
     devices: DeviceMesh | None = None
     """None: there is one process, and no group of any."""
+    layers: int = 1
+    """Of the model; stages of a pipeline share them, and without one nothing depends on it."""
 
     @property
     def alone(self) -> bool:
@@ -135,7 +137,12 @@ class Mesh:
 
     def region(self, name: str, shape: Iterable[int]) -> pieces.Region:
         """What this rank holds of a tensor."""
-        return pieces.held(self.layout, self.rank, name, tuple(shape))
+        return pieces.held(self.layout, self.layers, self.rank, name, tuple(shape))
+
+    @property
+    def stage(self) -> int:
+        """Of the pipeline, this rank's."""
+        return pieces.place(self.layout, self.rank).pipeline
 
     def __str__(self) -> str:
         return said(self.layout)
@@ -144,33 +151,35 @@ class Mesh:
 ALONE = Mesh()
 
 
-def arrange(config: ModelConfig, wanted: Wanted, rows: int, chosen: Callable[[int], Layout | None]) -> Mesh:
+def arrange(
+    config: ModelConfig, wanted: Wanted, rows: int, micro_batch: int, chosen: Callable[[int], Layout | None]
+) -> Mesh:
     """The mesh of the ranks of torch's process group, or ALONE where there is none.
 
-    rows: of a batch. chosen: what a planner finds for so many ranks where the recipe leaves all to it; None: all ranks
-    share weights. InputError: ranks, heads or rows do not divide so.
+    rows: of a batch. micro_batch: those of a forward pass; 0: all that a rank reads. chosen: what a planner finds for
+    so many ranks where the recipe leaves all to it; None: all ranks share weights. InputError: ranks, heads, layers or
+    rows do not divide so.
     """
     if not dist.is_initialized():
         return ALONE
     ranks = dist.get_world_size()
     try:
         layout = _layout(config, wanted, rows, ranks, chosen)
+        refuse(config, layout, rows, micro_batch)
     except InputError as error:
         if dist.get_rank():
             raise ToldElsewhere(str(error)) from None  # every rank finds the same
         raise
     shape = (layout.pipeline, layout.replicate, layout.shard, layout.tensor)
     kind = "cuda" if torch.cuda.is_available() else "cpu"
-    return Mesh(layout, dist.get_rank(), init_device_mesh(kind, shape, mesh_dim_names=AXES))
+    return Mesh(layout, dist.get_rank(), init_device_mesh(kind, shape, mesh_dim_names=AXES), config.layers)
 
 
 def _layout(
     config: ModelConfig, wanted: Wanted, rows: int, ranks: int, chosen: Callable[[int], Layout | None]
 ) -> Layout:
     free = not (wanted.replicate or wanted.shard or wanted.tensor or wanted.pipeline)
-    layout = (chosen(ranks) if free else None) or filled(wanted, ranks)
-    refuse(config, layout, rows)
-    return layout
+    return (chosen(ranks) if free else None) or filled(wanted, ranks)
 
 
 def filled(wanted: Wanted, ranks: int) -> Layout:
@@ -187,17 +196,32 @@ def filled(wanted: Wanted, ranks: int) -> Layout:
     return layout
 
 
-def refuse(config: ModelConfig, layout: Layout, rows: int) -> None:
+def refuse(config: ModelConfig, layout: Layout, rows: int, micro_batch: int) -> None:
     """InputError where a model or its batch cannot be shared so."""
     if layout.tensor > 1:
         from puna.parallel.tensor import refuse_uneven  # with it comes more of torch than one process needs
 
         refuse_uneven(config, layout.tensor)
-    if layout.pipeline > 1:
-        raise InputError("pipelines are planned for and not trained yet", where="train.mesh", mend="set pipeline to 1")
     if rows < layout.data:
         what = f"a batch of {rows} windows leaves some of {layout.data} ranks that read without any"
         mend = "raise train.batch, start fewer ranks, or raise train.mesh.tensor"
+        raise InputError(what, where="train.mesh", mend=mend)
+    if layout.pipeline > 1:
+        _refuse_pipeline(config, layout, rows, micro_batch)
+
+
+def _refuse_pipeline(config: ModelConfig, layout: Layout, rows: int, micro_batch: int) -> None:
+    stages, own = layout.pipeline, -(-rows // layout.data)
+    if config.tied:
+        what = "a tied model's embedding is its output too, and the first and the last stage hold one of them each"
+        raise InputError(what, where="train.mesh", mend="set pipeline to 1, or model.tied to false")
+    if stages > config.layers:
+        what = f"a model of {config.layers} layers has none for some of {stages} stages"
+        raise InputError(what, where="train.mesh", mend=f"set pipeline to at most {config.layers}")
+    if -(-own // (micro_batch or own)) < stages:
+        what = f"{own} windows of a rank in passes of {micro_batch or own} are fewer passes than the {stages} stages"
+        most = (own - 1) // (stages - 1)
+        mend = f"set train.micro_batch to at most {most}" if most else "raise train.batch, or lower pipeline"
         raise InputError(what, where="train.mesh", mend=mend)
 
 

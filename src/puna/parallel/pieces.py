@@ -1,13 +1,15 @@
 """Which rank holds which part of a tensor: arithmetic alone, by which checkpoints are cut for any mesh and joined.
 
-A tensor is cut over the tensor axis by rows or columns, or not at all (tensor.py), and what each of those ranks has by
-rows over the shard axis (FSDP). So a rank's part is a rectangle. The first replica, and of what all tensor ranks have
-the first of them, hold the pieces that a checkpoint is made of: each element once.
+A tensor belongs to one stage of the pipeline. It is cut over the tensor axis by rows or columns, or not at all
+(tensor.py), and what each of those ranks has by rows over the shard axis (FSDP). So a rank's part is a rectangle, and
+nothing of another stage's tensor. The first replica, and of what all tensor ranks have the first of them, hold the
+pieces that a checkpoint is made of: each element once.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -29,6 +31,8 @@ CUT: dict[str, int | None] = {
     "output": ROWS,
 }
 """By what the tensor axis cuts a tensor, by the last part of its module's name; None: each rank has it whole."""
+
+LAYER = re.compile(r"layers\.(\d+)\.")
 
 Region = tuple[slice, ...]
 """Rows, and of a matrix columns."""
@@ -61,9 +65,20 @@ def place(layout: Layout, rank: int) -> Place:
     return Place(pipeline, replicate, shard, tensor)
 
 
-def held(layout: Layout, rank: int, name: str, shape: Sequence[int]) -> Region:
-    """The part of the tensor `name`, whose whole shape is given, that a rank holds."""
+def stage(layout: Layout, layers: int, name: str) -> int:
+    """Which stage of the pipeline holds a tensor of a model of so many layers; norm and output are on the last."""
+    if layout.pipeline == 1:
+        return 0
+    if found := LAYER.search(name):
+        return layout.stage_of(int(found[1]), layers)
+    return 0 if "tok_embeddings" in name else layout.pipeline - 1
+
+
+def held(layout: Layout, layers: int, rank: int, name: str, shape: Sequence[int]) -> Region:
+    """The part of the tensor `name`, whose whole shape is given, that a rank holds of a model of so many layers."""
     at = place(layout, rank)
+    if at.pipeline != stage(layout, layers, name):
+        return tuple(slice(0, 0) for _ in shape)
     region = [slice(0, size) for size in shape]
     dimension = cut(name)
     if dimension is not None:
@@ -72,14 +87,14 @@ def held(layout: Layout, rank: int, name: str, shape: Sequence[int]) -> Region:
     return tuple(region)
 
 
-def pieces(layout: Layout, name: str, shape: Sequence[int]) -> list[Piece]:
+def pieces(layout: Layout, layers: int, name: str, shape: Sequence[int]) -> list[Piece]:
     """Ranks and parts that together are the tensor, each element once."""
     found = []
     for rank in range(layout.ranks):
         at = place(layout, rank)
-        if at.replicate or at.pipeline or (at.tensor and cut(name) is None):
+        if at.replicate or (at.tensor and cut(name) is None):
             continue
-        region = held(layout, rank, name, shape)
+        region = held(layout, layers, rank, name, shape)
         if count(region):
             found.append(Piece(rank, region))
     return found

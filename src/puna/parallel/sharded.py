@@ -28,15 +28,20 @@ def sharded(config: ModelConfig, mesh: Mesh, dtype: torch.dtype) -> Llama:
     assert mesh.devices is not None
     # A layer's output may be a view, and nothing is added to it where it stands.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    model = Llama(config, device="meta", dtype=torch.float32)
     layout = mesh.layout
+    if layout.pipeline > 1:
+        from puna.parallel.pipeline import Stage  # it loads more of torch than the other axes need
+
+        model: Llama = Stage(config, mesh, dtype)
+    else:
+        model = Llama(config, device="meta", dtype=torch.float32)
     if layout.tensor > 1:
         tensor.cut(model, mesh.devices["tensor"])
     axes = mesh.devices["replicate", "shard"] if layout.replicate > 1 else mesh.devices["shard"]
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    layers = [
-        fully_shard(layer, mesh=axes, mp_policy=policy, reshard_after_forward=layout.reshard) for layer in model.layers
-    ]
+    # A pipeline makes many passes in a step, and gathers weights and sums gradients once.
+    reshard = layout.reshard and layout.pipeline == 1
+    layers = [fully_shard(layer, mesh=axes, mp_policy=policy, reshard_after_forward=reshard) for layer in model.layers]
     # The embedding's weights are asked for first and last, and in a tied model by the loss too, so they stay.
     root = fully_shard(model, mesh=axes, mp_policy=policy, reshard_after_forward=False)
     root.set_modules_to_forward_prefetch(layers[:1])

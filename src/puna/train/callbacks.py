@@ -54,6 +54,8 @@ class Training:
     """Digest of the tokenizer's file."""
     callbacks: Sequence[Callback] = ()
     mesh: Mesh = ALONE
+    adapters: bool = False
+    """Whether what learns are adapters beside the model."""
     asked: bool = False
     """Set by SIGINT, SIGTERM and SIGHUP, in this process alone."""
     stop: bool = False

@@ -83,12 +83,14 @@ def save(
     lines: int = 0,
     advance: Callable[[], object] = lambda: None,
     whole: Callable[[str], Tensor] | None = None,
+    adapters: bool = False,
 ) -> Checkpoint:
     """Write the checkpoint of `position` into `folder`, the run's `checkpoints`; what stood under its name is replaced.
 
     masters and moments: the float32 weights, and what `Optimizer.state` gives. tokenizer: digest of its file. lines:
     training lines of metrics.jsonl up to here. advance: called with every tensor and file. whole: gives each tensor
-    when it is written, where masters and moments are shapes alone (gathering.py). PunaError, before anything
+    when it is written, where masters and moments are shapes alone (gathering.py). adapters: masters are what learns
+    beside a model (finetune/lora.py), and not a model of this config. PunaError, before anything
     is removed or written, when the disk cannot hold it, and before it counts, when a tensor file does not read back as
     it was written.
     """
@@ -100,7 +102,9 @@ def save(
     versions = {"puna": __version__, "numpy": np.__version__, "python": platform.python_version()}
     with storage.create_folder(path, last=MARKER) as inside:
         written = {
-            "model.safetensors": weights.write_model(inside, config, masters, tokenizer=tokenizer, **how),
+            "model.safetensors": weights.write_model(
+                inside, config, masters, tokenizer=tokenizer, adapters=adapters, **how
+            ),
             "optimizer.safetensors": weights.write_tensors(inside / "optimizer.safetensors", moments, **how),
         }
         state = {"format": STATE.version, **position.as_json(), "fingerprint": fingerprint, "machine": asdict(machine)}

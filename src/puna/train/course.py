@@ -18,6 +18,7 @@ from torch import Tensor
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.model.documents import segments
+from puna.model.llama import Llama
 from puna.recipe import Recipe, Train
 from puna.tokenizer.sentencepiece_bpe import EOS
 from puna.tokens.windows import Windows
@@ -80,6 +81,14 @@ class Reading(Protocol):
         """What stands in the rows from `first` on, the costliest first: `id`, `tokens`, `loss` and where it is of."""
 
 
+class Adapted(Protocol):
+    """Adapters that learn in place of the model's own tensors (finetune/lora.py)."""
+
+    def attach(self, model: Llama, dtype: torch.dtype) -> None:
+        """Put them on a model whose tensors are filled; afterwards they alone ask for a gradient, in f32, with their
+        first weights, and its layers compute with them. dtype: of the computation."""
+
+
 @dataclass(frozen=True)
 class Course:
     reading: Reading
@@ -90,6 +99,8 @@ class Course:
     """The first weights of a tensor by its name, f32."""
     recipe: Recipe | None = None
     """For trackers, which show it."""
+    adapted: Adapted | None = None
+    """Where adapters alone are trained, by one process."""
 
 
 @dataclass(frozen=True)

@@ -25,35 +25,40 @@ class Gathering:
     """This rank's part in it. All ranks make one, at the same time."""
 
     def __init__(self, mesh: Mesh, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """shapes: of whole tensors by name."""
+        """shapes: of the model's whole tensors by name."""
         self._mesh = mesh
         self._shapes = shapes
         self._group = dist.new_group(backend="gloo", timeout=FOREVER)
 
-    def empty(self, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors of these names without values: their shapes and types."""
-        return {name: torch.empty(self._shape(name), dtype=part.dtype, device="meta") for name, part in names.items()}
+    def empty(self, *kinds: str) -> dict[str, Tensor]:
+        """All whole tensors without values: their names, behind each of `kinds`, and shapes."""
+        named = {f"{kind}{name}": shape for kind in kinds for name, shape in self._shapes.items()}
+        return {name: torch.empty(shape, dtype=torch.float32, device="meta") for name, shape in named.items()}
 
-    def whole(self, name: str, part: Tensor) -> Tensor:
-        """On rank 0: the tensor `name`, whose parts all ranks `send` in the same order. part: its own."""
-        tensor = torch.empty(self._shape(name), dtype=part.dtype)
-        for rank, region in pieces.pieces(self._mesh.layout, name, tensor.shape):
+    def whole(self, name: str, part: Tensor | None) -> Tensor:
+        """On rank 0: the tensor `name`, whose parts all ranks `send` in the same order. part: its own, if any."""
+        tensor = torch.empty(self._shape(name), dtype=torch.float32)
+        for rank, region in self._pieces(name):
             if rank == self._mesh.rank:
+                assert part is not None
                 tensor[region] = part
             else:
-                came = torch.empty(pieces.sizes(region), dtype=part.dtype)
+                came = torch.empty(pieces.sizes(region), dtype=torch.float32)
                 dist.recv(came, rank, self._group)
                 tensor[region] = came
         return tensor
 
     def send(self, name: str, part: Tensor) -> None:
         """On another rank: send what the tensor needs of it."""
-        if any(rank == self._mesh.rank for rank, _ in pieces.pieces(self._mesh.layout, name, self._shape(name))):
+        if any(rank == self._mesh.rank for rank, _ in self._pieces(name)):
             dist.send(part.cpu().contiguous(), 0, self._group)
 
     def stands(self) -> None:
         """Wait on every rank until rank 0 says that the checkpoint stands."""
         dist.broadcast(torch.zeros(1), 0, self._group)
+
+    def _pieces(self, name: str) -> list[pieces.Piece]:
+        return pieces.pieces(self._mesh.layout, self._mesh.layers, name, self._shape(name))
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self._shapes[name.removeprefix("exp_avg.").removeprefix("exp_avg_sq.")]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -37,11 +38,12 @@ from puna.train import checkpoint, trackers
 from puna.train import machine as machines
 from puna.train.callbacks import Callback, Leave, Patience, Shown, Step, Training
 from puna.train.checkpoint import Checkpoint
-from puna.train.course import Batch, Course, Reading, pretraining
+from puna.train.course import Course, Reading, pretraining
 from puna.train.history import LOSSES_NAME, METRICS_NAME, read_metrics, summary
 from puna.train.machine import Machine
 from puna.train.metrics import Metrics, WindowLosses
 from puna.train.optimizer import Optimizer
+from puna.train.passes import collect_gradients
 from puna.train.planned import planned
 from puna.train.position import Position
 from puna.train.rewind import rewind
@@ -90,7 +92,8 @@ def follow(
     """
     reading, settings = course.reading, course.settings
     steps, checkpoints, lines = reading.steps, folder / "checkpoints", folder / METRICS_NAME
-    mesh = arrange(course.config, settings.mesh, reading.rows, lambda ranks: planned(course, ranks))
+    chosen = partial(planned, course)
+    mesh = arrange(course.config, settings.mesh, reading.rows, settings.micro_batch, chosen)
     under_way = UnderWay()
     with nullcontext() if mesh.alone else Peers(mesh, under_way.state, under_way.alive).watched():
         begin = mesh.told(lambda: _where_to_begin(folder, course, mesh, fingerprint, threads, allow_other))
@@ -110,6 +113,7 @@ def follow(
                     fingerprint=fingerprint,
                     tokenizer=reading.tokenizer,
                     mesh=mesh,
+                    adapters=course.adapted is not None,
                 )
                 under_way.training = training
                 saving = _surround(training, course, callbacks)
@@ -204,7 +208,7 @@ def _step(training: Training, reading: Reading) -> Step:
     count, first = reading.rows, position.next
     own, rows = mesh.share(count)
     batch = reading.batch(first + own, rows)
-    loss, nats_BL = _collect_gradients(training, batch, count)
+    loss, nats_BL = collect_gradients(training, batch, count)
     for callback in training.callbacks:
         callback.gradients(training)
     norm = optimizer.gradient_norm()
@@ -245,37 +249,20 @@ def _spike(training: Training, reading: Reading, loss: float, nats_BL: npt.NDArr
     return Spike(position.step + 1, loss, *found, settings.spike, read, named)
 
 
-def _collect_gradients(training: Training, batch: Batch, count: int) -> tuple[float, npt.NDArray[np.float32]]:
-    """Leave the gradient of the mean nats per scored token of a batch of `count` rows on the masters; returns that
-    mean, and the nats of each token of this rank's rows, (rows, length)."""
-    mesh, rows = training.mesh, training.settings.micro_batch or count
-    scored = mesh.sum(batch.scored)  # of the whole batch, however it is cut
-    nats, each = 0.0, []
-    for part in batch.to(training.model.device).split(rows):
-        loss = training.model.loss(part.tokens_BL1, part.segments_BL, part.scored_BL)
-        torch.autograd.backward(loss.nats / scored)
-        training.optimizer.collect()
-        nats += loss.nats.item()
-        each.append(loss.each.to("cpu", torch.float32).view(len(part.tokens_BL1), -1).numpy())
-        training.alive()
-    for _ in range(mesh.passes(count, rows) - len(each)):  # what other ranks exchange with this one asks for as many
-        part = batch.to(training.model.device).split(1)[0]
-        torch.autograd.backward(0 * training.model.loss(part.tokens_BL1, part.segments_BL, part.scored_BL).nats)
-        training.optimizer.collect()
-    return mesh.sum(nats) / scored, np.concatenate(each)
-
-
 def _begin(course: Course, machine: Machine, mesh: Mesh, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
     """Model and optimizer as they were at the checkpoint, or as the course gives them."""
     dtype = getattr(torch, machine.dtype)
     model = _model(course, mesh, dtype)
-    if not found:
+    if not found or course.adapted:
         fill(model, mesh, course.initial)
+    if course.adapted:
+        course.adapted.attach(model, dtype)
     optimizer = Optimizer(model, dtype, course.settings, mesh)
     if found:
         masters, moments = (read(found.path, mesh.part) for read in (checkpoint.read_masters, checkpoint.read_moments))
         optimizer.restore(masters, moments, found.position.taken)
-    modes.use(model, machine.layer, compiles=machine.compiles)
+    if not course.adapted:
+        modes.use(model, machine.layer, compiles=machine.compiles)
     return model, optimizer
 
 

@@ -28,8 +28,9 @@ class Optimizer:
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype, train: Train, mesh: Mesh = ALONE) -> None:
-        """model: its parameters, in float32, become the masters, and it gets working copies of `dtype` instead."""
-        self._working = dict(model.named_parameters())
+        """model: its parameters that ask for a gradient, in float32, become the masters, and it gets working copies of
+        `dtype` instead."""
+        self._working = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
         self.masters = {name: local(parameter.detach()) for name, parameter in self._working.items()}
         self.taken = 0
         self._clip = train.clip

@@ -73,6 +73,7 @@ def _restart(training: Training, initial: Callable[[str], Tensor]) -> None:
     """The first weights, and moments of no step."""
     optimizer = training.optimizer
     part = training.mesh.region
-    masters = {name: initial(name)[part(name, shape)] for name, shape in weights.shapes(training.model.config).items()}
+    shapes = weights.shapes(training.model.config)
+    masters = {name: initial(name)[part(name, shapes[name])] for name in optimizer.masters}
     moments = {name: torch.zeros_like(moment) for name, moment in optimizer.state().items()}
     optimizer.restore(masters, moments, 0)
