@@ -105,8 +105,8 @@ def test_bias_stands_with_its_interval_and_its_items() -> None:
     assert value["values"][-1] == {"mean": 0.5, "error": 0.05, "items": 40, "interval": [0.425, 0.575], "clusters": 20}
     assert value["values"][0] is None
     assert found.notes[-1] == (
-        "95 % intervals in brackets: percentiles of 10,000 bootstrap samples, seed 1, of all 20 pairs of sentences; "
-        "a group has those that are in it."
+        "95 % intervals in brackets: percentiles of 10,000 bootstrap samples, seed 1, over 20 pairs of sentences; "
+        "a column has those that are in it."
     )
     assert not any("bootstrap" in note for note in filled(TABLES[12], [], "mine").notes)
     assert len(writing.grid(filled(TABLES[13], [], "mine"))) == 1 + len(published()[13]) + 1

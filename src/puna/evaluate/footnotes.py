@@ -42,7 +42,8 @@ def resampling(results: Sequence[Result]) -> list[str]:
     if not over:
         return []
     how = f"{100 * LEVEL:g} % intervals in brackets: percentiles of {RESAMPLES:,} bootstrap samples, seed {SEED}"
-    return [f"{how}, of all {' and '.join(sorted(over))}; a group has those that are in it."]
+    parts = "; a column has those that are in it" if any(result.groups for result in results) else ""
+    return [f"{how}, over {' and '.join(sorted(over))}{parts}."]
 
 
 def _met(result: Result) -> list[str]:
