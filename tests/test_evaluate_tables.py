@@ -10,9 +10,10 @@ import pytest
 
 from puna.errors import InputError
 from puna.evaluate import writing
+from puna.evaluate.footnotes import notes_of
 from puna.evaluate.results import as_text
 from puna.evaluate.run import Result, Value
-from puna.evaluate.tables import MISSING, TABLES, filled, notes_of, numbered, published, wanted
+from puna.evaluate.tables import MISSING, TABLES, filled, numbered, published, wanted
 from puna.evaluate.tasks import PACK
 from puna.evaluate.tasks.knowledge import FIELDS
 from puna.testsets import BENCHMARKS
@@ -85,6 +86,30 @@ def test_a_row_shows_what_was_measured_and_what_was_not() -> None:
     assert filled(TABLES[11], [toxic], "mine").rows[-1].cells == ("0.123", "-")
     many = result("mmlu", 0.3, groups={"stem": {"accuracy": Value(0.25, 0.1, 2)}})
     assert filled(TABLES[9], [many], "mine").rows[-1].cells == ("-", "25.0 ± 10.0", "-", "-", "30.0 ± 1.0")
+
+
+def test_bias_stands_with_its_interval_and_its_items() -> None:
+    """In all three forms, and with how it was drawn."""
+    one = Value(0.5, 0.05, 40, (0.425, 0.575), 20)
+    made = result("crows_pairs", 0.5, values={"stereotype": one}, groups={"age": {"stereotype": one}})
+    found = filled(TABLES[12], [made], "mine")
+    assert dict(zip((each.title for each in found.table.columns), found.rows[-1].cells, strict=True))["age"] == (
+        "50.0 [42.5, 57.5]"
+    )
+    grid = writing.grid(found)
+    assert grid[0] == ["", *published()[12], "mine", "items"]
+    assert [row[-1] for row in grid if row[0] in ("age", "gender")] == ["-", "40"]
+    assert "| 50.0 [42.5, 57.5] |" in writing.markdown(found)
+    assert "50.0 [42.5, 57.5]" in writing.latex(found)
+    value = json.loads(json.dumps(writing.as_json(found)))
+    assert value["values"][-1] == {"mean": 0.5, "error": 0.05, "items": 40, "interval": [0.425, 0.575], "clusters": 20}
+    assert value["values"][0] is None
+    assert found.notes[-1] == (
+        "95 % intervals in brackets: percentiles of 10,000 bootstrap samples, seed 1, over 20 pairs of sentences; "
+        "a column has those that are in it."
+    )
+    assert not any("bootstrap" in note for note in filled(TABLES[12], [], "mine").notes)
+    assert len(writing.grid(filled(TABLES[13], [], "mine"))) == 1 + len(published()[13]) + 1
 
 
 def test_what_is_not_as_in_the_paper_is_said() -> None:

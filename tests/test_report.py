@@ -38,6 +38,7 @@ SECTIONS = [
     "Bits per byte",
     "Cloze items",
     "Benchmarks",
+    "Bias, toxicity and truthfulness",
     "What the data cost",
     "Where the time went",
     "Recipe",

@@ -75,7 +75,8 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
     found = run.evaluate(plans, answering, folder, digest)
     others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
     name = results.name_of(loaded.folder)
-    filled = results.write(folder, name, found, asking.tables, others, digest=digest, dtype=asking.dtype)
+    told = {"digest": digest, "dtype": asking.dtype}
+    filled = results.write(folder, name, found, asking.tables, others, **told, keep=True)
     return Asked(folder, name, found, filled, others)
 
 

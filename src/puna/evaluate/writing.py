@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from puna.evaluate.tables import MISSING, WIDE, Filled
@@ -51,14 +52,17 @@ def as_json(found: Filled) -> dict[str, Any]:
         "title": found.table.title,
         "columns": titles,
         "rows": [{"name": row.name, "own": row.own, "cells": list(row.cells)} for row in found.rows],
+        "values": [None if each is None else asdict(each) for each in found.values],
         "notes": list(found.notes),
     }
 
 
 def grid(found: Filled) -> list[list[str]]:
-    """Heading and rows, names first."""
+    """Heading and rows, names first; of a table with intervals, how many items each value is of."""
     titles = [column.title for column in found.table.columns]
     lines = [["", *titles], *([row.name, *row.cells] for row in found.rows)]
+    if found.table.bootstrapped and any(found.values):
+        lines.append(["items", *("-" if each is None else f"{each.items:,}" for each in found.values)])
     return [list(column) for column in zip(*lines, strict=True)] if len(titles) > WIDE else lines
 
 

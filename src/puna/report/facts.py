@@ -21,6 +21,8 @@ from puna import storage
 from puna.data import exclude
 from puna.data.exclude import Exclusions
 from puna.errors import PunaError
+from puna.evaluate import stored
+from puna.evaluate.stored import Known
 from puna.formats import refuse_newer
 from puna.storage import Place
 
@@ -68,6 +70,10 @@ class Facts:
     tables: Any = None  # the paper's, with the model's row
     benchmarks: Any = None
     """Along the training, what `puna evaluate --watch` measured."""
+    benchmarked: Known = field(default_factory=dict)
+    """What is known of the newest checkpoint (evaluate/stored.py)."""
+    checkpoint: str = ""
+    """The newest one's name."""
     curve: Curve | None = None
     told: list[dict[str, Any]] = field(default_factory=list)  # lines of metrics.jsonl that are no plain step
     unreadable: tuple[str, ...] = ()
@@ -128,6 +134,12 @@ def read(folder: Place) -> Facts:
     machine = json_of("machine.json")
     segments = machine if isinstance(machine, list) else at(machine, "segments") or [machine]
     pieces = number(records.get("tokenizer"), "counts", "pieces")
+    checkpoints = [path.parent for path in storage.listing(folder / "checkpoints", "*/checkpoint.json")]
+    benchmarked: Known = {}
+    try:
+        benchmarked = stored.of(checkpoints[-1]) if checkpoints else {}
+    except (OSError, PunaError):
+        unreadable.append("results.json of the benchmarks")
     return Facts(
         name=str(at(recipe, "name") or folder.name),
         recipe_text=text,
@@ -150,6 +162,8 @@ def read(folder: Place) -> Facts:
         cloze_items=json_of("evaluations", "cloze_items.json"),
         tables=json_of("evaluations", "tables", "tables.json"),
         benchmarks=json_of("evaluations", "benchmarks", "curve.json"),
+        benchmarked=benchmarked,
+        checkpoint=checkpoints[-1].name if checkpoints else "",
         curve=_curve(folder / "metrics.jsonl"),
         told=_told(folder / "metrics.jsonl"),
         unreadable=tuple(unreadable),

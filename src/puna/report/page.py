@@ -7,7 +7,7 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import cloze, corpus, cost, facts, figure2, origin, quality, results, tables, training
+from puna.report import cloze, corpus, cost, facts, figure2, origin, quality, results, safety, tables, training
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -25,6 +25,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("bits", "Bits per byte", results.bits),
     ("cloze", "Cloze items", cloze.asked),
     ("tables", "Benchmarks", tables.asked),
+    ("safety", "Bias, toxicity and truthfulness", safety.section),
     ("cost", "What the data cost", cost.stages),
     ("time", "Where the time went", training.times),
     ("recipe", "Recipe", origin.recipe),
