@@ -154,8 +154,16 @@ def _figure(account: Account, claim: Claim) -> str:
     told = [account.figure(claim), f"paper: {claim.paper}" if claim.paper else ""]
     told += [f"plan: {plan}" if (plan := account.estimate(claim)) else "", claim.note]
     if source := account.source(claim):
-        told.append(f"`{claim.command}`, {source.date.isoformat()}, {source.commit[:10]}")
+        told.append(f"{source.name}, {source.date.isoformat()}")
     return "; ".join(filter(None, told))
+
+
+def paper_results() -> str:
+    lines = ["| result | command | machine | date | commit |", "|---|---|---|---|---|"]
+    for name, result in _account().results.items():
+        cells = (name, f"`{result.command}`", result.on(), result.date.isoformat(), result.commit[:10])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def _account() -> Account:
@@ -201,6 +209,7 @@ PARTS: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/paper.md", "sections", paper_sections),
     ("docs/paper.md", "tables", paper_tables),
     ("docs/paper.md", "figures", paper_figures),
+    ("docs/paper.md", "results", paper_results),
     ("docs/not-shown.md", "cluster", functools.partial(not_shown, "needs a cluster")),
     ("docs/not-shown.md", "others", functools.partial(not_shown, "needs others")),
     ("docs/not-shown.md", "small", functools.partial(not_shown, "shown small")),

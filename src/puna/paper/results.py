@@ -49,6 +49,12 @@ class Result:
         """What the figures follow from that is no longer as it was when they were recorded."""
         return [source for source, told in self.sources.items() if digest(source) != told]
 
+    def on(self) -> str:
+        """The machine in a few words."""
+        name, cores, memory = (self.machine.get(key) for key in ("processor", "cores", "memory_bytes"))
+        gigabytes = f"{memory / 1e9:.0f} GB" if isinstance(memory, int) else "memory unknown"
+        return f"{name}, {cores} cores, {gigabytes}"
+
     def as_json(self, today: datetime.date) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -94,12 +100,18 @@ def _checked(name: str, found: Mapping[str, Any]) -> Result:
     if not re.fullmatch("[0-9a-f]{40}", found["commit"]):
         raise ValueError("commit is not 40 hex digits")
     figures = {str(key): _number(value) for key, value in found["figures"].items()}
-    if not isinstance(found["machine"], dict) or not figures:
-        raise ValueError("machine or figures are missing")
+    machine = {str(key): value for key, value in found["machine"].items()}
+    if not figures or not machine or not all(map(_told, (*machine, *machine.values()))):
+        raise ValueError("figures or machine are missing, or no plain values")
     sources = {str(key): str(value) for key, value in found["sources"].items()}
     date = datetime.datetime.fromisoformat(found["date"]).date()
     seconds = float(_number(found["seconds"]))
-    return Result(name, **texts, machine=found["machine"], date=date, seconds=seconds, figures=figures, sources=sources)
+    return Result(name, **texts, machine=machine, date=date, seconds=seconds, figures=figures, sources=sources)
+
+
+def _told(value: object) -> bool:
+    """Whether a value of the machine can be shown: a number, nothing, or a short text in one line."""
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and value.isprintable())
 
 
 def _number(value: object) -> float:

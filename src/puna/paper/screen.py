@@ -79,6 +79,7 @@ class Account:
             lines += _wrapped(f"by {', '.join(claim.module)}", "")
             lines += _wrapped(f"held by {', '.join(claim.test)}", "")
             lines += _wrapped(f"$ {claim.command}", "")
+            lines += _wrapped(f"recorded by {source.command} on {source.on()}", "") if source else []
             lines += _wrapped(f"docs/{claim.docs}", "") if claim.docs else []
         return lines
 
@@ -116,7 +117,7 @@ class Account:
 
 def _said(result: Result, today: datetime.date) -> str:
     """Where a figure is from and how old it is."""
-    told = f"{result.date.isoformat()}, {_days(result.age_days(today))} old, at {result.commit[:10]}"
+    told = f"{result.name}, {result.date.isoformat()}, {_days(result.age_days(today))} old, at {result.commit[:10]}"
     changed = result.changed()
     return f"{told}; changed since: {', '.join(changed)}" if changed else told
 
