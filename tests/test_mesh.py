@@ -17,7 +17,7 @@ import torch.distributed as dist
 import made_training as made
 from puna import storage
 from puna.errors import PunaError
-from puna.parallel import peers
+from puna.parallel import meeting, peers
 from puna.train import checkpoint
 from puna.train.callbacks import Training
 from ranks import RankError, Ranks
@@ -334,3 +334,16 @@ def test_a_spike_is_found_and_rewound_by_all_ranks_as_by_one(ranks: Group, tmp_p
         told.append([(spike["step"], spike["rewound"], spike["documents"][0]["id"]) for spike in found])
     assert told[0] == told[1]
     assert told[0]
+
+
+@pytest.mark.promise("errors")
+@pytest.mark.parametrize(("name", "value"), [("torch", "1.0"), ("puna", "9.9"), ("recipe", "other")])
+def test_ranks_that_are_not_alike_are_named_by_all(name: str, value: str) -> None:
+    mine = {"puna": "0.1.0", "torch": "2.13.0", "recipe": "xxh3:1"}
+    store = dist.HashStore()
+    for rank in range(3):
+        store.set(f"alike/{rank}", json.dumps(mine if rank < 2 else {**mine, name: value}))
+    for rank in range(3):
+        error = meeting.unlike(store, rank, 3, mine if rank < 2 else {**mine, name: value})
+        assert f"torchrun: rank 2 has {name} {value}, and rank 0 {mine[name]}; install" in str(error)
+    assert meeting.unlike(store, 1, 2, mine) is None

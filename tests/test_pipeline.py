@@ -76,6 +76,15 @@ def one_forward_one_backward(stage: int, stages: int) -> Order:
     return order
 
 
+@pytest.mark.prove
+def test_a_step_gathers_weights_and_sums_gradients_once(ranks: Group) -> None:
+    for rank, counted in enumerate(ranks(4).run(exchanges)):
+        groups = 4 if rank < 2 else 3  # of weights: a layer each, and the embedding, or norm and output
+        assert counted["gloo:all_gather"] == groups
+        assert counted["c10d::_reduce_scatter_base_"] == groups
+        assert counted["gloo:send"] == counted["gloo:recv"] == PASSES
+
+
 def test_what_goes_wrong_in_a_pass_is_told_as_it_is(ranks: Group) -> None:
     with pytest.raises(RankError, match="PunaError: the kitchen: out of poi") as found:
         ranks(2).run(failing)
@@ -176,6 +185,18 @@ def orders(stages: int) -> tuple[Order, int]:
         patch.setattr(PipelineStage, "backward_one_chunk", backwards)
         step(staged("reference", stages), mesh_of(stages))
     return done, max(kept)
+
+
+def exchanges() -> dict[str, int]:
+    """How often a rank of two stages that shard over two ranks exchanges something, in its second step."""
+    devices = init_device_mesh("cpu", (2, 1, 2, 1), mesh_dim_names=AXES)
+    mesh = Mesh(Layout(pipeline=2, shard=2), dist.get_rank(), devices, CONFIG.layers)
+    model = sharded(CONFIG, mesh, torch.float32)
+    assert isinstance(model, Stage)
+    step(model, mesh)
+    with torch.profiler.profile() as profile:
+        step(model, mesh)
+    return {event.key: event.count for event in profile.key_averages()}
 
 
 def failing() -> None:

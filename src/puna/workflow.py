@@ -279,7 +279,7 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
     end_workers()
     if options.ranks:
         options.ranks.tell("train", [str(context.folder), context.fingerprint])
-    with options.ranks.group() if options.ranks else nullcontext():
+    with options.ranks.group(_alike(context.folder)) if options.ranks else nullcontext():
         done = train(
             context.folder,
             recipe,
@@ -302,10 +302,15 @@ def _train_along(ranks: Meeting, options: Options) -> str:
     what, told = ranks.hear("train", "over")
     if what == "train":
         folder = storage.place(told[0])
-        with ranks.group():
+        with ranks.group(_alike(folder)):
             recipe = read_recipe(folder)
             train(folder, recipe, fingerprint=told[1], threads=options.threads, allow_other=options.allow_other)
     return ""
+
+
+def _alike(folder: Place) -> dict[str, str]:
+    """What of the run in a folder must be the same for all ranks."""
+    return {"recipe": storage.digest_bytes(recipes.as_toml(read_recipe(folder)).encode())}
 
 
 def _train_space(recipe: Recipe, context: Context) -> Need:
