@@ -24,7 +24,7 @@ def account(*stages: Stage) -> Facts:
 def test_the_stages_of_the_data_are_one_row_and_the_run_stands_below_the_papers_models() -> None:
     data = [Stage("reading and cleaning", 3600.0, 2.0, "measured"), Stage("encoding", 1800.0, 1.0, "formula")]
     said = energy.spent(account(*data, Stage("training", 7200.0, 4.0, "measured")))
-    assert re.search("data, all its stages</th>.*?1 h 30 min</td>.*?>3.00000</td>.*?>measured and formula</td>", said)
+    assert re.search("data, all its stages</th>.*?1.h.30.min</td>.*?>3.00000</td>.*?>measured and formula</td>", said)
     assert '<td class="n">7.00000</td><td class="n">3.50000</td>' in said
     assert (
         '<strong>mine</strong></th><td class="n">none</td><td class="n">0.007000</td><td class="n">0.003500</td>'
