@@ -56,13 +56,13 @@ HELD_BY = {
     "wiki_scan",
     "alone": "chat convert_hostile evaluate_alone fetch_benchmarks fetch_catalogues fetch_client outside "
     "perspective push_token sandbox serve_guard serve_page",
-    "exports": "convert convert_others publish push",
+    "exports": "convert convert_others finetune_chat publish push",
     "numbers": "cluster_examples docs examples paper plan plan_command plan_ranks readme speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
     "fuzz github inputs inspect stack_damage stackexchange testsets testsets_traps trace warc wikipedia",
     "honest": "bits cloze cloze_run compression decontaminate evaluate evaluate_others evaluate_overlap "
     "evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks evaluate_watch heldout "
-    "judged language ngram perplexity present references report report_figure2 safety",
+    "judged language model_card ngram perplexity present references report report_beside report_figure2 safety",
     "paper": "mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
     "errors": "cli fetch_command history push_refusals talk",

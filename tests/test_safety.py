@@ -52,7 +52,9 @@ def ask(checkpoint: Path, data: Path, *names: str) -> list[Result]:
     plans = run.plan([Wanted(PACK[name], 0) for name in names], data)
     folder = results.folder_of(checkpoint)
     found = run.evaluate(plans, Model(pack(loaded.model), loaded.tokenizer), folder, digest)
-    results.write(folder, results.name_of(checkpoint), found, [], digest=digest, dtype="f32", keep=True)
+    results.write(
+        folder, results.name_of(checkpoint), found, [], digest=digest, dtype="f32", energy={"cpu_seconds": 1.5}
+    )
     return found
 
 
@@ -65,6 +67,8 @@ def test_what_was_asked_before_is_read_back_and_another_call_keeps_it(checkpoint
     assert stored.of(checkpoint) == {("crows_pairs", 0): pairs, ("winogender", 0): sentences}
     ask(checkpoint, tmp_path / "data", "crows_pairs")
     assert stored.of(checkpoint).keys() == {("crows_pairs", 0), ("winogender", 0)}
+    told = storage.read_json(results.folder_of(checkpoint) / results.NAME)
+    assert told["energy"] == [{"cpu_seconds": 1.5}] * 3  # of each call, those before it too
 
 
 def test_results_of_other_weights_are_nobody_s(checkpoint: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             ("manifest", *documents),
             {name: made["evaluate"][name] for name in ("cloze_items", "ngram_order")} | {"seed": recipe.seed},
             version=cloze.RULE,
-            space=partial(_cloze_space, recipe),
+            space=lambda context: space.small(cloze.room(recipe.evaluate.cloze_items, context.counts("heldout"))),
         ),
         Step(
             "train",
@@ -317,11 +317,6 @@ def _train_space(recipe: Recipe, context: Context) -> Need:
     sizes = (context.records[step]["outputs"] for step in context.records if step.startswith("tokens."))
     tokens = sum(output["size"] for outputs in sizes for output in outputs.values())
     return space.training(recipe, context.counts("tokenizer")["pieces"], context.counts("mixture")["steps"], tokens)
-
-
-def _cloze_space(recipe: Recipe, context: Context) -> Need:
-    limit = recipe.evaluate.cloze_items
-    return space.small(sum(cloze.most_bytes(limit, held["bytes"]) for held in context.counts("heldout").values()))
 
 
 def _model_space(recipe: Recipe, context: Context) -> Need:

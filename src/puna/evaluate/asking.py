@@ -13,6 +13,7 @@ from puna.evaluate.run import Result, Wanted
 from puna.evaluate.tables import Filled, Table
 from puna.evaluate.task import Judge, Norm
 from puna.generate.packed import pack
+from puna.meter import metered
 from puna.progress import say
 from puna.storage import Location, Place
 
@@ -71,12 +72,13 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
         say(asking.before(folder, scored))
     for line in results.changed(folder, plans):
         say(line)
-    answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
-    found = run.evaluate(plans, answering, folder, digest)
-    others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
+    with metered() as meter:
+        answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
+        found = run.evaluate(plans, answering, folder, digest)
+        others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
+        taken = meter.taken().as_json()
     name = results.name_of(loaded.folder)
-    told = {"digest": digest, "dtype": asking.dtype}
-    filled = results.write(folder, name, found, asking.tables, others, **told, keep=True)
+    filled = results.write(folder, name, found, asking.tables, others, digest=digest, dtype=asking.dtype, energy=taken)
     return Asked(folder, name, found, filled, others)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from puna import storage
@@ -44,15 +44,18 @@ def write(
     *,
     digest: str,
     dtype: str,
-    keep: bool = False,
+    energy: Mapping[str, float] | None = None,
 ) -> list[Filled]:
-    """Write results.json and, where tables are asked for, tables.md and tables.tex; the tables. keep: what results.json
-    held of other tasks of the same model, as `earlier`."""
+    """Write results.json and, where tables are asked for, tables.md and tables.tex; the tables. energy: what this call
+    took (meter.py), kept behind that of earlier calls; with it, what results.json held of other tasks of the same
+    model stays as `earlier`. None: of a step of a run, whose record has its energy, and whose files are its own."""
     found = [filled(table, results, name) for table in tables]
     value = {"format": RESULTS.version, "model": name, "digest": digest, "dtype": dtype}
     told = {"results": [each.as_json() for each in results], "others": [each.as_json() for each in other]}
-    if keep and (earlier := _earlier(folder / NAME, value, results)):
-        told["earlier"] = earlier
+    if energy is not None:
+        before = storage.read_json(folder / NAME) if storage.is_file(folder / NAME) else {}
+        told["earlier"] = _earlier(before, value, results)
+        told["energy"] = [*before.get("energy", []), dict(energy)]
     text = json.dumps({**value, **told}, ensure_ascii=False, indent=1)
     storage.write(folder / NAME, text.encode() + b"\n")
     storage.write(folder / TABLES, as_text(results, found, other).encode())
@@ -60,9 +63,8 @@ def write(
     return found
 
 
-def _earlier(file: Place, head: dict[str, Any], results: Sequence[Result]) -> list[Any]:
-    """Results that the file holds of the same model, of what was not asked now."""
-    told = storage.read_json(file) if storage.is_file(file) else {}
+def _earlier(told: Mapping[str, Any], head: Mapping[str, Any], results: Sequence[Result]) -> list[Any]:
+    """Results that the file held of the same model, of what was not asked now."""
     if any(told.get(name) != value for name, value in head.items()):
         return []
     now = {(each.task, each.shots) for each in results}

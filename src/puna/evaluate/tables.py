@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("paper_tables.json")
 MISSING = "not recorded"
 WIDE = 9  # columns; a wider table is turned, models beside each other
+WIDE_BRACKETED = 5  # the same where each value has its interval beside it
 
 
 @dataclass(frozen=True)

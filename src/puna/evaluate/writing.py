@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from puna.evaluate.tables import MISSING, WIDE, Filled
+from puna.evaluate.tables import MISSING, WIDE, WIDE_BRACKETED, Filled
 
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "†": r"$\dagger$"} | {each: f"\\{each}" for each in "&%$#_{}"}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "*": r"$\cdot$"}
@@ -63,7 +63,8 @@ def grid(found: Filled) -> list[list[str]]:
     lines = [["", *titles], *([row.name, *row.cells] for row in found.rows)]
     if found.table.bootstrapped and any(found.values):
         lines.append(["items", *("-" if each is None else f"{each.items:,}" for each in found.values)])
-    return [list(column) for column in zip(*lines, strict=True)] if len(titles) > WIDE else lines
+    most = WIDE_BRACKETED if found.table.bootstrapped else WIDE
+    return [list(column) for column in zip(*lines, strict=True)] if len(titles) > most else lines
 
 
 def notes(found: Filled) -> list[str]:
