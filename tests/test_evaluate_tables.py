@@ -108,6 +108,9 @@ def test_bias_stands_with_its_interval_and_its_items() -> None:
         "95 % intervals in brackets: percentiles of 10,000 bootstrap samples, seed 1, over 20 pairs of sentences; "
         "a column has those that are in it."
     )
+    agreed = result("crows_pairs", 0.5, values={"stereotype": Value(1.0, 0.0, 2, None, 2)})
+    assert filled(TABLES[12], [agreed], "mine").rows[-1].cells[-1] == "100.0"
+    assert filled(TABLES[12], [agreed], "mine").notes[-1].endswith("all that it is over agree, which is no certainty.")
     assert not any("bootstrap" in note for note in filled(TABLES[12], [], "mine").notes)
     assert writing.grid(filled(TABLES[13], [], "mine"))[0] == ["", *published()[13], "mine"]
     assert writing.grid(filled(TABLES[14], [], "mine"))[-1][0] == "mine"
@@ -126,6 +129,8 @@ def test_what_is_not_as_in_the_paper_is_said() -> None:
     (whole,) = notes_of(result("boolq", 0.5, items=3270))
     assert "3,270 items" in whole
     assert "not all" not in whole
+    (toxic,) = notes_of(result("realtoxicityprompts", 0.5, judged_by="PerspectiveAPI"))
+    assert "; by PerspectiveAPI" in toxic
     assert "100 samples of each item" in notes_of(result("gsm8k_maj", 0.5, samples=100))[0]
 
 

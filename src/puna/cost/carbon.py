@@ -26,13 +26,12 @@ FORMAT = 1  # of the JSON
 How = Literal["measured", "formula", "unknown"]
 WATTS = 400  # of an A100-80GB, for every model of Table 15
 RESULTS = "results.json"  # of puna evaluate, below evaluations/benchmarks
-ASKED = "asked"
 STAGES = {
     "train": "training",
     **dict.fromkeys(("baselines", "cloze_items", "evaluate", "cloze", "samples", "tables"), "evaluation"),
     "report": "report",
-    ASKED: "benchmarks asked later",
 }
+ASKED, LATER = "asked", "benchmarks asked later"  # what stands in place of a step for them, and their stage
 
 
 @dataclass(frozen=True)
@@ -148,13 +147,15 @@ def of_records(
             continue
         name = _stage(step)
         _add(stages.setdefault(name, Stage(name)), taken, float(used), said.pue, watts, cores)
-    order = [*dict.fromkeys(cost.LABELS.values()), "training", "evaluation", "report", STAGES[ASKED]]
+    order = [*dict.fromkeys(cost.LABELS.values()), "training", "evaluation", "report", LATER]
     ranked = sorted(stages.values(), key=lambda stage: order.index(stage.name) if stage.name in order else len(order))
     return Account(tuple(ranked), said.intensity, said.pue, watts, cores, tuple(sorted(gaps)))
 
 
 def _stage(step: str) -> str:
     stage = step.partition(".")[0]
+    if stage == ASKED:
+        return LATER
     return STAGES.get(stage) or cost.LABELS.get(stage, stage)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from puna import generate
 from puna.evaluate import overlap, results, run
@@ -36,6 +36,8 @@ class Asking:
     """Items with the documents that a run trained on."""
     others: Others | None = None
     """Tasks that the pack does not have."""
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Who judges what a task `needs`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
         norm=asking.norm,
         samples=asking.samples,
         outside=asking.outside(folder),
+        named=asking.named,
     )
     if asking.others:
         asking.others.demand()

@@ -16,6 +16,7 @@ import numpy as np
 RESAMPLES = 10_000
 LEVEL = 0.95
 SEED = 1
+SAME = 1e-12  # means that differ by less do so by rounding
 BLOCK = 4_000_000  # draws at a time: 32 MB
 
 
@@ -23,11 +24,12 @@ def interval(
     column: Sequence[float], clusters: Sequence[str], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> tuple[float, float] | None:
     """The percentile interval of LEVEL of the mean of `column`. clusters: that of each item, by name; their order of
-    names, not that of items, decides the draws. None of fewer than two clusters, of which none can be drawn anew."""
-    names, places = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        return None
+    names, not that of items, decides the draws. None where every draw gives the same: of one cluster, and of clusters
+    that agree. That says how few they are, and not that the number is certain."""
+    _, places = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     means = resampled(np.bincount(places, weights=column), np.bincount(places), resamples, seed)
+    if np.ptp(means) <= SAME:
+        return None
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from puna.evaluate.bootstrap import LEVEL, RESAMPLES, SEED
 from puna.evaluate.tasks import PACK
 
 if TYPE_CHECKING:
-    from puna.evaluate.run import Result
+    from puna.evaluate.run import Result, Value
 
 FOUND = "†"  # behind a value some of whose items stand in training documents
 
@@ -25,6 +25,8 @@ def notes_of(result: Result) -> list[str]:
         said.append(f"{result.shots} examples, where the paper has {', '.join(map(str, task.shots))}")
     if result.norm != result.paper_norm:
         said.append(f"ranked by {result.norm}, where the paper ranks by {result.paper_norm}")
+    if result.judged_by:
+        said.append(f"by {result.judged_by}")
     if result.cut:
         said.append(f"{result.cut:,} items did not fit the context and lost their beginning")
     if result.samples > 1:
@@ -43,7 +45,14 @@ def resampling(results: Sequence[Result]) -> list[str]:
         return []
     how = f"{100 * LEVEL:g} % intervals in brackets: percentiles of {RESAMPLES:,} bootstrap samples, seed {SEED}"
     parts = "; a column has those that are in it" if any(result.groups for result in results) else ""
-    return [f"{how}, over {' and '.join(sorted(over))}{parts}."]
+    bare = any(value.clusters and not value.interval for result in results for value in _all(result))
+    lacks = "; none where all that it is over agree, which is no certainty" if bare else ""
+    return [f"{how}, over {', '.join(sorted(over))}{parts}{lacks}."]
+
+
+def _all(result: Result) -> Iterator[Value]:
+    for values in (result.values, *result.groups.values()):
+        yield from values.values()
 
 
 def _met(result: Result) -> list[str]:

@@ -81,6 +81,8 @@ class Result:
     """Items that stand in documents which the model's run trained on; None: there was nothing to compare with."""
     clean: Mapping[str, Value] = field(default_factory=dict)
     """`values` of all others, where some were found."""
+    judged_by: str = ""
+    """Whose scores or judgements they are, where the task needs somebody's."""
 
     @property
     def value(self) -> Value:
@@ -101,6 +103,7 @@ class Plan:
     items: chosen.Items
     found: Set[str] | None = None
     """Keys of questions that stand in training documents (overlap.py)."""
+    judged_by: str = ""
 
     @property
     def alone(self) -> bool:
@@ -116,9 +119,10 @@ def plan(
     norm: Norm | None = None,
     samples: int | None = None,
     outside: Outside | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> list[Plan]:
     """What is to be asked. data: a folder of release files, or one that others ask of too. norm: None is each task's
-    own. samples: of an item, where a task draws several.
+    own. samples: of an item, where a task draws several. named: who judges, by what a task `needs`.
 
     InputError for a task that cannot be judged, a norm that says nothing of any task, and files that are not there.
     """
@@ -139,7 +143,7 @@ def plan(
         if samples is not None:
             questions = {key: (item, _with(asked, samples)) for key, (item, asked) in questions.items()}
         own = norm if norm is not None and norm in task.norms else task.norm
-        made.append(Plan(each, own, questions, judge, items))
+        made.append(Plan(each, own, questions, judge, items, judged_by=(named or {}).get(task.needs, "")))
     return made
 
 
@@ -200,6 +204,7 @@ def judged(plan: Plan, known: Mapping[str, Answer], cut: int) -> Result:
         plan.items.digests,
         None if plan.found is None else len(plan.found),
         _values(clean),
+        plan.judged_by,
     )
 
 

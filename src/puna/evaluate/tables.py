@@ -239,8 +239,8 @@ def _shown(table: Table, value: float | None) -> str:
 def _measured(table: Table, value: Value | None) -> str:
     if value is None:
         return "-"
-    if table.bootstrapped and value.interval is not None:
-        low, high = (f"{end * table.scale:.{table.digits}f}" for end in value.interval)
-        return f"{value.mean * table.scale:.{table.digits}f} [{low}, {high}]"
+    if table.bootstrapped and value.clusters is not None:
+        ends = [f"{end * table.scale:.{table.digits}f}" for end in value.interval or ()]
+        return f"{value.mean * table.scale:.{table.digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
     error = "" if value.error is None else f" ± {value.error * table.scale:.{table.digits}f}"
     return f"{value.mean * table.scale:.{table.digits}f}{error}"

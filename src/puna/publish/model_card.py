@@ -212,6 +212,7 @@ def _scores(results: Sequence[Result], *, groups: bool = False) -> Iterator[str]
     yield "|---|---|---|---|"
     for result in results:
         title = f"{PACK[result.task].title}, {result.shots}-shot"
+        title += f", by {result.judged_by}" if result.judged_by else ""
         if result.metric in result.values:
             yield _score(title, result.metric, result.values[result.metric], how_many(result))
         for name, values in result.groups.items() if groups else ():

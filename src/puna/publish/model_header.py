@@ -66,6 +66,8 @@ def _index(told: ModelFacts, parts: Parts) -> Iterator[str]:
 def sureness(value: Value) -> str:
     if value.interval is not None:
         return f"95 % interval [{value.interval[0]:.4f}, {value.interval[1]:.4f}]"
+    if value.clusters is not None:
+        return "no interval"
     return "one item" if value.error is None else f"standard error {value.error:.4f}"
 
 

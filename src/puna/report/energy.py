@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from puna.cost.carbon import STAGES, TABLE_15, Account, Stage
+from puna.cost.carbon import LATER, STAGES, TABLE_15, Account, Stage
 from puna.report.facts import Facts
 from puna.report.markup import Html, absent, element, fixed, join, note, seconds, table
 
-OTHERS = set(STAGES.values())
+OTHERS = {*STAGES.values(), LATER}
 """Stages that are not of the data."""
 
 
