@@ -106,7 +106,7 @@ def test_bias_stands_with_its_interval_and_its_items() -> None:
     assert value["values"][0] is None
     assert found.notes[-1] == (
         "95 % intervals in brackets: percentiles of 10,000 bootstrap samples, seed 1, over 20 pairs of sentences; "
-        "a column has those that are in it."
+        "a part has those that are in it."
     )
     agreed = result("crows_pairs", 0.5, values={"stereotype": Value(1.0, 0.0, 2, None, 2)})
     assert filled(TABLES[12], [agreed], "mine").rows[-1].cells[-1] == "100.0"

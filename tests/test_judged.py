@@ -117,8 +117,8 @@ def test_a_scorer_that_is_not_there_is_one_line(name: str) -> None:
 
 def test_whoever_judges_is_named_without_a_folder_of_this_machine() -> None:
     assert evaluating._named("perspective", None) == {"toxicity": "PerspectiveAPI"}
-    assert evaluating._named("mine:score", "some/truth/,help") == {"toxicity": "mine:score", "truth": "truth and help"}
-    assert evaluating._named("some/scores.jsonl", "some/judged.jsonl") == {
+    assert evaluating._named("mine:score", "a/truth/,help") == {"toxicity": "mine:score", "truth": "truth and help"}
+    assert evaluating._named("folder/scores.jsonl", "folder/judged.jsonl") == {
         "toxicity": "scores.jsonl",
         "truth": "judged.jsonl",
     }

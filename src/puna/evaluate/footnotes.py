@@ -44,7 +44,7 @@ def resampling(results: Sequence[Result]) -> list[str]:
     if not over:
         return []
     how = f"{100 * LEVEL:g} % intervals in brackets: percentiles of {RESAMPLES:,} bootstrap samples, seed {SEED}"
-    parts = "; a column has those that are in it" if any(result.groups for result in results) else ""
+    parts = "; a part has those that are in it" if any(result.groups for result in results) else ""
     bare = any(value.clusters and not value.interval for result in results for value in _all(result))
     lacks = "; none where all that it is over agree, which is no certainty" if bare else ""
     return [f"{how}, over {', '.join(sorted(over))}{parts}{lacks}."]
