@@ -110,8 +110,16 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.prove
 @pytest.mark.promise("twins")
-@pytest.mark.parametrize("mode", ["hand", "selective"])
-@pytest.mark.parametrize("mesh", [(), ("train.mesh.replicate=2",), ("train.mesh.tensor=2",)], ids=str)
+@pytest.mark.parametrize(
+    ("mesh", "mode"),
+    [
+        ((), "hand"),
+        (("train.mesh.replicate=2",), "selective"),
+        (("train.mesh.tensor=2",), "hand"),
+        (("train.mesh.tensor=2",), "selective"),
+    ],
+    ids=str,
+)
 def test_eight_ranks_too(
     ranks: Group, many: Path, alone: Callable[..., Path], tmp_path: Path, mesh: Sequence[str], mode: str
 ) -> None:
