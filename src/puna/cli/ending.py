@@ -82,9 +82,9 @@ def close_streams(status: int) -> int:
             stream.flush()
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            if stream is sys.stdout and not status and not isinstance(error, BrokenPipeError):
                 tell(f"error: standard output: {error.strerror}")
-                status = status or 1
+                status = 1
     return status
 
 

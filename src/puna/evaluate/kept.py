@@ -37,7 +37,8 @@ class Kept:
     def answer(self, key: str, asked: Asked, *, alone: bool) -> Answer | None:
         """What was answered; None when this was not asked. alone: with scores behind "Answer:"."""
         line = self._lines.get(key)
-        if line is None or line["asked"] != digest(asked):
+        name = "texts" if isinstance(asked, Prompt) else "scores"
+        if line is None or line["asked"] != digest(asked) or name not in line:
             return None
         if isinstance(asked, Prompt):
             return tuple(str(text) for text in line["texts"])
