@@ -1,9 +1,9 @@
 """The system calls that a program in a cage may not make, as a filter that Linux runs (seccomp, mode 2).
 
 All that begins a process or another program, opens a network, looks into other processes, takes memory that is no
-process's, or changes mounts, namespaces, keys, modules or clocks is refused: a program sees that it may not, and ends with an error of its own.
-Threads may be begun. A list of what is withheld and not of what is allowed, since Python needs some hundred calls that
-differ between versions; the namespaces and the lack of rights hold without it.
+process's, or changes mounts, namespaces, keys, modules or clocks is refused: a program sees that it may not, and ends
+with an error of its own. Threads may be begun. A list of what is withheld and not of what is allowed, since Python
+needs some hundred calls that differ between versions; the namespaces and the lack of rights hold without it.
 """
 
 from __future__ import annotations
