@@ -21,7 +21,7 @@ import made_testsets
 import typed
 from puna import storage
 from puna.errors import InputError, PunaError
-from puna.evaluate import answering, outside, reference, run
+from puna.evaluate import answering, outside, reference, results, run
 from puna.evaluate.answering import Model, answers
 from puna.evaluate.perspective import Toxicity
 from puna.evaluate.run import Wanted, plan
@@ -221,6 +221,7 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
         ),
         (("--tasks", "boolq", "--data", "none"), "none: no such file"),
         (("--tasks", "boolq", "--shots", "9"), "holds too few examples of BoolQ"),
+        (("--tables", "4", "--shots", "1"), "--shots 1 says nothing of --tables, whose columns have the paper's"),
         (("--tasks", "winogender", "--shots", "1"), "winogender has no examples to show"),
         (("--tasks", "humaneval"), "humaneval: runs programs that the model wrote; give --allow-code"),
         (("--tasks", "realtoxicityprompts"), "needs scores of its continuations; give --toxicity"),
@@ -248,6 +249,38 @@ def test_what_cannot_be_asked_is_one_line(
     assert says in said
     assert said.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.promise("errors")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"results": 5}',
+        '{"results": [{}]}',
+        '{"results": [], "energy": 5}',
+        '{"results": [], "earlier": [1]}',
+    ],
+)
+def test_another_file_of_results_is_refused_before_anything_is_asked(text: str, tmp_path: Path) -> None:
+    (tmp_path / results.NAME).write_text(text)
+    with pytest.raises(InputError, match=r"results\.json: is no table of benchmarks; remove it"):
+        results.changed(tmp_path, [])
+
+
+def test_a_changed_file_is_told_also_when_another_task_was_asked_since(
+    data: Path, model: Model, tmp_path: Path
+) -> None:
+    for name in ("boolq", "piqa"):
+        found = run.evaluate(plan([Wanted(PACK[name], 0)], data, limit=2), model, tmp_path, "m")
+        results.write(tmp_path, "m", found, (), digest="m", dtype="f32", energy={})
+    (one,) = plan([Wanted(PACK["boolq"], 0)], data, limit=2)
+    assert results.changed(tmp_path, [one]) == []
+    other = dataclasses.replace(one.items, digests=dict.fromkeys(one.items.digests, "other"))
+    lines = results.changed(tmp_path, [dataclasses.replace(one, items=other)])
+    assert len(lines) == len(other.digests)
+    assert all(line.startswith("BoolQ: ") for line in lines)
 
 
 @pytest.mark.prove

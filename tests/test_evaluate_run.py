@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -168,6 +169,15 @@ def test_a_limit_is_a_sample_that_a_larger_one_holds(bench: Path) -> None:
     assert few < more
     subjects = {items.asked[key].extra["subject"] for key in more}
     assert len(subjects) > 20
+
+
+def test_a_file_that_lies_there_twice_is_asked_once(bench: Path, tmp_path: Path) -> None:
+    lines = (bench / "boolq.jsonl").read_bytes().splitlines(keepends=True)[:6]
+    (tmp_path / "dev.jsonl").write_bytes(b"".join(lines[:4]))
+    (tmp_path / "dev.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[:4])))
+    assert list(chosen.read("boolq", tmp_path).asked) == ["1", "2", "3", "4"]
+    (tmp_path / "more.jsonl").write_bytes(b"".join(lines[4:]))
+    assert list(chosen.read("boolq", tmp_path).asked) == ["1", "2", "3", "4", "more.jsonl:1", "more.jsonl:2"]
 
 
 def test_examples_of_a_subject_are_its_own_in_the_releases_order(bench: Path) -> None:
@@ -346,6 +356,23 @@ def test_garbled_answers_are_read_or_refused_in_one_line(
         assert found is None or len(found) == 1
     again.close()
     shutil.rmtree(location.parent)
+
+
+def test_two_that_begin_one_file_of_answers_at_once_leave_one_that_is_read(tmp_path: Path) -> None:
+    location, asked = tmp_path / "answers.jsonl", Prompt("a", (), 3)
+    Kept(location, "m").close()
+    head = location.read_text()
+    location.write_text(head + head)
+    both = Kept(location, "m")
+    both.add("1", asked, ("b",), cut=False)
+    both.close()
+    location.write_text(location.read_text() + head)
+    again = Kept(location, "m")
+    assert again.answer("1", asked, alone=False) == ("b",)
+    again.close()
+    location.write_text(head + head.replace('"m"', '"n"'))
+    with pytest.raises(InputError, match="holds answers of another model"):
+        Kept(location, "m")
 
 
 def test_another_question_is_not_answered_by_what_is_kept(tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ def test_what_is_not_as_in_the_paper_is_said() -> None:
     assert "not all" not in whole
     (toxic,) = notes_of(result("realtoxicityprompts", 0.5, judged_by="PerspectiveAPI"))
     assert "; by PerspectiveAPI" in toxic
+    five, one = (notes_of(result("triviaqa", 0.5, shots=shots))[0] for shots in (5, 1))
+    assert (five[:18], one[:18]) == ("TriviaQA, 5-shot: ", "TriviaQA, 1-shot: ")
     assert "100 samples of each item" in notes_of(result("gsm8k_maj", 0.5, samples=100))[0]
 
 

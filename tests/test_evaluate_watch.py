@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from made_checkpoint import begin, land
 from puna import storage
 from puna.errors import InputError
 from puna.evaluate import watching
-from puna.evaluate.asking import Asking
+from puna.evaluate.asking import Asking, ask
 from puna.evaluate.run import Wanted
 from puna.evaluate.tasks import PACK
 
@@ -60,6 +61,11 @@ def test_each_checkpoint_is_asked_once_as_it_lands(run: Path, asking: Asking) ->
     assert rows[0]["loss"] == 8.0
     assert rows[0]["bits_per_byte"] == 2.9
     assert set(rows[0]) >= {"piqa-0", "hellaswag-0"}
+    other = replace(asking, wanted=[asking.wanted[0]])
+    ask(watching.landed(run)[0], other)  # hellaswag's result stays, behind this call's
+    watching.write_curve(run)
+    kept = json.loads((run / "evaluations" / "benchmarks" / "curve.json").read_text())["rows"]
+    assert kept == rows
     again = list(watching.watch(run, asking, sleep))
     assert len(again) == 4  # from what is kept
     assert len(looks) == 2

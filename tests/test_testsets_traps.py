@@ -44,6 +44,14 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(bench: Path) -> None:
     assert first.extra["type"] == "Adversarial"
 
 
+def test_a_byte_order_mark_before_json_is_passed_over(bench: Path, tmp_path: Path) -> None:
+    for name, benchmark in (("boolq.jsonl", "boolq"), ("triviaqa_original_sample.json", "triviaqa")):
+        marked = tmp_path / name
+        marked.write_bytes(b"\xef\xbb\xbf" + (bench / name).read_bytes())
+        assert testsets.detect(marked) == benchmark
+        assert list(testsets.read(benchmark, marked)) == list(testsets.read(benchmark, bench / name))
+
+
 def test_some_items_of_arc_have_three_choices(bench: Path) -> None:
     items = testsets.read("arc_challenge", bench / "arc_challenge.jsonl")
     assert Counter(len(item.choices) for item in items) == {4: 399, 3: 1}

@@ -141,6 +141,9 @@ def _chosen(
     from puna.testsets import find
 
     shown = numbered(tables) if tables else []
+    if shots is not None and tables and not tasks:
+        what = f"--shots {shots} says nothing of --tables, whose columns have the paper's examples"
+        raise InputError(what, mend="name tasks with --tasks, or leave it out")
     names = [word.strip() for word in (tasks or "").split(",") if word.strip()]
     unknown = list(dict.fromkeys(name for name in names if name not in PACK))
     names = [name for name in names if name in PACK]

@@ -67,7 +67,8 @@ class Folder:
         for path in files:
             for item in testsets.read_file(benchmark, path):
                 if item.split == split or (not item.split and not EXAMPLES.search(path.name)):
-                    asked[item.id if item.id not in asked else f"{path.name}:{item.id}"] = item
+                    if asked.get(item.id) != item:  # equal: the same file lies there twice, such as packed and unpacked
+                        asked[item.id if item.id not in asked else f"{path.name}:{item.id}"] = item
                 else:
                     others.append(item if item.split else replace(item, split="train"))
         return Items(self.place, asked, tuple(others), {path.name: digest for path, digest in digests.items()})

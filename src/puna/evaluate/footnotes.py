@@ -31,7 +31,8 @@ def notes_of(result: Result) -> list[str]:
         said.append(f"{result.cut:,} items did not fit the context and lost their beginning")
     if result.samples > 1:
         said.append(f"{result.samples:,} samples of each item")
-    return [f"{task.title}: " + "; ".join(said) + ".", *_met(result)]
+    title = f"{task.title}, {result.shots}-shot" if len(task.shots) > 1 else task.title
+    return [f"{title}: " + "; ".join(said) + ".", *_met(result)]
 
 
 def resampling(results: Sequence[Result]) -> list[str]:

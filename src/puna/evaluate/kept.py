@@ -71,10 +71,10 @@ class Kept:
         with storage.open_read(self.location) as file:
             for number, data in enumerate(file, 1):
                 line = self._line(data, number)
-                if number > 1:
+                if "item" in line and head is not None:
                     self._lines[str(line["item"])] = line
                     continue
-                head = line
+                head = line  # a second one is of a process that began the file at the same time
                 ANSWERS.refuse_newer(head.get("format"), self.location)
                 if head.get("model") != model:
                     mend = "give another --out, or remove that file"
@@ -88,7 +88,7 @@ class Kept:
         except (ValueError, RecursionError):
             line = None
         answered = isinstance(line, dict) and _sound(line)
-        if not isinstance(line, dict) or not (answered or (number == 1 and "format" in line)):
+        if not isinstance(line, dict) or not (answered or ("format" in line and "item" not in line)):
             where = f"{self.location}:{number}"
             raise InputError("is no answer", where=where, mend="remove that line, and its item is asked again")
         return line

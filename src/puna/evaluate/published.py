@@ -58,7 +58,7 @@ def missing(benchmark: str, folder: object, *, examples: bool = False) -> InputE
     files, title = FILES[benchmark], BENCHMARKS[benchmark].title
     if examples:
         what = f"holds too few examples of {title}"
-        mend = f"put {files.examples} of {publisher(benchmark)} there, or give --shots 0"
+        mend = f"put {files.examples} of {publisher(benchmark)} there, or give --shots 0 with --tasks"
     else:
         what = f"holds no {BENCHMARKS[benchmark].split} items of {title}"
         mend = f"puna fetch --benchmarks {benchmark}, or put {files.measured} of {publisher(benchmark)} there"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from puna import storage
+from puna.errors import InputError
 from puna.evaluate import others, writing
 from puna.evaluate.footnotes import FOUND, notes_of
 from puna.evaluate.others import Other
@@ -53,7 +54,7 @@ def write(
     value = {"format": RESULTS.version, "model": name, "digest": digest, "dtype": dtype}
     told = {"results": [each.as_json() for each in results], "others": [each.as_json() for each in other]}
     if energy is not None:
-        before = storage.read_json(folder / NAME) if storage.is_file(folder / NAME) else {}
+        before = kept(folder)
         told["earlier"] = _earlier(before, value, results)
         told["energy"] = [*before.get("energy", []), dict(energy)]
     text = json.dumps({**value, **told}, ensure_ascii=False, indent=1)
@@ -68,18 +69,43 @@ def _earlier(told: Mapping[str, Any], head: Mapping[str, Any], results: Sequence
     if any(told.get(name) != value for name, value in head.items()):
         return []
     now = {(each.task, each.shots) for each in results}
-    before = [*told.get("results", []), *told.get("earlier", [])]
-    known = {(each["task"], each["shots"]): each for each in reversed(before)}
+    known = {(each["task"], each["shots"]): each for each in reversed(told_of(told))}
     return [each for key, each in sorted(known.items()) if key not in now]
+
+
+def kept(folder: Place) -> Mapping[str, Any]:
+    """What results.json holds; nothing where there is none. InputError for a file that is damaged or another thing."""
+    place = folder / NAME
+    if not storage.is_file(place):
+        return {}
+    told = storage.read_json(place)
+    if isinstance(told, dict):
+        RESULTS.refuse_newer(told.get("format"), place)
+    if not isinstance(told, dict) or not _is_kept(told):
+        mend = "remove it: answers are kept beside it, and nothing is asked again"
+        raise InputError("is no table of benchmarks", where=str(place), mend=mend)
+    return told
+
+
+def told_of(kept: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The results in what `kept` gives: those of the last call, then those of earlier ones."""
+    return [*kept.get("results", []), *kept.get("earlier", [])]
+
+
+def _is_kept(told: Mapping[str, Any]) -> bool:
+    lists = [told.get(name, []) for name in ("earlier", "others", "energy")]
+    if not all(isinstance(each, list) for each in [told.get("results"), *lists]):
+        return False
+    known = {"task": str, "shots": int, "metric": str, "values": dict, "files": dict}
+    return all(
+        isinstance(each, dict) and all(isinstance(each.get(name), kind) for name, kind in known.items())
+        for each in told_of(told)
+    )
 
 
 def changed(folder: Place, plans: Sequence[Plan]) -> list[str]:
     """A line for each file that was another when these tasks were asked before: its numbers will not compare."""
-    if not storage.is_file(folder / NAME):
-        return []
-    told = storage.read_json(folder / NAME)
-    RESULTS.refuse_newer(told.get("format"), folder / NAME)
-    before = {each["task"]: each["files"] for each in told["results"]}
+    before = {each["task"]: each["files"] for each in reversed(told_of(kept(folder)))}
     found = []
     for plan in plans:
         known = before.get(plan.wanted.task.name, {})
@@ -113,7 +139,7 @@ def _lines(results: Sequence[Result]) -> str:
     for each in results:
         value = each.values.get(each.metric)
         told = "no score" if value is None else f"{value.mean:.4f}"
-        if value is not None and value.error is not None:
+        if value is not None and value.error:
             told += f" ± {value.error:.4f}"
         told += f" {FOUND}" if each.found else ""
         lines.append(f"| {PACK[each.task].title} | {each.shots} | {each.metric} | {told} | {each.items:,} |")

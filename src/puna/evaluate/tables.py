@@ -242,5 +242,5 @@ def _measured(table: Table, value: Value | None) -> str:
     if table.bootstrapped and value.clusters is not None:
         ends = [f"{end * table.scale:.{table.digits}f}" for end in value.interval or ()]
         return f"{value.mean * table.scale:.{table.digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
-    error = "" if value.error is None else f" ± {value.error * table.scale:.{table.digits}f}"
+    error = f" ± {value.error * table.scale:.{table.digits}f}" if value.error else ""  # 0: all agree, no certainty
     return f"{value.mean * table.scale:.{table.digits}f}{error}"

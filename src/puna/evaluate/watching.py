@@ -17,7 +17,7 @@ from typing import Any
 from puna import storage
 from puna.errors import InputError
 from puna.evaluate.asking import Asked, Asking, ask
-from puna.evaluate.results import NAME
+from puna.evaluate.results import NAME, kept, told_of
 from puna.evaluate.tasks import PACK
 from puna.formats import RESULTS
 from puna.storage import Place
@@ -69,11 +69,12 @@ def curve(run: Place) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"step": step, "tokens": steps.get(step, {}).get("tokens")}
         row["loss"] = steps.get(step, {}).get("loss")
         row["bits_per_byte"] = heldout.get(step, {}).get("all", {}).get("bits_per_byte")
-        told = storage.read_json(path)
-        for each in told["results"]:
+        told = kept(path.parent)
+        for each in told_of(told):  # those of earlier calls behind: the newest of a task counts
             value = each["values"].get(each["metric"])
             if value is not None:
-                row[f"{each['task']}-{each['shots']}"] = {"mean": value["mean"], "error": value["error"]}
+                name = f"{each['task']}-{each['shots']}"
+                row.setdefault(name, {"mean": value["mean"], "error": value["error"]})
         for each in told.get("others", ()):
             value = next(iter(each["values"].values()), None)
             if value is not None:

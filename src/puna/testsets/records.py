@@ -147,7 +147,7 @@ def json_list(location: Location, key: str = "") -> Iterator[Record]:
     that the file is."""
     decoder = json.JSONDecoder()
     with _opened(location) as raw:
-        file = io.TextIOWrapper(cast(BinaryIO, raw), "utf-8", newline="")
+        file = io.TextIOWrapper(cast(BinaryIO, raw), "utf-8-sig", newline="")
         text, number, wanted = file.read(BLOCK), 0, BLOCK
         begin = re.search(rf'"{key}"\s*:\s*\[', text) if key else re.match(r"\s*\[", text)
         if not begin:
@@ -212,7 +212,8 @@ def lines(location: Location) -> Iterator[tuple[int, str]]:
             number += 1
             where = f"{location}:{number}"
             try:
-                yield number, _bounded(line, where).decode().removesuffix("\n")
+                text = _bounded(line, where).decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, text.removesuffix("\n")
             except UnicodeDecodeError as error:
                 raise InputError(f"is not UTF-8 ({error.reason})", where=where, mend=MEND) from None
 

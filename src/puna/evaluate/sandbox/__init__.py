@@ -7,7 +7,8 @@ any other way has failed, whatever it printed and whichever status it ended with
 
 A program and the tests of it share an interpreter, as the tests call its functions. So a pass is believed only when the
 same program with a line behind its tests that must fail does fail: one that forges verdicts passes both. What cannot be
-told so is an answer that claims to equal everything it is compared with.
+told so is an answer that claims to equal everything it is compared with, and a program that forges its verdict in the
+first run and not in the second, as it finds that line in its own code.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ SET_DEATH, DROP_BOUNDING, NO_NEW_RIGHTS, SET_SECCOMP = 1, 24, 38, 22
 MOUNT_SETATTR, AT_CWD, AT_RECURSIVE = 442, -100, 0x8000
 CAPSET = {"x86_64": 126, "aarch64": 91}
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+INODES = 4096  # files and folders in /scratch: an empty one has no size, and takes memory all the same
 LONGEST = 500  # characters of what an error says
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -125,7 +126,8 @@ def _build(plan: dict[str, Any]) -> None:
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(target, root + path)
     os.makedirs(root + "/scratch")
-    _mount("tmpfs", root + "/scratch", "tmpfs", NO_SUID | NO_DEVICES | NO_PROGRAMS, f"size={plan['files']},mode=777")
+    bounds = f"size={plan['files']},nr_inodes={INODES},mode=777"
+    _mount("tmpfs", root + "/scratch", "tmpfs", NO_SUID | NO_DEVICES | NO_PROGRAMS, bounds)
     _seal(root, 0)
     os.chdir(root)
     _call("pivot_root", libc.syscall, PIVOT_ROOT[machine], b".", b".")

@@ -1,9 +1,9 @@
 """The system calls that a program in a cage may not make, as a filter that Linux runs (seccomp, mode 2).
 
-All that begins a process or another program, opens a network, looks into other processes, or changes mounts,
-namespaces, keys, modules or clocks is refused: a program sees that it may not, and ends with an error of its own.
-Threads may be begun. A list of what is withheld and not of what is allowed, since Python needs some hundred calls that
-differ between versions; the namespaces and the lack of rights hold without it.
+All that begins a process or another program, opens a network, looks into other processes, takes memory that is no
+process's, or changes mounts, namespaces, keys, modules or clocks is refused: a program sees that it may not, and ends
+with an error of its own. Threads may be begun. A list of what is withheld and not of what is allowed, since Python
+needs some hundred calls that differ between versions; the namespaces and the lack of rights hold without it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "kexec_file_load": (320, 294), "reboot": (169, 142), "swapon": (167, 224), "swapoff": (168, 225), "acct": (163, 89),
     "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266),
     "sethostname": (170, 161), "setdomainname": (171, 162), "personality": (135, 92), "quotactl": (179, 60),
+    # Memory that no limit of a process counts: it stays where nothing is mapped.
+    "shmget": (29, 194), "shmat": (30, 196), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447),
     "syslog": (103, 116), "prlimit64": (302, 261), "setrlimit": (160, 164),
 }  # fmt: skip
 CLONE = (56, 220)
