@@ -50,8 +50,12 @@ def main() -> None:
         here = [_told(store, f"here/{each}") for each in range(ranks)]
         found = [_told(store, f"found/{each}", seconds) for each in range(ranks)]
         print(json.dumps({"ranks": ranks, "missing": [], "here": here, "found": found}))
-        store.set("told", "1")  # the store lives in this process where torchrun has none of its own
+        store.set("told", "1")
     store.wait(["told"], timedelta(seconds=seconds))
+    store.set(f"left/{rank}", "1")
+    if rank == 0:  # the store lives in this process where torchrun has none of its own, and others still read from it
+        with contextlib.suppress(RuntimeError):
+            store.wait([f"left/{each}" for each in range(ranks)], timedelta(seconds=SEEN))
 
 
 def _store(rank: int, seconds: float) -> Store:
