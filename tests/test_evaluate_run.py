@@ -375,6 +375,17 @@ def test_two_that_begin_one_file_of_answers_at_once_leave_one_that_is_read(tmp_p
         Kept(location, "m")
 
 
+def test_a_line_that_answers_in_another_form_than_was_asked_is_asked_again(tmp_path: Path) -> None:
+    location, ranking = tmp_path / "answers.jsonl", Ranking((Choice("a", " b"),))
+    kept = Kept(location, "m")
+    kept.add("1", ranking, (Score(-1.5, 2, None),), cut=False)
+    kept.close()
+    location.write_bytes(location.read_bytes().replace(b'"scores": [[-1.5, 2, null]]', b'"texts": ["b"]'))
+    again = Kept(location, "m")
+    assert again.answer("1", ranking, alone=False) is None
+    again.close()
+
+
 def test_another_question_is_not_answered_by_what_is_kept(tmp_path: Path) -> None:
     kept = Kept(tmp_path / "answers.jsonl", "m")
     asked = Ranking((Choice("a", " b"),))

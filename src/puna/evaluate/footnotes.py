@@ -17,8 +17,7 @@ FOUND = "†"  # behind a value some of whose items stand in training documents
 def notes_of(result: Result) -> list[str]:
     """What one should know of a result: how many items, and what is not as in the paper."""
     task = PACK[result.task]
-    whole = f" of {result.of:,}" if result.of and result.of != result.items else ""
-    said = [f"{result.items:,}{whole} items", task.ours.rstrip(".")]
+    said = [how_many(result), task.ours.rstrip(".")]
     if result.of and result.items != result.of:
         said.append("not all of the paper's items, so that the numbers do not compare")
     if result.shots not in task.shots:
@@ -33,6 +32,12 @@ def notes_of(result: Result) -> list[str]:
         said.append(f"{result.samples:,} samples of each item")
     title = f"{task.title}, {result.shots}-shot" if len(task.shots) > 1 else task.title
     return [f"{title}: " + "; ".join(said) + ".", *_met(result)]
+
+
+def how_many(result: Result) -> str:
+    """Items, and of how many where not all were asked."""
+    whole = f" of {result.of:,}" if result.of and result.of != result.items else ""
+    return f"{result.items:,}{whole} items"
 
 
 def resampling(results: Sequence[Result]) -> list[str]:

@@ -6,16 +6,16 @@ A run's newest checkpoint is asked twice: a sample of the items when the run end
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from puna import storage
 from puna import tokenizer as tokenizers
 from puna.errors import InputError
-from puna.evaluate.results import NAME, folder_of
+from puna.evaluate.results import NAME, folder_of, kept, told_of
 from puna.evaluate.run import Result, Value, model_digest
 from puna.evaluate.tasks import PACK
-from puna.formats import RESULTS
 from puna.model.folder import find
 from puna.storage import Place
 
@@ -30,24 +30,27 @@ def of(checkpoint: Place) -> Known:
     if checkpoint.parent.name == "checkpoints":
         places.append(checkpoint.parent.parent / "evaluations" / "tables" / NAME)
     found: dict[tuple[str, int], Result] = {}
+    digest = functools.cache(lambda dtype: _digest(checkpoint, dtype))
     for place in filter(storage.is_file, places):
-        for result in _of_model(place, checkpoint):
+        for result in _of_model(place, digest):
             before = found.get((result.task, result.shots))
             if before is None or before.items < result.items:
                 found[result.task, result.shots] = result
     return found
 
 
-def _of_model(file: Place, checkpoint: Place) -> list[Result]:
-    """The results of a results.json, those of earlier calls behind them; none where they are another model's."""
-    told = storage.read_json(file)
+def _digest(checkpoint: Place, dtype: str) -> str:
+    return model_digest(checkpoint, tokenizers.load(find(checkpoint)[1]).digest, dtype)
+
+
+def _of_model(file: Place, digest: Callable[[str], str]) -> list[Result]:
+    """The results of a results.json, those of earlier calls behind them; none where they are another model's. digest:
+    the model's, by the type of the computation."""
+    told = kept(file.parent)
     try:
-        RESULTS.refuse_newer(told["format"], file)
-        tokenizer = tokenizers.load(find(checkpoint)[1])
-        if told["digest"] != model_digest(checkpoint, tokenizer.digest, told["dtype"]):
+        if told["digest"] != digest(told["dtype"]):
             return []
-        lines = [*told["results"], *told.get("earlier", [])]
-        return [_result(line) for line in lines if line["task"] in PACK]
+        return [_result(line) for line in told_of(told) if line["task"] in PACK]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError("is no table of benchmarks", where=str(file), mend="ask puna evaluate again") from error
 

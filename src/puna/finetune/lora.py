@@ -2,16 +2,16 @@
 
 peft makes the adapters, computes with them, and defines the files that they are kept in; here they are put on Puna's
 model, whose linear weights are plain tensors, and merged into it again. What learns is a few hundredths of the model,
-so masters, moments and checkpoints are; the model itself stands in memory once, in the type of the computation. It is
-not faster: the gradient passes through every layer all the same, by autograd, since the hand-written backward pass is
-one of all weights. The paper trains all weights; this is for machines where those do not fit.
+so masters, moments and checkpoints are; the model itself stands in memory once, in the type of the computation. Layers
+are computed by autograd, since the hand-written backward pass is one of all weights. The paper trains all weights;
+this is for machines where those do not fit.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
@@ -19,7 +19,6 @@ from typing import Any, Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from puna import storage
 from puna.convert.names import TO_HUGGING_FACE, half_split, renamed, rotary_heads
@@ -28,7 +27,7 @@ from puna.model.attention import attention
 from puna.model.config import ModelConfig
 from puna.model.layer import LayerWeights, rms_norm
 from puna.model.llama import Layer, Llama
-from puna.model.modes import policy
+from puna.model.modes import selectively
 from puna.model.rotary import Rope, rotate
 from puna.model.weights import write_tensors
 from puna.storage import Place
@@ -173,6 +172,4 @@ def _kept(block: Layer, x_BLD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Of which the outputs of matmuls and of attention are kept, as in the mode `selective`."""
     if not torch.is_grad_enabled():
         return _layer(block, x_BLD, *args, **kwargs)
-    contexts: Callable[[], Any] = partial(create_selective_checkpoint_contexts, policy)
-    how: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
-    return cast(Tensor, checkpoint(partial(_layer, block, **kwargs), x_BLD, *args, **how))
+    return selectively(partial(_layer, block, **kwargs), x_BLD, *args)

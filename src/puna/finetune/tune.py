@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -35,7 +36,6 @@ from puna.formats import FINETUNE
 from puna.generate import chat
 from puna.generate.chat import Template
 from puna.model import weights
-from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.parallel import meeting
 from puna.progress import progress, say
@@ -153,10 +153,12 @@ def tune(
         assert last is not None  # the training has just ended with it
         learnt = checkpoint.read_masters(last.path)
         if settings.lora:
-            _write_adapter(folder, learnt, settings.lora, parts.config)
+            with _anew(folder / ADAPTER) as inside:
+                lora.write(inside, learnt, settings.lora, parts.config)
             learnt = lora.merged(parts.state, learnt, settings.lora)
         tuned = replace(parts, state=learnt, name=folder.absolute().name).cast(parts.dtype)
-        _write(folder, tuned, model)
+        with _anew(folder / MODEL) as inside:
+            own.write(inside, tuned, {"from": "finetune", "name": tuned.name, "model": str(model)})
         after, then = look("after", tuned.state)
         found = {
             "format": FINETUNE.version,
@@ -303,17 +305,8 @@ def _plain(path: Place, tokenizer: Tokenizer) -> Texts:
     return Texts([ids], len(text.encode()), storage.digest_bytes(text.encode()))
 
 
-def _write_adapter(folder: Place, learnt: Mapping[str, Tensor], asked: Lora, config: ModelConfig) -> None:
-    target = folder / ADAPTER
+def _anew(target: Place) -> AbstractContextManager[Place]:
+    """A folder that is filled aside and then stands in place of an earlier one."""
     if storage.exists(target):
         storage.remove(target)
-    with storage.create_folder(target) as inside:
-        lora.write(inside, learnt, asked, config)
-
-
-def _write(folder: Place, parts: Parts, model: Location) -> None:
-    target = folder / MODEL
-    if storage.exists(target):
-        storage.remove(target)
-    with storage.create_folder(target) as inside:
-        own.write(inside, parts, {"from": "finetune", "name": parts.name, "model": str(model)})
+    return storage.create_folder(target)

@@ -65,8 +65,7 @@ def selective_layer(
     cache: LayerCache | None = None,
 ) -> Tensor:
     """`layer`, of which the outputs of matmuls and of attention are kept."""
-    contexts = partial(create_selective_checkpoint_contexts, policy)
-    return _checkpointed(x_BLD, weights, rope, segments, comm, epsilon, cache, context_fn=contexts)
+    return _unless_generating(selectively, x_BLD, weights, rope, segments, comm, epsilon, cache)
 
 
 def full_layer(
@@ -80,7 +79,7 @@ def full_layer(
     cache: LayerCache | None = None,
 ) -> Tensor:
     """`layer`, of which the input alone is kept."""
-    return _checkpointed(x_BLD, weights, rope, segments, comm, epsilon, cache)
+    return _unless_generating(_checkpointed, x_BLD, weights, rope, segments, comm, epsilon, cache)
 
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -92,7 +91,19 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def _checkpointed(
+def selectively(function: Callable[..., Tensor], *given: Any) -> Tensor:
+    """What `function` gives, of which the outputs of matmuls and of attention are kept, and the rest is computed again
+    in the backward pass."""
+    return _checkpointed(function, *given, context_fn=partial(create_selective_checkpoint_contexts, policy))
+
+
+def _checkpointed(function: Callable[..., Tensor], *given: Any, **how: Any) -> Tensor:
+    # No random number is drawn in a layer, so none has to be drawn again.
+    return cast(Tensor, checkpoint(function, *given, use_reentrant=False, preserve_rng_state=False, **how))
+
+
+def _unless_generating(
+    way: Callable[..., Tensor],
     x_BLD: Tensor,
     weights: LayerWeights,
     rope: Rope,
@@ -100,14 +111,10 @@ def _checkpointed(
     comm: Comm | None,
     epsilon: float,
     cache: LayerCache | None,
-    **how: Any,
 ) -> Tensor:
     if cache is not None or not torch.is_grad_enabled():
         return layer(x_BLD, weights, rope, segments, comm, epsilon=epsilon, cache=cache)
-    # No random number is drawn in a layer, so none has to be drawn again.
-    again = partial(layer, epsilon=epsilon)
-    how |= {"use_reentrant": False, "preserve_rng_state": False}
-    return cast(Tensor, checkpoint(again, x_BLD, weights, rope, segments, comm, **how))
+    return way(partial(layer, epsilon=epsilon), x_BLD, weights, rope, segments, comm)
 
 
 def policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

@@ -27,13 +27,12 @@ from torch.distributed.tensor.parallel import (
     loss_parallel,
     parallelize_module,
 )
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from puna.model.attention import attention
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.loss import Loss
-from puna.model.modes import policy
+from puna.model.modes import selectively
 from puna.model.rotary import Rope, rope_table, rotate
 
 
@@ -53,7 +52,7 @@ class ModuleLlama(nn.Module):
         x_BOD = self.tok_embeddings(tokens_BL)
         rope = rope_table(tokens_BL.shape[1], self.config.head_dim, self.config.rope_base, device=tokens_BL.device)
         for block in self.layers:
-            x_BOD = _kept(block, x_BOD, rope, segments) if self.selective else block(x_BOD, rope, segments)
+            x_BOD = selectively(block, x_BOD, rope, segments) if self.selective else block(x_BOD, rope, segments)
         return cast(DTensor, self.output(self.norm(x_BOD)))
 
     def loss(self, tokens_BL1: Tensor, segments: Tensor | None = None) -> Loss:
@@ -149,12 +148,6 @@ def _halves() -> dict[str, ParallelStyle]:
         "feed_forward.w3": ColwiseParallel(),
         "feed_forward.w2": RowwiseParallel(output_layouts=Shard(1)),
     }
-
-
-def _kept(block: nn.Module, x_BOD: Tensor, rope: Rope, segments: Tensor | None) -> Tensor:
-    contexts = partial(create_selective_checkpoint_contexts, policy)
-    how: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
-    return cast(Tensor, checkpoint(block, x_BOD, rope, segments, **how))
 
 
 class _LossParallel(torch.autograd.Function):

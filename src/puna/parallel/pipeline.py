@@ -3,7 +3,7 @@
 For models past the paper's. The first stage has the embedding, the last one norm, output and loss. A batch goes through
 in micro-batches; a stage sends hidden states on, and their gradients back. 1F1B (Narayanan et al. 2019, "PipeDream"):
 stage s of p does p - s forward passes, then a backward and a forward pass by turns, then the backward passes left, so
-that it never keeps more than p - s micro-batches; idle are (p - 1) / micro-batches of a step.
+that it never keeps more than p - s micro-batches; beside its computing it is idle (p - 1) / micro-batches as long.
 
 What a layer must know beside its input, segments and positions, every stage reads from the data itself. Each pass has
 the same shape: where a rank's windows do not divide, the last pass is filled up with windows that are not scored.

@@ -10,7 +10,7 @@ what its mode computes again (model/modes.py). Shares are those of efficiency.to
 - tensor: with sequence parallelism two gathers and two sums of a layer's activations forward, and backward as many as
   the mode does (parallel/formula.py). `overlap_tensor` of their time is hidden.
 - replicate: gradients are summed once a step, beside the last backward pass.
-- pipeline: 1F1B, whose bubble is (stages - 1) / (micro-batches x interleave) of a step.
+- pipeline: 1F1B, whose bubble is (stages - 1) / (micro-batches x interleave) of the computing.
 
 A collective among GPUs of one node takes bytes over the link; among nodes, the slower of that and of bytes over the
 network cards that the group has in a node; and a latency a hop of the ring. Not counted: slow ranks, restarts, saving.

@@ -7,7 +7,6 @@ name is never named here.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from puna import __version__
 from puna.data.fates import FATES
 from puna.progress import size
 from puna.publish.facts import Counts, Facts
-from puna.publish.front_matter import cell, listed, quoted
+from puna.publish.front_matter import cell, listed, most, quoted
 
 LISTED = 40  # inputs of a source that are named one by one
 NAMED = 8  # licences and languages of a source that are named
@@ -105,7 +104,7 @@ def _contents(told: Facts) -> Iterator[str]:
     yield "| source | languages | licences, as the documents say |"
     yield "|---|---|---|"
     for source, counts in told.sources.items():
-        yield f"| {source} | {_most(counts.languages, 'not told')} | {_most(counts.licences, 'not told')} |"
+        yield f"| {source} | {most(counts.languages, NAMED, 'not told')} | {most(counts.licences, NAMED, 'not told')} |"
     yield ""
     if told.heldout:
         yield "`test` is held out by group: a page of Wikipedia or a package of code stands in one split only, and what"
@@ -232,12 +231,6 @@ def _size_category(rows: int) -> str:
     if not below:
         return f"n>{SIZES[-1]}"
     return f"n<{SIZES[0]}" if below[0] == 0 else f"{SIZES[below[0] - 1]}<n<{SIZES[below[0]]}"
-
-
-def _most(counted: Counter[str], without: str) -> str:
-    """The most frequent names, and how many documents have each."""
-    named = [f"{cell(name) or without} ({times:,})" for name, times in counted.most_common(NAMED)]
-    return ", ".join([*named, *(["..."] if len(counted) > NAMED else [])])
 
 
 def _words(names: tuple[str, ...]) -> str:

@@ -14,13 +14,13 @@ from puna import __version__
 from puna.convert import card
 from puna.convert.card import Card
 from puna.convert.parts import Parts
-from puna.evaluate.footnotes import resampling
+from puna.evaluate.footnotes import how_many, resampling
 from puna.evaluate.run import Result, Value
 from puna.evaluate.tasks import PACK
 from puna.publish import model_facts
-from puna.publish.front_matter import cell
+from puna.publish.front_matter import cell, most
 from puna.publish.model_facts import ModelFacts
-from puna.publish.model_header import header, how_many, sureness
+from puna.publish.model_header import header, sureness
 from puna.report.facts import Facts, at, items, number
 from puna.storage import Location
 
@@ -143,7 +143,7 @@ def _data(told: ModelFacts) -> Iterator[str]:
         if found is None or not found.documents:
             yield f"| {cell(name)} | {share:.1f} % | {read} | not told | not told | not told |"
             continue
-        named = (_most(counts.most_common(NAMED + 1)) for counts in (found.languages, found.licences))
+        named = (most(counts, NAMED, "not told") for counts in (found.languages, found.licences))
         yield f"| {cell(name)} | {share:.1f} % | {read} | {found.documents:,} | {' | '.join(named)} |"
     yield ""
     yield "Weights hold no text, but a model may repeat what it read often. What each source asks of those who pass on"
@@ -270,11 +270,6 @@ def _pairs(values: object, names: Sequence[str]) -> Iterator[str]:
         if (value := at(values, name)) is not None:
             yield f"| {name.replace('_', ' ')} | {cell(json.dumps(value) if isinstance(value, dict) else value)} |"
     yield ""
-
-
-def _most(counted: Sequence[tuple[str, int]]) -> str:
-    named = [f"{cell(name) or 'not told'} ({times:,})" for name, times in counted[:NAMED]]
-    return ", ".join([*named, *(["..."] if len(counted) > NAMED else [])])
 
 
 def _told(value: float | None) -> str:

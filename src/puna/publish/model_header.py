@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from puna.convert import card
 from puna.convert.parts import Parts
-from puna.evaluate.run import Result, Value
+from puna.evaluate.footnotes import how_many
+from puna.evaluate.run import Value
 from puna.evaluate.tasks import PACK
 from puna.publish.front_matter import listed, quoted
 from puna.publish.model_facts import ModelFacts, bits, hardware, languages, rations
@@ -69,8 +70,3 @@ def sureness(value: Value) -> str:
     if value.clusters is not None:
         return "no interval"
     return "one item" if value.error is None else f"standard error {value.error:.4f}"
-
-
-def how_many(result: Result) -> str:
-    whole = f" of {result.of:,}" if result.of and result.of != result.items else ""
-    return f"{result.items:,}{whole} items"
