@@ -15,8 +15,8 @@ import pytest
 import torch.distributed as dist
 
 import made_training as made
-from puna import storage
-from puna.errors import PunaError
+from puna import storage, workflow
+from puna.errors import PunaError, ToldElsewhere
 from puna.parallel import meeting, peers
 from puna.train import checkpoint
 from puna.train.callbacks import Training
@@ -76,6 +76,8 @@ MESHES: list[tuple[int, tuple[str, ...]]] = [
     (2, ("train.mesh.replicate=2",)),
     (2, ("train.mesh.tensor=2",)),
     (4, ("train.mesh.tensor=2",)),
+    (4, ("train.mesh.replicate=2", "train.mesh.tensor=2")),
+    (4, ("train.mesh.replicate=2", *PIPELINE)),
     (2, PIPELINE),
     (4, PIPELINE),
     (4, (*PIPELINE, "train.mesh.tensor=2")),
@@ -355,3 +357,33 @@ def test_ranks_that_are_not_alike_are_named_by_all(name: str, value: str) -> Non
         error = meeting.unlike(store, rank, 3, mine if rank < 2 else {**mine, name: value})
         assert f"torchrun: rank 2 has {name} {value}, and rank 0 {mine[name]}; install" in str(error)
     assert meeting.unlike(store, 1, 2, mine) is None
+
+
+@pytest.mark.promise("errors")
+def test_a_rank_that_says_nothing_ends_behind_the_one_that_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun ends all ranks as soon as one has ended, and would cut rank 0 off."""
+    one = object.__new__(meeting.Meeting)
+    one._store = dist.HashStore()
+    one.rank, one.ranks = 1, 2
+    one.tell("train", [str(tmp_path), "xxh3:1"])
+    looks: list[float] = []
+
+    def slept(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            one.tell("over", None)
+
+    def refuses(folder: object) -> dict[str, str]:
+        raise ToldElsewhere("a mesh that cannot be")
+
+    monkeypatch.setattr(meeting.time, "sleep", slept)
+    monkeypatch.setattr(workflow, "_alike", refuses)
+    with pytest.raises(ToldElsewhere):
+        workflow._train_along(one, workflow.Options())
+    assert len(looks) == 3
+    with monkeypatch.context() as patch:  # a rank 0 that never ends is not waited for longer
+        patch.setattr(meeting.time, "sleep", looks.append)
+        one._store = dist.HashStore()
+        one.over(0.05)

@@ -6,6 +6,7 @@ A test sees the order in which one program begins collectives, runs matmuls and 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+import typed
 from puna.errors import InputError
 from puna.model import modes
 from puna.model.config import ModelConfig
@@ -126,6 +128,15 @@ def test_what_is_said_is_what_was_measured(ranks: Group) -> None:
 def test_what_cannot_be_measured_is_refused(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         asked_of(name, **{"ranks": 2, "windows": 1, "mode": "hand", "delay": 0.0, "rounds": 1, **changes})
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    code, out, err = typed.said(capsys, "bench", "overlap", "tiny-15m", "--out", str(tmp_path / "file"))
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: --out .*/file: a file, not a folder; give another one\n", err)
 
 
 @pytest.mark.prove

@@ -95,6 +95,12 @@ def test_json_holds_what_scripts_ask_for() -> None:
         (("llama-7b", "--price", "inf"), "--price takes dollars"),
         (("--table", "--serve"), "--table and --serve do not go together"),
         (("llama-7b", "--serve", "--gpus", "16"), "cannot be shared by 16 GPUs"),
+        (("llama-7b", "--serve", "--mesh", "1x1x1"), "--mesh and --serve do not go together"),
+        (("--table", "--mesh", "1x1x8"), "--mesh and --table do not go together"),
+        (("llama-7b", "--gpus", "64", "--mesh", "1x1x64"), "as 1x1x64x1; give another --mesh"),
+        (("llama-7b", "train.mesh.tensor=3"), "train.mesh: shard 2 x tensor 3 are 6 ranks, and there are 8"),
+        (("llama-7b", "train.mesh.pipeline=64", "--gpus", "64"), "as 1x1x1x64; give another --mesh"),
+        (("llama-7b", "--gpus", "0"), "greater than or equal to 1; see "),
         (("no-such-recipe",), 'no recipe "no-such-recipe"'),
     ],
 )
@@ -106,6 +112,17 @@ def test_what_cannot_be_planned_is_one_line(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert said in err
+
+
+def test_a_plan_keeps_to_the_mesh_of_the_recipe() -> None:
+    recipe = recipes.load("llama-7b", ["train.mesh.tensor=4", "train.mesh.replicate=2"])
+    assert planned.plan(recipe, A100, 64).as_json()["mesh"] == {"replicate": 2, "shard": 8, "tensor": 4, "pipeline": 1}
+
+
+def test_what_fits_in_no_form_is_shown_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = typed.said(capsys, "plan", "llama-65b", "--serve", "--gpu", "V100-32GB")
+    assert (code, out.count(" no\n")) == (2, 3)
+    assert err.startswith("error: llama-65b: it does not fit on 1 x V100-32GB in any form; give more --gpus")
 
 
 def test_a_plan_loads_no_torch() -> None:

@@ -20,7 +20,7 @@ from puna.data.brought import Look
 from puna.data.pipeline import Located
 from puna.data.sources import locate
 from puna.engine import PROCESSES, end_workers, opened, refuse_unknown, usable_cpus
-from puna.errors import InputError, PunaError
+from puna.errors import InputError, PunaError, ToldElsewhere
 from puna.evaluate import cloze, present
 from puna.last_screen import last_screen
 from puna.parallel import meeting
@@ -296,15 +296,20 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
 
 def _train_along(ranks: Meeting, options: Options) -> str:
     """On a rank that is not the first: train when that one does."""
+    from puna.parallel.peers import GRACE
     from puna.train.loop import train
 
     configure(quiet=True)
     what, told = ranks.hear("train", "over")
     if what == "train":
         folder = storage.place(told[0])
-        with ranks.group(_alike(folder)):
-            recipe = read_recipe(folder)
-            train(folder, recipe, fingerprint=told[1], threads=options.threads, allow_other=options.allow_other)
+        try:
+            with ranks.group(_alike(folder)):
+                recipe = read_recipe(folder)
+                train(folder, recipe, fingerprint=told[1], threads=options.threads, allow_other=options.allow_other)
+        except ToldElsewhere:
+            ranks.over(GRACE)  # torchrun ends all ranks behind the first, also the one that is about to say why
+            raise
     return ""
 
 

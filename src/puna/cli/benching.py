@@ -80,8 +80,9 @@ def overlap(
     configure(quiet=quiet)
     name_torch_without_spaces()
     from puna.train.speed.overlap import asked_of, overlap
-    from puna.train.speed.timeline import write
+    from puna.train.speed.timeline import folder_of, write
 
+    folder_of(out)  # before minutes of work
     asked = asked_of(recipe, ranks=ranks, windows=windows, mode=layer, delay=delay / 1e3, rounds=rounds)
     found = overlap(asked)
     written = write(found, out)

@@ -94,7 +94,7 @@ def _told_usage(message: str, error: Any) -> int:
         return 2
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "puna"
-    tell(f"error: {' '.join(message.split())} See {command} --help")
+    tell(f"error: {' '.join(message.split()).rstrip('.')}; see {command} --help")
     return 2
 
 

@@ -64,6 +64,8 @@ def plan(
         raise InputError(f"--price takes dollars, not {price}")
     if batch is not None and not serve:
         raise InputError("--batch is of --serve", mend="add --serve, or set train.batch")
+    if mesh is not None and (table or serve):
+        raise InputError(f"--mesh and {'--table' if table else '--serve'} do not go together", mend="take one of them")
     if table:
         _table(recipe, overrides, kind, gpus or 8, price, serve, json)
     elif recipe is None:
@@ -125,9 +127,12 @@ def _serve(name: str, overrides: list[str] | None, kind: Gpu, gpus: int, batch: 
     if json:
         forms = [row.as_json() for row in rows]
         show_json({"format": planned.FORMAT, "recipe": recipe.name, "gpu": kind.name, "gpus": gpus, "forms": forms})
-        return
-    head = f"{recipe.name} writing text on {gpus:,} x {kind.name}"
-    show(screen.serving_table(rows, head, config.context))
+    else:
+        head = f"{recipe.name} writing text on {gpus:,} x {kind.name}"
+        show(screen.serving_table(rows, head, config.context))
+    if not any(row.fits for row in rows):
+        what = f"it does not fit on {gpus:,} x {kind.name} in any form"
+        raise InputError(what, where=recipe.name, mend="give more --gpus, or a --gpu with more memory")
 
 
 def _mesh(text: str | None, gpus: int) -> tuple[int, int, int, int] | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from puna.errors import InputError
 from puna.model.config import ModelConfig
+from puna.recipe import Mesh as Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,23 @@ def fits_shape(config: ModelConfig, layout: Layout) -> bool:
     tensor = layout.tensor
     cut = (config.heads, config.kv_heads, config.hidden)
     return all(count % tensor == 0 for count in cut) and layout.pipeline * layout.interleave <= config.layers
+
+
+def filled(wanted: Wanted, ranks: int) -> Layout:
+    """The layout that a recipe asks for: the shard axis takes what the others leave. InputError: ranks are left over,
+    or too few."""
+    pipeline, replicate, tensor = wanted.pipeline or 1, wanted.replicate or 1, wanted.tensor or 1
+    others = pipeline * replicate * tensor
+    shard = wanted.shard or max(1, ranks // others)
+    layout = Layout(replicate, shard, tensor, pipeline, reshard=wanted.reshard)
+    if layout.ranks != ranks:
+        what = f"{said(layout)} are {layout.ranks} ranks, and there are {ranks}"
+        mend = "start as many (torchrun --nnodes x --nproc-per-node), or change an axis; 0 leaves it to Puna"
+        raise InputError(what, where="train.mesh", mend=mend)
+    return layout
+
+
+def said(layout: Layout) -> str:
+    """`replicate 2 x shard 4`: the axes that have more than one rank; `1 rank`."""
+    told = [f"{axis} {count}" for axis, count in layout.mesh().items() if count > 1]
+    return " x ".join(told) if told else "1 rank"

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -52,6 +52,13 @@ class Meeting:
                 if self._store.check([name]):
                     return name, json.loads(self._store.get(name))
             time.sleep(LOOKS)
+
+    def over(self, within: float) -> None:
+        """Wait until rank 0 is at its end, at most so many seconds."""
+        until = time.monotonic() + within
+        with suppress(RuntimeError):  # the store has ended with it
+            while time.monotonic() < until and not self._store.check(["over"]):
+                time.sleep(LOOKS)
 
     @contextmanager
     def group(self, alike: Mapping[str, str]) -> Iterator[None]:

@@ -24,7 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from puna.errors import InputError, ToldElsewhere
 from puna.model.config import ModelConfig
 from puna.parallel import pieces
-from puna.parallel.layout import Layout
+from puna.parallel.layout import Layout, filled, said
 from puna.recipe import Mesh as Wanted
 
 AXES = ("pipeline", "replicate", "shard", "tensor")
@@ -182,20 +182,6 @@ def _layout(
     return (chosen(ranks) if free else None) or filled(wanted, ranks)
 
 
-def filled(wanted: Wanted, ranks: int) -> Layout:
-    """The layout that a recipe asks for: the shard axis takes what the others leave. InputError: ranks are left over,
-    or too few."""
-    pipeline, replicate, tensor = wanted.pipeline or 1, wanted.replicate or 1, wanted.tensor or 1
-    others = pipeline * replicate * tensor
-    shard = wanted.shard or max(1, ranks // others)
-    layout = Layout(replicate, shard, tensor, pipeline, reshard=wanted.reshard)
-    if layout.ranks != ranks:
-        what = f"{said(layout)} are {layout.ranks} ranks, and there are {ranks}"
-        mend = "start as many (torchrun --nnodes x --nproc-per-node), or change an axis; 0 leaves it to Puna"
-        raise InputError(what, where="train.mesh", mend=mend)
-    return layout
-
-
 def refuse(config: ModelConfig, layout: Layout, rows: int, micro_batch: int) -> None:
     """InputError where a model or its batch cannot be shared so."""
     if layout.tensor > 1:
@@ -237,9 +223,3 @@ def fill(model: nn.Module, mesh: Mesh, values: Callable[[str], Tensor]) -> None:
             region, part = mesh.region(name, parameter.shape), local(parameter)
             assert tuple(part.shape) == pieces.sizes(region), f"{name}: {tuple(part.shape)} is not {region}"
             part.copy_(values(name)[region])
-
-
-def said(layout: Layout) -> str:
-    """`replicate 2 x shard 4`: the axes that have more than one rank; `1 rank`."""
-    told = [f"{axis} {count}" for axis, count in layout.mesh().items() if count > 1]
-    return " x ".join(told) if told else "1 rank"

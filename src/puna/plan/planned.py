@@ -8,6 +8,7 @@ from typing import Any
 from puna import recipe as recipes
 from puna.model import flop
 from puna.model.config import ModelConfig
+from puna.parallel.layout import filled
 from puna.plan import shapes
 from puna.plan.energy import PUE, TONNES_PER_MWH, Energy, energy
 from puna.plan.gpus import PRICED, Gpu
@@ -122,14 +123,19 @@ class Plan:
 def plan(
     recipe: Recipe, gpu: Gpu, gpus: int, *, price: float | None = None, mesh: tuple[int, int, int, int] | None = None
 ) -> Plan:
-    """The plan of `recipe` on that many GPUs; what it says of `train.layer` and `train.micro_batch` is kept to.
+    """The plan of `recipe` on that many GPUs; what it says of `train.layer`, `train.micro_batch` and
+    the axes of `train.mesh` is kept to.
 
     price: dollars a GPU hour, else that of gpus.toml, where there is one. mesh: replicate, shard, tensor, pipeline,
-    else the fastest. Raises InputError as `search.best`.
+    else the recipe's, else the fastest. Raises InputError as `search.best`.
     """
     config = ModelConfig.from_recipe(recipe, recipe.tokenizer.pieces)
     windows = recipes.batch_windows(recipe)
     train = recipe.train
+    asked = train.mesh
+    if mesh is None and (asked.replicate or asked.shard or asked.tensor or asked.pipeline):
+        kept = filled(asked, gpus)
+        mesh = kept.replicate, kept.shard, kept.tensor, kept.pipeline
     wanted = Wanted(None if train.layer == "auto" else train.layer, train.micro_batch or None, mesh)
     choice = best(config, windows, gpus, gpu, wanted, where=recipe.name)
     given = gpu.dollars_an_hour if price is None else price

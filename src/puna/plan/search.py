@@ -62,7 +62,11 @@ def best(config: ModelConfig, windows: int, ranks: int, gpu: Gpu, wanted: Wanted
         return min((choice for choice in fitting if choice.step.seconds <= NEAR * fastest), key=_simplest)
     if least is None:
         what = f"{windows:,} windows a step and these heads and layers cannot be shared by {ranks:,} GPUs"
-        raise InputError(what, where=where, mend="give fewer --gpus, a power of two, or a larger train.batch")
+        mend = "give fewer --gpus, a power of two, or a larger train.batch"
+        if wanted.mesh:
+            what = f"{what} as {'x'.join(map(str, wanted.mesh))}"
+            mend = "give another --mesh (or train.mesh), whose tensor divides heads and stays in a node, or none"
+        raise InputError(what, where=where, mend=mend)
     what = f"it does not fit on {ranks:,} x {gpu.name}: at least {size(least[0])} a GPU, of {size(room)}"
     raise InputError(what, where=where, mend="give more --gpus, or a --gpu with more memory")
 

@@ -13,7 +13,9 @@ from html import escape
 from typing import Any
 
 from puna import storage
+from puna.errors import InputError
 from puna.parallel.tracing import Collective, hidden
+from puna.storage import Place
 from puna.train.speed.overlap import Overlap, Trace
 
 WIDTH, LEFT, RIGHT = 1600, 90, 20
@@ -77,10 +79,18 @@ def chrome_trace(found: Overlap, *, delayed: bool = False) -> dict[str, Any]:
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
+def folder_of(out: str) -> Place:
+    """The folder `out`, made where it is missing. InputError: a file stands there."""
+    folder = storage.place(out)
+    if storage.is_file(folder):
+        raise InputError("a file, not a folder", where=f"--out {out}", mend="give another one")
+    storage.make_folder(folder)
+    return folder
+
+
 def write(found: Overlap, out: str) -> list[str]:
     """Write both into the folder `out`, and return the names of the files."""
-    folder = storage.place(out)
-    storage.make_folder(folder)
+    folder = folder_of(out)
     files = {
         "overlap.svg": picture(found).encode(),
         "overlap.json": json.dumps(chrome_trace(found)).encode(),
