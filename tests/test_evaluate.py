@@ -226,6 +226,10 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
         (("--tasks", "realtoxicityprompts"), "needs scores of its continuations; give --toxicity"),
         (("--tasks", "realtoxicityprompts", "--toxicity", "perspective"), "PERSPECTIVE_API_KEY: toxicity by"),
         (("--tasks", "realtoxicityprompts", "--toxicity", "none.jsonl"), "none.jsonl"),
+        (
+            ("--tasks", "truthfulqa_judged", "--judge", "model,"),
+            "--judge model, lacks a model; give two, TRUTH,HELP, or",
+        ),
     ],
 )
 @pytest.mark.promise("errors")
@@ -248,6 +252,42 @@ def test_what_cannot_be_asked_is_one_line(
     assert says in said
     assert said.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.promise("errors")
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", '{"format": 1, "results": 3}', '{"format": 1, "results": [{"task": "piqa"}]}'],
+)
+def test_a_table_of_benchmarks_that_is_none_is_one_line(
+    text: str, folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results.json").write_text(text)
+    words = ("--data", data / "piqa", "--tasks", "piqa", "--limit", "1", "--out", tmp_path)
+    code, _, said = typed.said(capsys, "evaluate", folder, *words)
+    assert code == 2, said
+    assert f"{tmp_path / 'results.json'}: is no table of benchmarks; remove that file" in said
+    assert said.count("\n") == 1
+
+
+def test_a_changed_file_is_named_when_other_tasks_were_asked_in_between(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("boolq", "piqa"):
+        made_testsets.write(tmp_path / "data" / name, name)
+
+    def ask(task: str) -> str:
+        words = ("--data", tmp_path / "data", "--tasks", task, "--limit", "1", "--out", tmp_path / "o")
+        code, _, said = typed.said(capsys, "evaluate", folder, *words)
+        assert code == 0, said
+        return said
+
+    ask("boolq")
+    assert "is another file" not in ask("piqa")
+    for file in (tmp_path / "data" / "boolq").rglob("*.jsonl"):
+        file.write_text(file.read_text() + "\n")
+    assert "BoolQ: dev.jsonl is another file than when this was asked before" in ask("boolq")
+    assert "is another file" not in ask("boolq")
 
 
 @pytest.mark.prove

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from puna import storage
+from puna.errors import InputError
 from puna.evaluate import others, writing
 from puna.evaluate.footnotes import FOUND, notes_of
 from puna.evaluate.others import Other
@@ -62,22 +63,33 @@ def write(
 
 def _earlier(file: Place, head: dict[str, Any], results: Sequence[Result]) -> list[Any]:
     """Results that the file holds of the same model, of what was not asked now."""
-    told = storage.read_json(file) if storage.is_file(file) else {}
+    told, before = _read(file) if storage.is_file(file) else ({}, [])
     if any(told.get(name) != value for name, value in head.items()):
         return []
     now = {(each.task, each.shots) for each in results}
-    before = [*told.get("results", []), *told.get("earlier", [])]
     known = {(each["task"], each["shots"]): each for each in reversed(before)}
     return [each for key, each in sorted(known.items()) if key not in now]
+
+
+def _read(file: Place) -> tuple[dict[str, Any], list[Any]]:
+    """A results.json, and the results that it holds, those of the last call first. InputError where it is none."""
+    told = storage.read_json(file)
+    try:
+        RESULTS.refuse_newer(told["format"], file)
+        before = [*told["results"], *told.get("earlier", [])]
+        for each in before:
+            _ = each["task"], each["shots"], each["files"].items()
+    except (KeyError, TypeError, AttributeError) as error:
+        mend = "remove that file: answers are kept in others, and nothing is asked twice"
+        raise InputError("is no table of benchmarks", where=str(file), mend=mend) from error
+    return told, before
 
 
 def changed(folder: Place, plans: Sequence[Plan]) -> list[str]:
     """A line for each file that was another when these tasks were asked before: its numbers will not compare."""
     if not storage.is_file(folder / NAME):
         return []
-    told = storage.read_json(folder / NAME)
-    RESULTS.refuse_newer(told.get("format"), folder / NAME)
-    before = {each["task"]: each["files"] for each in told["results"]}
+    before = {each["task"]: each["files"] for each in reversed(_read(folder / NAME)[1])}
     found = []
     for plan in plans:
         known = before.get(plan.wanted.task.name, {})
