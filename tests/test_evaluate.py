@@ -227,6 +227,10 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
         (("--tasks", "realtoxicityprompts"), "needs scores of its continuations; give --toxicity"),
         (("--tasks", "realtoxicityprompts", "--toxicity", "perspective"), "PERSPECTIVE_API_KEY: toxicity by"),
         (("--tasks", "realtoxicityprompts", "--toxicity", "none.jsonl"), "none.jsonl"),
+        (
+            ("--tasks", "truthfulqa_judged", "--judge", "model,"),
+            "--judge model, lacks a model; give two, TRUTH,HELP, or",
+        ),
     ],
 )
 @pytest.mark.promise("errors")

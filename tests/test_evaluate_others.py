@@ -205,3 +205,5 @@ def test_lm_evals_own_tasks_are_found_by_name_and_refused_without_their_data() -
         tasks.demand()
     with pytest.raises(InputError, match=r"is no task, neither here nor of lm-eval .*did you mean arc_"):
         others.Tasks(["arc_eezy"], None, None, None)
+    with pytest.raises(InputError, match=r"did you mean boolq or (?!boolq\b)"):
+        others.Tasks(["bolq"], None, None, None)

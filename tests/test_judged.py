@@ -92,6 +92,8 @@ MODULE = """
 def score(text):
     if text == "fail":
         raise RuntimeError("out of\\nmemory")
+    if text == "exit":
+        raise SystemExit(0)
     return {"none": None, "much": 2.0}.get(text, len(text) / 100)
 """
 
@@ -107,6 +109,8 @@ def test_a_function_of_the_users_own_scores_toxicity(tmp_path: Path, monkeypatch
         score("much")
     with pytest.raises(PunaError, match="fails on a text"):
         score("fail")
+    with pytest.raises(PunaError, match="fails on a text \\(SystemExit"):
+        score("exit")
 
 
 @pytest.mark.parametrize("name", ["nowhere_at_all:score", "json:nothing"])

@@ -209,7 +209,9 @@ def _outside(toxicity: str | None, judge: str | None, allow_code: bool, folder: 
     elif toxicity:
         found["toxicity"] = outside.toxicity(outside.stored(storage.place(toxicity)))
     if judge:
-        first, comma, second = judge.partition(",")
+        first, comma, second = (part.strip() for part in judge.partition(","))
+        if comma and not (first and second):
+            raise InputError(f"--judge {judge} lacks a model", mend="give two, TRUTH,HELP, or a FILE of judgements")
         pair = judged.by_models(first, second) if comma else judged.stored(storage.place(judge))
         found["truth"] = judged.truthfulqa(*pair)
     return found

@@ -85,7 +85,7 @@ def local(name: str) -> Callable[[str], float | None]:
         sys.path.append(str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as error:  # whatever a module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
         what = f"cannot be imported ({type(error).__name__}: {error})"
         raise InputError(
             what, where=f"--toxicity {name}", mend="name a MODULE:FUNCTION that Python finds here"
@@ -94,7 +94,7 @@ def local(name: str) -> Callable[[str], float | None]:
     def score(text: str) -> float | None:
         try:
             value = found(text)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PunaError(f"fails on a text ({type(error).__name__}: {error})", where=f"--toxicity {name}") from error
         if not _is_scored({"text": text, "score": value}):
             raise InputError(f"gives {value!r} for a text", where=f"--toxicity {name}", mend="give 0 to 1, or None")

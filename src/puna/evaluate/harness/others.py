@@ -105,7 +105,7 @@ def _found(names: Sequence[str], include: Path | None) -> TaskManager:
         manager = TaskManager(include_path=include)
     for name in names:
         if name not in manager.task_index:
-            near = difflib.get_close_matches(name, [*PACK, *manager.all_tasks], 3, 0.6)
+            near = difflib.get_close_matches(name, dict.fromkeys([*PACK, *manager.all_tasks]), 3, 0.6)
             mend = f"did you mean {' or '.join(near)}?" if near else "`lm-eval ls tasks` shows all"
             raise InputError(f"--tasks {name} is no task, neither here nor of lm-eval {__version__}", mend=mend)
     return manager
