@@ -1,4 +1,4 @@
-"""Write the parts of the documents that are made from the code: recipe keys, limits, tasks, the tree of modules.
+"""Write the parts of the documents that are made from the code: recipe keys, limits, tasks, modules, claims.
 
     python docs/generate.py [--check]
 
@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import argparse
 import ast
+import datetime
+import functools
 import itertools
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from puna import recipe
 from puna.evaluate.published import FILES, publisher
 from puna.evaluate.tasks import PACK
+from puna.paper.ledger import Claim, ledger
+from puna.paper.screen import Account
 from puna.serve.limits import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +113,63 @@ def tasks() -> str:
     return "\n".join(lines)
 
 
+def paper_sections() -> str:
+    return _claims("section", [name for name in ledger().titles if not name.startswith(("Table", "Figure"))])
+
+
+def paper_tables() -> str:
+    return _claims("table", [name for name in ledger().titles if name.startswith("Table")])
+
+
+def paper_figures() -> str:
+    return _claims("figure", [name for name in ledger().titles if name.startswith("Figure")])
+
+
+def not_shown(*statuses: str) -> str:
+    """The claims of these statuses, each with what it lacks or would need."""
+    account = _account()
+    lines = []
+    for claim in account.claims:
+        if claim.status in statuses:
+            told = [claim.claim, claim.note, f"plan: {plan}" if (plan := account.estimate(claim)) else ""]
+            lines.append(f"- **{claim.section}** {'; '.join(filter(None, told))}")
+    return "\n".join([*lines, ""])
+
+
+def _claims(kind: str, sections: Sequence[str]) -> str:
+    """A table of the claims of these sections. A figure's date stands there, not its age: a page has no today."""
+    account = _account()
+    lines = [f"| {kind} | what the paper says | here | figure | module | test |", "|---|---|---|---|---|---|"]
+    for claim in ledger().of(sections):
+        number = claim.section.removeprefix("Table ").removeprefix("Figure ")
+        docs = f" ([{claim.docs.partition('#')[0]}]({claim.docs}))" if claim.docs else ""
+        modules = ", ".join(f"`{module}`" for module in claim.module)
+        tests = ", ".join(dict.fromkeys(f"`{test.partition('::')[0]}`" for test in claim.test))
+        cells = (number, claim.claim + docs, claim.status, _figure(account, claim), modules, tests)
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _figure(account: Account, claim: Claim) -> str:
+    told = [account.figure(claim), f"paper: {claim.paper}" if claim.paper else ""]
+    told += [f"plan: {plan}" if (plan := account.estimate(claim)) else "", claim.note]
+    if source := account.source(claim):
+        told.append(f"{source.name}, {source.date.isoformat()}")
+    return "; ".join(filter(None, told))
+
+
+def paper_results() -> str:
+    lines = ["| result | command | machine | date | commit |", "|---|---|---|---|---|"]
+    for name, result in _account().results.items():
+        cells = (name, f"`{result.command}`", result.on(), result.date.isoformat(), result.commit[:10])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _account() -> Account:
+    return Account(ledger(), ledger().claims, datetime.date.min)
+
+
 def purpose(path: Path) -> str:
     """The first sentence of a module's docstring, without asides; of a long one the clauses that fit."""
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -145,6 +206,13 @@ PARTS: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/recipe.md", "keys", recipe.key_table),
     ("docs/serve.md", "limits", limits),
     ("docs/evaluate.md", "tasks", tasks),
+    ("docs/paper.md", "sections", paper_sections),
+    ("docs/paper.md", "tables", paper_tables),
+    ("docs/paper.md", "figures", paper_figures),
+    ("docs/paper.md", "results", paper_results),
+    ("docs/not-shown.md", "cluster", functools.partial(not_shown, "needs a cluster")),
+    ("docs/not-shown.md", "others", functools.partial(not_shown, "needs others")),
+    ("docs/not-shown.md", "small", functools.partial(not_shown, "shown small")),
 ]
 
 if __name__ == "__main__":

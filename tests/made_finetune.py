@@ -19,9 +19,9 @@ SMALL = Settings(epochs=2, context=64, batch=2, micro_batch=1, heldout=3, checkp
                  compile="off", dtype="float32")  # fmt: skip
 
 
-def model(folder: Path) -> Path:
+def model(folder: Path, **shape: int) -> Path:
     """A base model without a template, as `puna import` leaves one."""
-    llama = made_model.llama()
+    llama = made_model.llama(**shape)
     state = {name: tensor.detach() for name, tensor in llama.state_dict().items()}
     with storage.create_folder(folder) as inside:
         own.write(inside, Parts(llama.config, state, made_model.tokenizer()), {"from": "test"})

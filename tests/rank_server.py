@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.fsdp
+import torch.distributed.pipelining
 import torch.distributed.tensor.parallel
 
 import puna.train.loop  # noqa: F401

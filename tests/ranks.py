@@ -50,9 +50,12 @@ class Ranks:
         """Of the processes by rank, while the group lives."""
         self._pipes: list[Connection] = []
 
-    def run(self, function: Callable[..., Any], *arguments: Any, seconds: float = HANGS) -> list[Any]:
+    def run(
+        self, function: Callable[..., Any], *arguments: Any, seconds: float = HANGS, grace: float = 1.0
+    ) -> list[Any]:
         """What `function(*arguments)` returns on each rank, by rank. It is found by its module and name, and what goes
-        in and comes out is pickled. RankError: what went wrong first."""
+        in and comes out is pickled. RankError: what went wrong first; behind that, the others have `grace` seconds to
+        end by themselves."""
         if not self.pids:
             self._begin()
         call = pickle.dumps((function, arguments))
@@ -60,7 +63,7 @@ class Ranks:
             for pipe in self._pipes:
                 with suppress(BrokenPipeError):  # it died between two calls, which its missing answer tells
                     pipe.send_bytes(call)
-            return self._answers(time.monotonic() + seconds)
+            return self._answers(time.monotonic() + seconds, grace)
         except BaseException:
             self.end()
             raise
@@ -83,13 +86,13 @@ class Ranks:
                 self.pids.append(_server().fork(rank, self.count, str(self._folder), listener.address[1], key.hex()))
                 self._pipes.append(listener.accept())
 
-    def _answers(self, limit: float) -> list[Any]:
+    def _answers(self, limit: float, grace: float) -> list[Any]:
         answers: dict[int, Any] = {}
         errors: list[tuple[float, int, str]] = []
         while len(answers) < self.count:
             waiting = {pipe: rank for rank, pipe in enumerate(self._pipes) if rank not in answers}
             # Behind the first error the others get a moment: one that came before it may still be on its way.
-            ready = wait(list(waiting), 1.0 if errors else max(0.0, limit - time.monotonic()))
+            ready = wait(list(waiting), grace if errors else max(0.0, limit - time.monotonic()))
             if not ready:
                 break
             for pipe in ready:

@@ -96,7 +96,7 @@ def running(
     *,
     limits: Limits = LIMITS,
     door: Door | None = None,
-    template: bool = True,
+    template: bool | Template = True,
     run: Place | None = None,
 ) -> Iterator[Running]:
     """A server at a free port of this machine, with a tiny model unless `engine` brings another."""
@@ -104,7 +104,8 @@ def running(
         tokenizer = tiny_tokenizer()
         engine = Engine(pack(tiny_model(tokenizer)), tokenizer, slots=4)
     known: Any = engine
-    chat = Template(TEMPLATE, "test", CONTROLS, {"bos_token": "<s>", "eos_token": "</s>"}) if template else None
+    made = Template(TEMPLATE, "test", CONTROLS, {"bos_token": "<s>", "eos_token": "</s>"}) if template else None
+    chat = template if isinstance(template, Template) else made
     served = Served("tiny", known.tokenizer, known.context, 1_700_000_000, chat, run)
     door = door or Door()
     app, worker = application(served, engine, door, limits)

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import made_training as made
 from made_tokens import Spelling
@@ -26,6 +28,7 @@ from puna.model.bits import bits
 from puna.model.weights import load_checkpoint, write_tensors
 from puna.train import trackers, watchdog
 from puna.train.extras import refuse_missing
+from ranks import Ranks
 from trained_again import At, Killed
 
 EVERY = "train.evaluate_every=3"
@@ -66,6 +69,31 @@ def run(folder: Path, *overrides: str, **options: Any) -> dict[str, Any]:
     return made.run(
         folder, EVERY, *overrides, callbacks=[HeldoutLoss(recipe), *options.pop("callbacks", ())], **options
     )
+
+
+def on_rank(folder: Path, *overrides: str) -> None:
+    """As `puna train` does by torchrun: the first rank alone measures."""
+    heldout._tokenizer = lambda _: Spelling()  # type: ignore[assignment,return-value]
+    if dist.get_rank() == 0:
+        run(folder, *overrides)
+    else:
+        made.run(folder, EVERY, *overrides)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(("count", "mesh"), [(2, ()), (4, ("train.mesh.tensor=2",))])
+def test_ranks_that_share_a_model_measure_what_one_process_does(
+    ranks: Callable[[int], Ranks], tokens: Path, folder: Path, tmp_path: Path, count: int, mesh: tuple[str, ...]
+) -> None:
+    settings = ("train.save=beside", "train.dtype=float32")
+    alone = Path(shutil.copytree(tokens, tmp_path / "alone"))
+    run(alone, *settings)
+    ranks(count).run(on_rank, folder, *settings, *mesh)
+    one, many = measured(alone), measured(folder)
+    assert list(one) == list(many) == [3, 6, 9, 12]
+    for step, found in one.items():
+        for source, scores in found.items():
+            assert many[step][source] == pytest.approx(scores, rel=1e-5), (step, source)
 
 
 def measured(folder: Path) -> dict[int, Any]:

@@ -90,6 +90,21 @@ def test_steps_of_an_older_puna_are_named() -> None:
     assert "made by an older Puna: tokenizer" in carbon.as_text(found)
 
 
+def test_what_was_evaluated_later_is_a_stage_of_its_own(tmp_path: Path) -> None:
+    """Each call of `puna evaluate` that wrote into the run, as it told what it took; damage there is passed over."""
+    told = {"a": {"energy": [RAPL, RAPL]}, "b": {"energy": "much"}, "c": [], "d": {"results": []}}
+    for name, value in told.items():
+        path = tmp_path / "evaluations" / "benchmarks" / name / "results.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(value))
+    found = of_records(RECIPE, _records(train=RAPL) | carbon.asked_later(tmp_path))
+    assert [(stage.name, stage.kwh) for stage in found.stages] == [
+        ("training", pytest.approx(0.0055)),
+        ("benchmarks asked later", pytest.approx(0.011)),
+    ]
+    assert carbon.asked_later(tmp_path / "none") == {}
+
+
 def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, errors = typed.said(capsys, "carbon", tmp_path)
     assert status == 2

@@ -239,10 +239,10 @@ def test_numbers_are_means_with_their_standard_error(tmp_path: Path) -> None:
     better, worse = Score(-1.0, 1), Score(-2.0, 1)
     known = {str(n): (better, worse) if n != 1 else (worse, better) for n in range(4)}
     result = run.judged(plan, known, cut=1)
-    assert result.value == run.Value(0.75, pytest.approx(0.25), 4)
+    assert result.value == run.Value(0.75, pytest.approx(0.25), 4, (0.25, 1.0), 4)
     assert (result.items, result.of, result.cut) == (4, 1508, 1)
-    assert result.groups["a"]["stereotype"] == run.Value(1.0, 0.0, 2)
-    assert result.groups["b"]["stereotype"] == run.Value(0.5, pytest.approx(0.5), 2)
+    assert result.groups["a"]["stereotype"] == run.Value(1.0, 0.0, 2, None, 2)
+    assert result.groups["b"]["stereotype"] == run.Value(0.5, pytest.approx(0.5), 2, (0.0, 1.0), 2)
 
 
 @pytest.mark.promise("resume")

@@ -313,3 +313,17 @@ def test_an_answer_that_runs_into_its_question_is_encoded_by_itself() -> None:
     asked = joined.ids([{"role": "user", "content": "the c"}], tokenizer)
     assert encoded.ids.tolist() == [*asked, *tokenizer.encode("at and"), tokenizer.eos]
     assert encoded.scored.tolist() == [False] * len(asked) + [True] * (len(encoded.ids) - len(asked))
+
+
+@pytest.mark.promise("errors")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_are_refused_in_one_line_of_the_first(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    code, out, err = typed.said(capsys, "finetune", "model", "examples.json", "--out", str(tmp_path / "out"))
+    assert (code != 0, out) == (True, "")
+    line = "error: torchrun starts ranks, and finetuning is done by one process; give puna finetune alone\n"
+    assert err == ("" if rank else line)
+    assert not (tmp_path / "out").exists()

@@ -34,6 +34,7 @@ ORDER = [
     "doctor",
     "report",
     "cost",
+    "paper",
     "evaluate",
     "serve",
     "finetune",

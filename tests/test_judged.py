@@ -10,6 +10,7 @@ import torch
 
 import made_model
 from puna import storage
+from puna.cli import evaluating
 from puna.convert import own
 from puna.convert.parts import Parts
 from puna.errors import InputError, PunaError
@@ -112,3 +113,13 @@ def test_a_function_of_the_users_own_scores_toxicity(tmp_path: Path, monkeypatch
 def test_a_scorer_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(InputError, match=f"--toxicity {name}: cannot be imported"):
         outside.local(name)
+
+
+def test_whoever_judges_is_named_without_a_folder_of_this_machine() -> None:
+    assert evaluating._named("perspective", None) == {"toxicity": "PerspectiveAPI"}
+    assert evaluating._named("mine:score", "a/truth/,help") == {"toxicity": "mine:score", "truth": "truth and help"}
+    assert evaluating._named("folder/scores.jsonl", "folder/judged.jsonl") == {
+        "toxicity": "scores.jsonl",
+        "truth": "judged.jsonl",
+    }
+    assert evaluating._named(None, None) == {}

@@ -17,12 +17,13 @@ import torch.distributed as dist
 import made_training as made
 from puna import storage
 from puna.errors import PunaError
-from puna.parallel import peers
+from puna.parallel import meeting, peers
 from puna.train import checkpoint
 from puna.train.callbacks import Training
 from ranks import RankError, Ranks
 
 Group = Callable[[int], Ranks]
+Begun = Callable[[str], tuple[Path, Path]]
 
 STEPS = ("train.steps=20", "train.dtype=float32", "train.checkpoint_every=10")
 # More windows than ranks, two passes of a rank, and a norm that is clipped in most steps.
@@ -44,9 +45,9 @@ def alone(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     """The folder of a training by one process."""
     done: dict[tuple[str, ...], Path] = {}
 
-    def trained(*overrides: str) -> Path:
+    def trained(*overrides: str, of: Path = tokens) -> Path:
         if overrides not in done:
-            done[overrides] = Path(shutil.copytree(tokens, tmp_path_factory.mktemp("alone") / "run"))
+            done[overrides] = Path(shutil.copytree(of, tmp_path_factory.mktemp("alone") / "run"))
             made.run(done[overrides], *STEPS, *CUT, *overrides)
         return done[overrides]
 
@@ -66,6 +67,7 @@ def agree(left: Path, right: Path, within: float = 1e-5) -> None:
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=within), one["step"]
 
 
+PIPELINE = ("train.mesh.pipeline=2",)
 MESHES: list[tuple[int, tuple[str, ...]]] = [
     (2, ()),
     (2, ("train.mesh.reshard=false",)),
@@ -74,8 +76,12 @@ MESHES: list[tuple[int, tuple[str, ...]]] = [
     (2, ("train.mesh.replicate=2",)),
     (2, ("train.mesh.tensor=2",)),
     (4, ("train.mesh.tensor=2",)),
+    (2, PIPELINE),
+    (4, PIPELINE),
+    (4, (*PIPELINE, "train.mesh.tensor=2")),
+    (8, (*PIPELINE, "train.mesh.tensor=2")),  # and the rest shards
 ]
-QUICK_MESHES = {(2, (), "hand"), (4, (), "hand"), (2, ("train.mesh.tensor=2",), "selective")}
+QUICK_MESHES = {(2, (), "hand"), (4, (), "hand"), (2, ("train.mesh.tensor=2",), "selective"), (2, PIPELINE, "hand")}
 
 
 @pytest.mark.promise("twins")
@@ -94,11 +100,45 @@ def test_losses_and_norms_are_those_of_one_process(
     agree(folder, alone(f"train.layer={mode}"))
 
 
+EIGHT = ("train.batch=640",)  # 20 windows, so that some of eight ranks read two and some three, in two passes
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.make(tmp_path_factory.mktemp("many"), *STEPS, *CUT, *EIGHT)
+
+
+@pytest.mark.prove
+@pytest.mark.promise("twins")
+@pytest.mark.parametrize(
+    ("mesh", "mode"),
+    [
+        ((), "hand"),
+        (("train.mesh.replicate=2",), "selective"),
+        (("train.mesh.tensor=2",), "hand"),
+        (("train.mesh.tensor=2",), "selective"),
+    ],
+    ids=str,
+)
+def test_eight_ranks_too(
+    ranks: Group, many: Path, alone: Callable[..., Path], tmp_path: Path, mesh: Sequence[str], mode: str
+) -> None:
+    folder = Path(shutil.copytree(many, tmp_path / "run"))
+    overrides = (*EIGHT, f"train.layer={mode}")
+    ranks(8).run(run, folder, *STEPS, *CUT, *overrides, *mesh)
+    agree(folder, alone(*overrides, of=many))
+    assert max(each["grad_norm"] for each in made.metrics(folder)) > 0.5  # clipped
+
+
 BFLOAT16 = 0.02  # nats a token, after 20 steps with the tiny model, whose loss falls from 5.7 to 5.3
 
 
 @pytest.mark.promise("twins")
-@pytest.mark.parametrize("mesh", [(), pytest.param(("train.mesh.tensor=2",), marks=pytest.mark.prove)], ids=str)
+@pytest.mark.parametrize(
+    "mesh",
+    [(), *(pytest.param(mesh, marks=pytest.mark.prove) for mesh in (("train.mesh.tensor=2",), PIPELINE))],
+    ids=str,
+)
 def test_in_bfloat16_they_are_within_its_rounding(
     ranks: Group, folder: Path, alone: Callable[..., Path], mesh: Sequence[str]
 ) -> None:
@@ -112,6 +152,8 @@ KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "shard 2": (2, ()),
     "tensor 2": (2, ("train.mesh.tensor=2",)),
     "2 x 2": (4, ("train.mesh.tensor=2",)),
+    "pipeline 2": (2, PIPELINE),
+    "pipeline 2 x tensor 2": (4, (*PIPELINE, "train.mesh.tensor=2")),
 }
 
 
@@ -124,31 +166,38 @@ def trained(ranks: Group, folder: Path, kind: str, *overrides: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def begun(ranks: Group, tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
-    """On each mesh: the run with its checkpoint of step 10 as the last, and the same run undisturbed to its end."""
-    made_by = {}
-    for kind in KINDS:
-        whole = Path(shutil.copytree(tokens, tmp_path_factory.mktemp("whole") / "run"))
-        trained(ranks, whole, kind, "train.save=beside")
-        half = Path(shutil.copytree(whole, tmp_path_factory.mktemp("half") / "run"))
-        shutil.rmtree(half / "checkpoints" / "step-000020")
-        made_by[kind] = half, whole
-    return made_by
+def begun(ranks: Group, tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Begun:
+    """By a mesh: the run with its checkpoint of step 10 as the last, and the same run undisturbed to its end."""
+    made_by: dict[str, tuple[Path, Path]] = {}
+
+    def made_on(kind: str) -> tuple[Path, Path]:
+        if kind not in made_by:
+            whole = Path(shutil.copytree(tokens, tmp_path_factory.mktemp("whole") / "run"))
+            trained(ranks, whole, kind, "train.save=beside")
+            half = Path(shutil.copytree(whole, tmp_path_factory.mktemp("half") / "run"))
+            shutil.rmtree(half / "checkpoints" / "step-000020")
+            made_by[kind] = half, whole
+        return made_by[kind]
+
+    return made_on
 
 
 QUICK = {("1", "2 x 2"), ("2 x 2", "1"), ("2 x 2", "2 x 2"), ("tensor 2", "shard 2"), ("shard 2", "shard 2")}
+QUICK |= {("1", "pipeline 2")}
 PAIRS = [
     pytest.param(by, to, marks=() if (by, to) in QUICK else pytest.mark.prove, id=f"{by} to {to}")
-    for by in KINDS
-    for to in KINDS
+    for kinds in (("1", "shard 2", "tensor 2", "2 x 2"), ("1", "pipeline 2", "pipeline 2 x tensor 2"))
+    for by in kinds
+    for to in kinds
+    if kinds[1] == "shard 2" or (by, to) != ("1", "1")
 ]
 
 
 @pytest.mark.parametrize(("by", "to"), PAIRS)
 def test_a_checkpoint_of_any_mesh_goes_on_on_any_other(
-    ranks: Group, begun: dict[str, tuple[Path, Path]], tmp_path: Path, by: str, to: str
+    ranks: Group, begun: Begun, tmp_path: Path, by: str, to: str
 ) -> None:
-    half, whole = begun[by]
+    half, whole = begun(by)
     folder = Path(shutil.copytree(half, tmp_path / "run"))
     trained(ranks, folder, to)
     if by == to:
@@ -176,9 +225,9 @@ def killed(folder: Path, rank: int, event: str, like: str) -> None:
     [("before write", "model."), ("before write", "optimizer."), ("before rename", "step-000020")],
 )
 def test_rank_0_killed_while_it_saves_leaves_no_part_of_a_checkpoint(
-    ranks: Group, begun: dict[str, tuple[Path, Path]], tmp_path: Path, event: str, like: str
+    ranks: Group, begun: Begun, tmp_path: Path, event: str, like: str
 ) -> None:
-    half, whole = begun["shard 2"]
+    half, whole = begun("shard 2")
     folder = Path(shutil.copytree(half, tmp_path / "run"))
     with pytest.raises(RankError, match="rank 0: ended with status -9"):
         ranks(2).run(killed, folder, 0, event, like)
@@ -219,13 +268,13 @@ def said(folder: Path, rank: int) -> str:
 
 
 def test_a_signal_to_one_rank_stops_all_of_them_behind_the_step_which_is_saved(
-    ranks: Group, begun: dict[str, tuple[Path, Path]], folder: Path
+    ranks: Group, begun: Begun, folder: Path
 ) -> None:
     ranks(2).run(at_step, folder, 1, 7, "SIGTERM")
     for rank in range(2):
         assert said(folder, rank).startswith("Interrupted: stopped after step 6 of 20, saved in")
     trained(ranks, folder, "shard 2")
-    assert made.result(folder, 20) == made.result(begun["shard 2"][1], 20)
+    assert made.result(folder, 20) == made.result(begun("shard 2")[1], 20)
 
 
 def test_the_first_error_is_told_by_its_rank_with_the_step_and_ends_all(ranks: Group, folder: Path) -> None:
@@ -251,7 +300,16 @@ def test_a_rank_that_stops_is_named_with_its_step_and_all_end(ranks: Group, fold
         (("train.mesh.tensor=3",), r"train\.mesh: tensor 3 are 3 ranks, and there are 2"),
         (("train.mesh.shard=1",), r"train\.mesh: 1 rank are 1 ranks, and there are 2"),
         (("train.mesh.tensor=2", "model.kv_heads=1"), r"kv_heads = 1 cannot be cut over 2 ranks"),
-        (("train.mesh.pipeline=2",), "pipelines are planned for and not trained yet"),
+        ((*PIPELINE, "model.tied=true"), r"train\.mesh: a tied model's embedding is its output too"),
+        (
+            (*PIPELINE, "model.layers=1"),
+            r"train\.mesh: a model of 1 layers has none for some of 2 stages; set pipeline",
+        ),
+        (
+            (*PIPELINE, "train.micro_batch=0"),
+            r"train\.mesh: 6 windows of a rank in passes of 6 are fewer passes than the 2 stages; set "
+            r"train\.micro_batch to at most 5",
+        ),
     ],
 )
 def test_a_mesh_that_cannot_be_is_refused_in_one_line(
@@ -284,3 +342,16 @@ def test_a_spike_is_found_and_rewound_by_all_ranks_as_by_one(ranks: Group, tmp_p
         told.append([(spike["step"], spike["rewound"], spike["documents"][0]["id"]) for spike in found])
     assert told[0] == told[1]
     assert told[0]
+
+
+@pytest.mark.promise("errors")
+@pytest.mark.parametrize(("name", "value"), [("torch", "1.0"), ("puna", "9.9"), ("recipe", "other")])
+def test_ranks_that_are_not_alike_are_named_by_all(name: str, value: str) -> None:
+    mine = {"puna": "0.1.0", "torch": "2.13.0", "recipe": "xxh3:1"}
+    store = dist.HashStore()
+    for rank in range(3):
+        store.set(f"alike/{rank}", json.dumps(mine if rank < 2 else {**mine, name: value}))
+    for rank in range(3):
+        error = meeting.unlike(store, rank, 3, mine if rank < 2 else {**mine, name: value})
+        assert f"torchrun: rank 2 has {name} {value}, and rank 0 {mine[name]}; install" in str(error)
+    assert meeting.unlike(store, 1, 2, mine) is None

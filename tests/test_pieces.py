@@ -10,7 +10,8 @@ from puna.parallel import pieces
 from puna.parallel.layout import Layout
 
 axis = st.integers(1, 4)
-layouts = st.builds(Layout, replicate=axis, shard=st.integers(1, 7), tensor=axis)
+layouts = st.builds(Layout, replicate=axis, shard=st.integers(1, 7), tensor=axis, pipeline=axis)
+LAYERS = 5
 tensors = st.sampled_from(
     [("layers.3.attention.wq.weight", 2), ("layers.0.attention.wo.weight", 2), ("norm.weight", 1), ("output.weight", 2)]
 )
@@ -24,8 +25,8 @@ def test_pieces_are_the_tensor_each_element_once(
     name, dimensions = tensor
     shape = (rows, columns)[:dimensions]
     seen = torch.zeros(shape, dtype=torch.int64)
-    for piece in pieces.pieces(layout, name, shape):
-        assert piece.region == pieces.held(layout, piece.rank, name, shape)
+    for piece in pieces.pieces(layout, LAYERS, name, shape):
+        assert piece.region == pieces.held(layout, LAYERS, piece.rank, name, shape)
         assert seen[piece.region].shape == pieces.sizes(piece.region)
         seen[piece.region] += 1
     assert bool((seen == 1).all())
@@ -39,15 +40,15 @@ def test_as_many_ranks_hold_an_element_as_is_said(
     shape = (rows, columns)[:dimensions]
     seen = torch.zeros(shape, dtype=torch.int64)
     for rank in range(layout.ranks):
-        seen[pieces.held(layout, rank, name, shape)] += 1
+        seen[pieces.held(layout, LAYERS, rank, name, shape)] += 1
     assert bool((seen == pieces.copies(layout, name)).all())
 
 
 def test_moments_are_cut_as_their_tensor() -> None:
     layout = Layout(shard=3, tensor=2)
     for rank in range(6):
-        held = pieces.held(layout, rank, "layers.0.attention.wo.weight", (8, 6))
-        assert pieces.held(layout, rank, "exp_avg_sq.layers.0.attention.wo.weight", (8, 6)) == held
+        held = pieces.held(layout, LAYERS, rank, "layers.0.attention.wo.weight", (8, 6))
+        assert pieces.held(layout, LAYERS, rank, "exp_avg_sq.layers.0.attention.wo.weight", (8, 6)) == held
 
 
 @given(layouts, st.integers(1, 30))
@@ -56,7 +57,7 @@ def test_ranks_that_read_share_a_batch_in_order(layout: Layout, count: int) -> N
 
     read = []
     for rank in range(layout.ranks):
-        if pieces.place(layout, rank).tensor == 0:
+        if pieces.place(layout, rank).tensor == pieces.place(layout, rank).pipeline == 0:
             first, rows = Mesh(layout, rank).share(count)
             read += range(first, first + rows)
             assert rows <= -(-count // layout.data)

@@ -31,7 +31,7 @@ def test_a_screen_fits_80_columns(name: str) -> None:
 
 
 def test_a_table_fits_80_columns_and_says_what_does_not_fit() -> None:
-    plans = [planned.plan(recipes.load(name), gpu("H100-80GB"), 16_384) for name in ("llama-13b", "llama-33b")]
+    plans = [planned.plan(recipes.load(name), gpu("H100-80GB"), 8_192) for name in ("llama-13b", "llama-33b")]
     text = screen.table([*plans, *plans[:1], "it does not fit"], ["13B", "33B", "13B", "65B"], "four")
     assert max(map(len, text.splitlines())) <= 80
     assert "65B: it does not fit" in text

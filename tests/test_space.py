@@ -366,20 +366,15 @@ def test_a_disk_filled_by_others_within_any_step_is_one_line_and_freed_again_the
         for step, like in (
             ("inputs.github", "before write"),
             ("extract.github", "before write"),
-            ("duplicates.github", "before write"),
             ("extract.wikipedia", "before rename"),
             ("heldout", "before write"),
-            ("overlap.github", "before write"),
-            ("documents.github", "before write"),
             ("documents.wikipedia", "heldout/wikipedia"),
             ("tokenizer", "before write"),
             ("tokens.github", "before sync"),
-            ("mixture", "before write"),
             ("baselines", "before write"),
             ("train", "before write"),
             ("train", "metrics.jsonl"),
             ("train", "optimizer.safetensors"),
-            ("evaluate", "before write"),
             ("report", "before write"),
         )
     ]

@@ -58,9 +58,7 @@ class Trained(NamedTuple):
             for case in [
                 (2, "hand", "hand", PLAIN),
                 (4, "hand", "hand", ODD),
-                (2, "hand", "selective", PLAIN),
                 (2, "dtensor", "selective", PLAIN),
-                (4, "hand", "hand", PLAIN),
                 *((2, "hand", mode, ODD) for mode in ("lean", "full", "reference")),
                 *((4, form, "selective", ODD) for form in ("hand", "dtensor")),
                 (8, "hand", "hand", ODD),

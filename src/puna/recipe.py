@@ -166,7 +166,7 @@ class Mesh(Section):
     tensor: Whole = 0
     """Ranks that share heads, hidden columns and the sequence; 0: chosen."""
     pipeline: Whole = 0
-    """Groups of ranks that hold one part of the layers each; 0: chosen."""
+    """Groups of ranks that hold a part of the layers each, one after another (1F1B); 0: one."""
     reshard: bool = True
     """Let weights that were gathered for the forward pass go and gather them again for the backward pass."""
 
@@ -206,7 +206,8 @@ class Train(Section):
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: where a C++ compiler is found."""
     micro_batch: Whole = 0
-    """Windows in one forward pass of a rank, to bound memory; 0: all that it has of the batch."""
+    """Windows in one forward pass of a rank, to bound memory; 0: all that it has of the batch. A pipeline needs at
+    least as many passes as it has stages."""
     checkpoint_every: PositiveSteps = 1000
     """Steps between checkpoints."""
     keep: Positive = 2

@@ -152,7 +152,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             ("manifest", *documents),
             {name: made["evaluate"][name] for name in ("cloze_items", "ngram_order")} | {"seed": recipe.seed},
             version=cloze.RULE,
-            space=partial(_cloze_space, recipe),
+            space=lambda context: space.small(cloze.room(recipe.evaluate.cloze_items, context.counts("heldout"))),
         ),
         Step(
             "train",
@@ -279,7 +279,7 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
     end_workers()
     if options.ranks:
         options.ranks.tell("train", [str(context.folder), context.fingerprint])
-    with options.ranks.group() if options.ranks else nullcontext():
+    with options.ranks.group(_alike(context.folder)) if options.ranks else nullcontext():
         done = train(
             context.folder,
             recipe,
@@ -302,21 +302,21 @@ def _train_along(ranks: Meeting, options: Options) -> str:
     what, told = ranks.hear("train", "over")
     if what == "train":
         folder = storage.place(told[0])
-        with ranks.group():
+        with ranks.group(_alike(folder)):
             recipe = read_recipe(folder)
             train(folder, recipe, fingerprint=told[1], threads=options.threads, allow_other=options.allow_other)
     return ""
+
+
+def _alike(folder: Place) -> dict[str, str]:
+    """What of the run in a folder must be the same for all ranks."""
+    return {"recipe": storage.digest_bytes(recipes.as_toml(read_recipe(folder)).encode())}
 
 
 def _train_space(recipe: Recipe, context: Context) -> Need:
     sizes = (context.records[step]["outputs"] for step in context.records if step.startswith("tokens."))
     tokens = sum(output["size"] for outputs in sizes for output in outputs.values())
     return space.training(recipe, context.counts("tokenizer")["pieces"], context.counts("mixture")["steps"], tokens)
-
-
-def _cloze_space(recipe: Recipe, context: Context) -> Need:
-    limit = recipe.evaluate.cloze_items
-    return space.small(sum(cloze.most_bytes(limit, held["bytes"]) for held in context.counts("heldout").values()))
 
 
 def _model_space(recipe: Recipe, context: Context) -> Need:

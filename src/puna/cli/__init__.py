@@ -3,8 +3,9 @@
 words.py has what commands share, fetching.py the one that gets raw dumps, road.py those from raw text to a model,
 learning.py trains models of quality by themselves, generating.py and conversation.py have text of a model, serving.py
 serves it, evaluating.py asks it benchmarks, tracing.py has the way back to its own, converting.py exchanges models with
-others, planning.py foresees what a run needs, recipes.py has those that look at recipes, care.py those for runs and
-machine, benching.py those that measure it; completion.py answers shells, ending.py says how it all ends.
+others, planning.py foresees what a run needs, paper.py goes through the paper, recipes.py has those that look at
+recipes, care.py those for runs and machine, benching.py those that measure it; completion.py answers shells, ending.py
+says how it all ends.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from puna.cli import (
     finetuning,
     generating,
     learning,
+    paper,
     planning,
     recipes,
     road,
@@ -46,7 +48,7 @@ from puna.progress import result
 GROUPS = {
     "Raw text": ("fetch",),
     "From raw text to a model": (*road.ROAD, "lm", "finetune"),
-    "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace", "carbon"),
+    "What came of it": ("generate", "chat", "serve", "evaluate", "report", "inspect", "trace", "carbon", "paper"),
     "Other people's models": ("import", "export"),
     "Care of runs": ("ls", "status", "clean"),
     "Recipes and machine": ("recipe", "plan", "doctor", "bench", "completion"),
@@ -84,6 +86,7 @@ finetuning.add_to(app)
 converting.add_to(app)
 tracing.add_to(app)
 carbon.add_to(app)
+paper.add_to(app)
 planning.add_to(app)
 care.add_to(app)
 app.add_typer(recipes.app, name="recipe")

@@ -151,7 +151,9 @@ def export(
             from puna import publish
 
             return publish.write(model, out, licence=licence, heldout=not train_only)
+        from puna.convert import card
         from puna.convert import export as convert
+        from puna.publish import model_card
 
         return convert(
             model,
@@ -161,6 +163,7 @@ def export(
             require_reader=require_reader,
             shard_size=size,
             licence=licence,
+            card=model_card.of(model) if to is To.hf else card.text,
             ranks=ranks,
         )
 

@@ -115,6 +115,7 @@ def evaluate(
         _hours if toxicity == "perspective" else None,
         compare,
         others,
+        _named(toxicity, judge),
     )
     if watch:
         from puna.report import figure2
@@ -177,6 +178,17 @@ def _hours(folder: Place, count: int) -> str:
     from puna.evaluate.perspective import Perspective
 
     return Perspective.of_environment(folder / "toxicity.jsonl").said_before(count)
+
+
+def _named(toxicity: str | None, judge: str | None) -> dict[str, str]:
+    """Who judges, for people: the service, a function, models, or a file by its name alone."""
+    scorer = "PerspectiveAPI" if toxicity == "perspective" else _basename(toxicity)
+    judges = " and ".join(map(_basename, (judge or "").split(",")))
+    return {name: who for name, who in (("toxicity", scorer), ("truth", judges)) if who}
+
+
+def _basename(word: str | None) -> str:
+    return (word or "").rstrip("/").rpartition("/")[2]
 
 
 def _outside(toxicity: str | None, judge: str | None, allow_code: bool, folder: Place) -> dict[str, Judge]:

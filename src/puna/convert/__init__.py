@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from puna import storage
+from puna.convert import card as cards
 from puna.convert import foreign, gguf, gguf_file, huggingface, meta, own
+from puna.convert.card import Card
 from puna.convert.comparison import Mismatch, verify
 from puna.convert.parts import DTYPES, NAMES, Parts
 from puna.errors import InputError
@@ -50,14 +52,16 @@ def export(
     require_reader: bool = False,
     shard_size: int = huggingface.SHARD,
     licence: str = "",
+    card: Card = cards.text,
     ranks: int = 1,
 ) -> str:
     """Write `model` (a run, a checkpoint, an imported folder) to `out` in the form `to`; a line that says who read it
     back and how far its logits were.
 
-    dtype: of FORMS[to].dtypes; None: as it is stored. shard_size, licence: of hf. ranks: of meta. require_reader: fail
-    unless the form's own program is installed. Memory: three times the model in f32. Raises InputError for what cannot
-    be exported so, and Mismatch, leaving nothing on disk, when what was written does not say what the model says.
+    dtype: of FORMS[to].dtypes; None: as it is stored. shard_size, licence, card: of hf. ranks: of meta. require_reader:
+    fail unless the form's own program is installed. Memory: three times the model in f32. Raises InputError for what
+    cannot be exported so, and Mismatch, leaving nothing on disk, when what was written does not say what the model
+    says.
     """
     form = FORMS[to]
     _refuse(to, dtype, require_reader)
@@ -70,7 +74,7 @@ def export(
             return verify(to, file, wanted, gguf.read, kind)
     with storage.create_folder(target) as folder:
         if to == "hf":
-            huggingface.write(folder, parts, shard_size=shard_size, licence=licence)
+            huggingface.write(folder, parts, shard_size=shard_size, licence=licence, card=card)
         elif to == "meta":
             meta.write(folder, parts, ranks=ranks)
         else:

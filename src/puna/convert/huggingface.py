@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from puna import storage
-from puna.convert import card, safetensors_file, tokenizer_files
+from puna.convert import card as cards
+from puna.convert import safetensors_file, tokenizer_files
+from puna.convert.card import Card
 from puna.convert.keys import Keys, read_settings
 from puna.convert.names import (
     FROM_HUGGING_FACE,
@@ -61,13 +63,14 @@ def read(folder: Place) -> Parts:
     return parts.checked(str(folder))
 
 
-def write(folder: Place, parts: Parts, *, shard_size: int = SHARD, licence: str = "") -> None:
-    """Write the parts into `folder`. shard_size: bytes of tensors in one file, at most, but for a larger tensor."""
+def write(folder: Place, parts: Parts, *, shard_size: int = SHARD, licence: str = "", card: Card = cards.text) -> None:
+    """Write the parts into `folder`. shard_size: bytes of tensors in one file, at most, but for a larger tensor. card:
+    makes the README.md."""
     tokenizer_files.write(folder, parts)
     storage.write_json(folder / "config.json", _settings(parts))
     ids = {"bos_token_id": parts.tokenizer.bos, "eos_token_id": parts.tokenizer.eos}
     storage.write_json(folder / "generation_config.json", {**ids, **parts.generation})
-    storage.write(folder / "README.md", card.text(parts, licence).encode())
+    storage.write(folder / "README.md", card(parts, licence).encode())
     state = {}
     for name, tensor in parts.state.items():
         theirs = renamed(name, TO_HUGGING_FACE)

@@ -6,7 +6,8 @@ paper's formula is Wh = hours x watts x PUE, and tonnes are MWh x 0.385; measure
 since RAPL sees the processor alone.
 
 Not in it: attempts that were interrupted, whose records were never ended; the rest of the machine (memory without RAPL,
-disks, fans) but for what PUE stands for; and what is done outside of a run's steps, such as `puna evaluate`.
+disks, fans) but for what PUE stands for; and what is done outside of a run's steps, but for `puna evaluate`, whose
+results.json tells what each call took.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from puna import cost, records, run
+from puna import cost, records, run, storage
 from puna.plan.energy import TONNES_PER_MWH, energy
 from puna.recipe import Recipe
 from puna.storage import Place
@@ -24,11 +25,13 @@ from puna.storage import Place
 FORMAT = 1  # of the JSON
 How = Literal["measured", "formula", "unknown"]
 WATTS = 400  # of an A100-80GB, for every model of Table 15
+RESULTS = "results.json"  # of puna evaluate, below evaluations/benchmarks
 STAGES = {
     "train": "training",
     **dict.fromkeys(("baselines", "cloze_items", "evaluate", "cloze", "samples", "tables"), "evaluation"),
     "report": "report",
 }
+ASKED, LATER = "asked", "benchmarks asked later"  # what stands in place of a step for them, and their stage
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,20 @@ class Account:
 def account(folder: Place, *, watts: float | None = None, cores: int | None = None) -> Account:
     """Of the run in `folder`. watts, cores: in place of the recipe's. InputError when it is no run."""
     recipe = run.read_recipe(folder)
-    return of_records(recipe, records.read_records(folder), watts=watts, cores=cores)
+    done = {**records.read_records(folder), **asked_later(folder)}
+    return of_records(recipe, done, watts=watts, cores=cores)
+
+
+def asked_later(folder: Place) -> dict[str, Any]:
+    """What calls of `puna evaluate` took that wrote into the run, each in the form of a record. A call that was stopped
+    tells nothing, and one with --out tells it there alone."""
+    found = {}
+    for file in storage.listing(folder / "evaluations" / "benchmarks", f"*/{RESULTS}"):
+        told = storage.read_json(file)
+        calls = told.get("energy") if isinstance(told, dict) else None
+        for number, taken in enumerate(calls if isinstance(calls, list) else []):
+            found[f"{ASKED}.{file.parent.name}.{number}"] = {"energy": taken}
+    return found
 
 
 def of_records(
@@ -126,18 +142,20 @@ def of_records(
     for step, record in done.items():
         taken = record.get("energy")
         used = taken.get("cpu_seconds") if isinstance(taken, dict) else None
-        if used is None:
+        if not isinstance(used, int | float):
             gaps.append(step)
             continue
         name = _stage(step)
         _add(stages.setdefault(name, Stage(name)), taken, float(used), said.pue, watts, cores)
-    order = [*dict.fromkeys(cost.LABELS.values()), "training", "evaluation", "report"]
+    order = [*dict.fromkeys(cost.LABELS.values()), "training", "evaluation", "report", LATER]
     ranked = sorted(stages.values(), key=lambda stage: order.index(stage.name) if stage.name in order else len(order))
     return Account(tuple(ranked), said.intensity, said.pue, watts, cores, tuple(sorted(gaps)))
 
 
 def _stage(step: str) -> str:
     stage = step.partition(".")[0]
+    if stage == ASKED:
+        return LATER
     return STAGES.get(stage) or cost.LABELS.get(stage, stage)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from puna import generate
 from puna.evaluate import overlap, results, run
@@ -13,6 +13,7 @@ from puna.evaluate.run import Result, Wanted
 from puna.evaluate.tables import Filled, Table
 from puna.evaluate.task import Judge, Norm
 from puna.generate.packed import pack
+from puna.meter import metered
 from puna.progress import say
 from puna.storage import Location, Place
 
@@ -35,6 +36,8 @@ class Asking:
     """Items with the documents that a run trained on."""
     others: Others | None = None
     """Tasks that the pack does not have."""
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Who judges what a task `needs`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
         norm=asking.norm,
         samples=asking.samples,
         outside=asking.outside(folder),
+        named=asking.named,
     )
     if asking.others:
         asking.others.demand()
@@ -71,11 +75,13 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
         say(asking.before(folder, scored))
     for line in results.changed(folder, plans):
         say(line)
-    answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
-    found = run.evaluate(plans, answering, folder, digest)
-    others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
+    with metered() as meter:
+        answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
+        found = run.evaluate(plans, answering, folder, digest)
+        others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
+        taken = meter.taken().as_json()
     name = results.name_of(loaded.folder)
-    filled = results.write(folder, name, found, asking.tables, others, digest=digest, dtype=asking.dtype)
+    filled = results.write(folder, name, found, asking.tables, others, digest=digest, dtype=asking.dtype, energy=taken)
     return Asked(folder, name, found, filled, others)
 
 

@@ -121,6 +121,11 @@ def most_bytes(limit: int, held: int) -> int:
     return min(2 * held, 2 * 4 * MOST * count) + BESIDE_PASSAGE * count
 
 
+def room(limit: int, held: Mapping[str, Mapping[str, int]]) -> int:
+    """The same of all sources. held: of each, what step `heldout` counted."""
+    return sum(most_bytes(limit, counts["bytes"]) for counts in held.values())
+
+
 def items(training: Iterable[Text], held: Iterable[Text], *, seed: int, limit: int) -> list[Item]:
     """At most `limit` items of a source, in order of document and stretch. Texts come in order of id.
 

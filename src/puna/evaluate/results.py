@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from puna import storage
 from puna.evaluate import others, writing
+from puna.evaluate.footnotes import FOUND, notes_of
 from puna.evaluate.others import Other
 from puna.evaluate.run import Plan, Result
-from puna.evaluate.tables import FOUND, Filled, Table, filled, notes_of
+from puna.evaluate.tables import Filled, Table, filled
 from puna.evaluate.tasks import PACK
 from puna.formats import RESULTS
 from puna.storage import Place
@@ -43,16 +44,33 @@ def write(
     *,
     digest: str,
     dtype: str,
+    energy: Mapping[str, float] | None = None,
 ) -> list[Filled]:
-    """Write results.json and, where tables are asked for, tables.md and tables.tex; the tables."""
+    """Write results.json and, where tables are asked for, tables.md and tables.tex; the tables. energy: what this call
+    took (meter.py), kept behind that of earlier calls; with it, what results.json held of other tasks of the same
+    model stays as `earlier`. None: of a step of a run, whose record has its energy, and whose files are its own."""
     found = [filled(table, results, name) for table in tables]
     value = {"format": RESULTS.version, "model": name, "digest": digest, "dtype": dtype}
     told = {"results": [each.as_json() for each in results], "others": [each.as_json() for each in other]}
+    if energy is not None:
+        before = storage.read_json(folder / NAME) if storage.is_file(folder / NAME) else {}
+        told["earlier"] = _earlier(before, value, results)
+        told["energy"] = [*before.get("energy", []), dict(energy)]
     text = json.dumps({**value, **told}, ensure_ascii=False, indent=1)
     storage.write(folder / NAME, text.encode() + b"\n")
     storage.write(folder / TABLES, as_text(results, found, other).encode())
     storage.write(folder / LATEX, "\n".join(map(writing.latex, found)).encode())
     return found
+
+
+def _earlier(told: Mapping[str, Any], head: Mapping[str, Any], results: Sequence[Result]) -> list[Any]:
+    """Results that the file held of the same model, of what was not asked now."""
+    if any(told.get(name) != value for name, value in head.items()):
+        return []
+    now = {(each.task, each.shots) for each in results}
+    before = [*told.get("results", []), *told.get("earlier", [])]
+    known = {(each["task"], each["shots"]): each for each in reversed(before)}
+    return [each for key, each in sorted(known.items()) if key not in now]
 
 
 def changed(folder: Place, plans: Sequence[Plan]) -> list[str]:

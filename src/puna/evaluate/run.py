@@ -11,11 +11,11 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from puna import storage
 from puna.errors import InputError
-from puna.evaluate import chosen
+from puna.evaluate import bootstrap, chosen
 from puna.evaluate.answering import Model, answers
 from puna.evaluate.kept import Kept
 from puna.evaluate.task import Answer, Asked, Judge, Norm, Prompt, Task
@@ -23,6 +23,8 @@ from puna.progress import progress
 from puna.storage import Place
 from puna.testsets import BENCHMARKS, Item
 
+Row: TypeAlias = tuple[str | None, Mapping[str, float]]
+"""An item's cluster, where its task has such, and its number for each metric."""
 Outside = Mapping[str, Judge]
 """Judges of what a task `needs`."""
 REFUSED = {
@@ -48,8 +50,11 @@ class Wanted:
 class Value:
     mean: float
     error: float | None
-    """Standard error of the mean; None of one item."""
+    """Standard error of the mean over items; None of one item."""
     items: int
+    interval: tuple[float, float] | None = None
+    """By bootstrap over clusters of items, where the task has such (bootstrap.py)."""
+    clusters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Result:
     """Items that stand in documents which the model's run trained on; None: there was nothing to compare with."""
     clean: Mapping[str, Value] = field(default_factory=dict)
     """`values` of all others, where some were found."""
+    judged_by: str = ""
+    """Whose scores or judgements they are, where the task needs somebody's."""
 
     @property
     def value(self) -> Value:
@@ -96,6 +103,7 @@ class Plan:
     items: chosen.Items
     found: Set[str] | None = None
     """Keys of questions that stand in training documents (overlap.py)."""
+    judged_by: str = ""
 
     @property
     def alone(self) -> bool:
@@ -111,9 +119,10 @@ def plan(
     norm: Norm | None = None,
     samples: int | None = None,
     outside: Outside | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> list[Plan]:
     """What is to be asked. data: a folder of release files, or one that others ask of too. norm: None is each task's
-    own. samples: of an item, where a task draws several.
+    own. samples: of an item, where a task draws several. named: who judges, by what a task `needs`.
 
     InputError for a task that cannot be judged, a norm that says nothing of any task, and files that are not there.
     """
@@ -134,7 +143,7 @@ def plan(
         if samples is not None:
             questions = {key: (item, _with(asked, samples)) for key, (item, asked) in questions.items()}
         own = norm if norm is not None and norm in task.norms else task.norm
-        made.append(Plan(each, own, questions, judge, items))
+        made.append(Plan(each, own, questions, judge, items, judged_by=(named or {}).get(task.needs, "")))
     return made
 
 
@@ -167,12 +176,12 @@ def answer(
 def judged(plan: Plan, known: Mapping[str, Answer], cut: int) -> Result:
     """The numbers of a task, from all its answers."""
     task = plan.wanted.task
-    rows: list[Mapping[str, float]] = []
-    clean: list[Mapping[str, float]] = []
-    groups: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+    rows: list[Row] = []
+    clean: list[Row] = []
+    groups: dict[str, list[Row]] = defaultdict(list)
     samples = 0
     for key, (item, asked) in plan.questions.items():
-        row = plan.judge(item, asked, known[key], plan.norm)
+        row = (task.clusters.of(item) if task.clusters else None, plan.judge(item, asked, known[key], plan.norm))
         rows.append(row)
         if plan.found and key not in plan.found:
             clean.append(row)
@@ -195,6 +204,7 @@ def judged(plan: Plan, known: Mapping[str, Answer], cut: int) -> Result:
         plan.items.digests,
         None if plan.found is None else len(plan.found),
         _values(clean),
+        plan.judged_by,
     )
 
 
@@ -224,13 +234,23 @@ def _with(asked: Asked, samples: int) -> Asked:
     return replace(asked, samples=samples) if isinstance(asked, Prompt) and asked.samples > 1 else asked
 
 
-def _values(rows: Sequence[Mapping[str, float]]) -> dict[str, Value]:
+def _values(rows: Sequence[Row]) -> dict[str, Value]:
     """Of each metric, over the items that have it: one that could not be judged has none."""
     columns: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
+    clusters: dict[str, list[str]] = defaultdict(list)
+    for cluster, row in rows:
         for name, value in row.items():
             columns[name].append(value)
-    return {name: mean(column) for name, column in columns.items()}
+            if cluster is not None:
+                clusters[name].append(cluster)
+    return {name: _value(column, clusters[name]) for name, column in columns.items()}
+
+
+def _value(column: Sequence[float], clusters: Sequence[str]) -> Value:
+    found = mean(column)
+    if not clusters:
+        return found
+    return replace(found, interval=bootstrap.interval(column, clusters), clusters=len(set(clusters)))
 
 
 def mean(column: Sequence[float]) -> Value:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puna.errors import InputError
+from puna.evaluate.footnotes import FOUND, notes_of, resampling
 from puna.evaluate.tasks import PACK
 from puna.evaluate.tasks.knowledge import FIELD_OF
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("paper_tables.json")
 MISSING = "not recorded"
-FOUND = "†"  # behind a value some of whose items stand in training documents
 WIDE = 9  # columns; a wider table is turned, models beside each other
+WIDE_BRACKETED = 5  # the same where each value has its interval beside it
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Table:
     scale: float = 100.0
     """By which shares are shown: percent."""
     digits: int = 1
+    bootstrapped: bool = False
+    """Whether its values stand with their intervals, in place of a standard error over items."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Filled:
     table: Table
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    values: tuple[Value | None, ...] = ()
+    """The model's, by column; None for what was not evaluated."""
 
 
 def _columns(*entries: tuple[str, str]) -> tuple[Column, ...]:
@@ -130,9 +135,20 @@ TABLES = {
             ),
             1.0,
             3,
+            bootstrapped=True,
         ),
-        Table(12, "CrowS-Pairs, higher is more biased", _groups("crows_pairs", 0, BIASES, "average", "average")),
-        Table(13, "WinoGender, co-reference resolution", _groups("winogender", 0, PRONOUNS, "all", "all")),
+        Table(
+            12,
+            "CrowS-Pairs, higher is more biased",
+            _groups("crows_pairs", 0, BIASES, "average", "average"),
+            bootstrapped=True,
+        ),
+        Table(
+            13,
+            "WinoGender, co-reference resolution",
+            _groups("winogender", 0, PRONOUNS, "all", "all"),
+            bootstrapped=True,
+        ),
         Table(
             14,
             "TruthfulQA",
@@ -144,6 +160,7 @@ TABLES = {
             ),
             1.0,
             2,
+            bootstrapped=True,
         ),
         Table(16, "MMLU by subject, five-shot", _groups("mmlu", 5, sorted(FIELD_OF), "", "all")),
     )
@@ -199,37 +216,9 @@ def filled(table: Table, results: Sequence[Result], name: str) -> Filled:
     rows.append(Row(name, tuple(told), own=True))
     used = dict.fromkeys((column.task, column.shots) for column in table.columns)
     notes = [note for key in used if key in by for note in notes_of(by[key])]
-    return Filled(table, tuple(rows), tuple(notes))
-
-
-def notes_of(result: Result) -> list[str]:
-    """What one should know of a result: how many items, and what is not as in the paper."""
-    task = PACK[result.task]
-    whole = f" of {result.of:,}" if result.of and result.of != result.items else ""
-    said = [f"{result.items:,}{whole} items", task.ours.rstrip(".")]
-    if result.of and result.items != result.of:
-        said.append("not all of the paper's items, so that the numbers do not compare")
-    if result.shots not in task.shots:
-        said.append(f"{result.shots} examples, where the paper has {', '.join(map(str, task.shots))}")
-    if result.norm != result.paper_norm:
-        said.append(f"ranked by {result.norm}, where the paper ranks by {result.paper_norm}")
-    if result.cut:
-        said.append(f"{result.cut:,} items did not fit the context and lost their beginning")
-    if result.samples > 1:
-        said.append(f"{result.samples:,} samples of each item")
-    return [f"{task.title}: " + "; ".join(said) + ".", *_met(result)]
-
-
-def _met(result: Result) -> list[str]:
-    """The score over items that training did not see, where some were found there."""
-    if not result.found:
-        return []
-    what = f"{result.found:,} of the {result.items:,} items share text with documents that the model trained on"
-    value = result.clean.get(result.metric)
-    if value is None:
-        return [f"{FOUND} {PACK[result.task].title}: {what}."]
-    error = "" if value.error is None else f" ± {value.error:.4f}"
-    return [f"{FOUND} {PACK[result.task].title}: {what}; {result.metric} without them: {value.mean:.4f}{error}."]
+    if table.bootstrapped:
+        notes += resampling([by[key] for key in used if key in by])
+    return Filled(table, tuple(rows), tuple(notes), tuple(own))
 
 
 def _mark(result: Result | None) -> str:
@@ -250,5 +239,8 @@ def _shown(table: Table, value: float | None) -> str:
 def _measured(table: Table, value: Value | None) -> str:
     if value is None:
         return "-"
+    if table.bootstrapped and value.clusters is not None:
+        ends = [f"{end * table.scale:.{table.digits}f}" for end in value.interval or ()]
+        return f"{value.mean * table.scale:.{table.digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
     error = "" if value.error is None else f" ± {value.error * table.scale:.{table.digits}f}"
     return f"{value.mean * table.scale:.{table.digits}f}{error}"

@@ -71,6 +71,16 @@ Answer: TypeAlias = tuple[Score, ...] | tuple[str, ...]
 Judge: TypeAlias = Callable[[Item, Asked, Answer, Norm], Mapping[str, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Items that depend on each other stand in one cluster, which the bootstrap draws whole (bootstrap.py)."""
+
+    of: Callable[[Item], str]
+    """The name of an item's cluster."""
+    name: str
+    """What they are, in the plural."""
+
+
 def no_group(item: Item) -> tuple[str, ...]:
     return ()
 
@@ -114,6 +124,8 @@ class Task:
     """Examples and item must agree in it."""
     groups: Callable[[Item], tuple[str, ...]] = no_group
     """Parts of the benchmark that have a result of their own."""
+    clusters: Clusters | None = None
+    """Over what intervals are drawn; None: the table has none."""
     needs: Literal["", "programs", "toxicity", "truth"] = ""
     """What is judged by something outside of this pack."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from puna.evaluate.tables import MISSING, WIDE, Filled
+from puna.evaluate.tables import MISSING, WIDE, WIDE_BRACKETED, Filled
 
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "†": r"$\dagger$"} | {each: f"\\{each}" for each in "&%$#_{}"}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "*": r"$\cdot$"}
@@ -51,15 +52,19 @@ def as_json(found: Filled) -> dict[str, Any]:
         "title": found.table.title,
         "columns": titles,
         "rows": [{"name": row.name, "own": row.own, "cells": list(row.cells)} for row in found.rows],
+        "values": [None if each is None else asdict(each) for each in found.values],
         "notes": list(found.notes),
     }
 
 
 def grid(found: Filled) -> list[list[str]]:
-    """Heading and rows, names first."""
+    """Heading and rows, names first; of a table with intervals, how many items each value is of."""
     titles = [column.title for column in found.table.columns]
     lines = [["", *titles], *([row.name, *row.cells] for row in found.rows)]
-    return [list(column) for column in zip(*lines, strict=True)] if len(titles) > WIDE else lines
+    if found.table.bootstrapped and any(found.values):
+        lines.append(["items", *("-" if each is None else f"{each.items:,}" for each in found.values)])
+    most = WIDE_BRACKETED if found.table.bootstrapped else WIDE
+    return [list(column) for column in zip(*lines, strict=True)] if len(titles) > most else lines
 
 
 def notes(found: Filled) -> list[str]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from puna import run, storage
 from puna.convert import own
 from puna.convert.parts import Parts
-from puna.errors import InputError
+from puna.errors import InputError, ToldElsewhere
 from puna.finetune import lora
 from puna.finetune.choose import Chosen, Source, choose, located, say_counts
 from puna.finetune.lora import Adapted, Lora
@@ -37,6 +37,7 @@ from puna.generate.chat import Template
 from puna.model import weights
 from puna.model.config import ModelConfig
 from puna.model.llama import Llama
+from puna.parallel import meeting
 from puna.progress import progress, say
 from puna.recipe import Train
 from puna.storage import Location, Place
@@ -107,6 +108,7 @@ def tune(
     Raises InputError for files, values and a model that cannot be used, for a folder of another finetuning, and what
     `follow` raises.
     """
+    _refuse_ranks()
     if settings.lora:
         lora.refuse_missing()
     folder = storage.place(out)
@@ -168,6 +170,15 @@ def tune(
         }
         storage.write_json(folder / MEASURED, found)
     return found
+
+
+def _refuse_ranks() -> None:
+    """A finetuning is small enough for one process; several would write the same folder."""
+    rank = meeting.rank()
+    if rank is None:
+        return
+    what, mend = "torchrun starts ranks, and finetuning is done by one process", "give puna finetune alone"
+    raise ToldElsewhere(what) if rank else InputError(what, mend=mend)
 
 
 def _templated(parts: Parts) -> tuple[Template, Parts]:

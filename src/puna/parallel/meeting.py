@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+
+from puna import __version__
+from puna.errors import InputError, ToldElsewhere
 
 STARTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 REACH = timedelta(minutes=10)  # for the store; who does not come in that time does not come
@@ -51,9 +54,10 @@ class Meeting:
             time.sleep(LOOKS)
 
     @contextmanager
-    def group(self) -> Iterator[None]:
+    def group(self, alike: Mapping[str, str]) -> Iterator[None]:
         """Torch's process group of all ranks, while the block lasts. Small things go over gloo, those of a GPU over
-        NCCL."""
+        NCCL. alike: what must be the same on all of them, beside the versions of Puna and torch; InputError: it is
+        not."""
         import torch
         import torch.distributed as dist
         from torch.distributed.distributed_c10d import PrefixStore
@@ -66,6 +70,26 @@ class Meeting:
         inside = PrefixStore("group", self._store)
         dist.init_process_group(backend, store=inside, rank=self.rank, world_size=self.ranks, timeout=FOREVER)
         try:
+            mine = {"puna": __version__, "torch": torch.__version__, **alike}
+            other = unlike(inside, self.rank, self.ranks, mine)
+            dist.barrier()  # all have read: who holds the store may end
+            if other:
+                raise other if self.rank == 0 else ToldElsewhere(str(other))
             yield
         finally:
             dist.destroy_process_group()
+
+
+def unlike(store: Any, rank: int, ranks: int, mine: Mapping[str, str]) -> InputError | None:
+    """What each rank says of itself, told to all by a store of torch; the first in which one differs from rank 0."""
+    store.set(f"alike/{rank}", json.dumps(dict(mine)))
+    keys = [f"alike/{each}" for each in range(ranks)]
+    store.wait(keys)
+    first, *others = (json.loads(store.get(key)) for key in keys)
+    for number, other in enumerate(others, 1):
+        for name, value in first.items():
+            if other.get(name) != value:
+                what = f"rank {number} has {name} {other.get(name)}, and rank 0 {value}"
+                mend = "install the same everywhere, with one run folder that all ranks see; puna doctor tells more"
+                return InputError(what, where="torchrun", mend=mend)
+    return None

@@ -46,6 +46,9 @@ PLAIN = {
 }
 
 
+GATHERED = 2  # of the columns of dim: rows of the whole sequence, and the gradient of such
+
+
 class Memory(NamedTuple):
     """Bytes of a rank. `tensors`: what is there at the peak, by name; `peak`: the moment's name."""
 
@@ -62,7 +65,7 @@ def rank_memory(config: ModelConfig, layout: Layout, windows: int, *, width: int
     computed with, 2 or 4; compiled: whether small functions are one loop each."""
     moments = _moments(config, layout, windows, width, compiled)
     held = _held(config, layout, windows, width)
-    peak = max(moments, key=lambda name: sum(moments[name].values()))
+    peak = max(moments, key=lambda name: sum((held | moments[name]).values()))
     return Memory({name: size for name, size in (held | moments[peak]).items() if size}, peak)
 
 
@@ -80,14 +83,14 @@ def _held(config: ModelConfig, layout: Layout, windows: int, width: int) -> dict
     if layout.micro_batches(windows) > 1:
         held["summed gradients"] = WIDE * elements
     if layout.shard > 1:
-        return held | {"gathered weights": _gathered(config, layout, width)}
+        return held | {"gathered weights": _gathered(config, layout, width, 2)}
     return held | {"working copies": width * elements if width < WIDE else 0}
 
 
-def _gathered(config: ModelConfig, layout: Layout, width: int) -> int:
-    """Weights that are whole on this rank: of two layers, or of all, and those around the layers."""
+def _gathered(config: ModelConfig, layout: Layout, width: int, ahead: int) -> int:
+    """Weights that are whole on this rank: of so many layers, or of all, and those around the layers."""
     layers = layout.stage_layers(config)
-    whole = min(layers, 2) if layout.reshard and layout.pipeline == 1 else layers
+    whole = min(layers, ahead) if layout.reshard and layout.pipeline == 1 else layers
     return width * (
         whole * shapes.layer_elements(config, layout.tensor) + shapes.around_elements(config, layout.tensor)
     )
@@ -138,6 +141,7 @@ def _moments(
         ends = -(-WIDE * shapes.around_elements(config, tensor) // layout.shard)  # summed last
         first["gradients"] = whole + width * output + max(0, summed - ends)
         embedding["gradients"] += width * output + summed
+        first["gathered weights"] = _gathered(config, layout, width, 1)  # there is none before it to gather
         return {"loss": loss, "backward": backward, "first layer": first, "embedding": embedding}
     first["gradients"] = width * (elements - (0 if config.tied else output))
     embedding["gradients"] = width * elements + (WIDE + width if short else 0) * output
@@ -148,12 +152,15 @@ def _moments(
 
 
 def _working(config: ModelConfig, layout: Layout, width: int, compiled: bool) -> int:
-    """Bytes that the backward pass of one layer works with; D of it is whole on every rank of a tensor group."""
+    """Bytes that the backward pass of one layer works with. What was gathered for a half is whole on every rank of a
+    tensor group; in `full`, which computes the layer again, norms and sums are of the rank's own positions."""
     columns, hidden = WORKING[layout.mode]
     if not compiled:
         columns, hidden = PLAIN.get(layout.mode, {}).get(width, (columns, hidden))
     tokens = layout.micro_batch * config.context
-    return width * tokens * (columns * config.dim + -(-hidden * config.hidden // layout.tensor))
+    whole = min(columns, GATHERED) if layout.mode == "full" else columns
+    shared = (columns - whole) * config.dim + hidden * config.hidden
+    return width * tokens * (whole * config.dim + -(-shared // layout.tensor))
 
 
 def _logits(config: ModelConfig, tokens: int, width: int, tensor: int) -> int:

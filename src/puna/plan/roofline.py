@@ -7,8 +7,8 @@ what its mode computes again (model/modes.py). Shares are those of efficiency.to
 - shard: each layer's weights are gathered in 16 bits before its forward and, with `reshard`, its backward pass, and its
   gradient is summed in f32 behind it, each micro-batch. A pipeline gathers and sums once a step. Hidden behind the
   computation of the same layer, up to the share `overlap_shard` of it.
-- tensor: with sequence parallelism two gathers and two sums of a layer's activations forward, and four and two
-  backward, for what was gathered is not kept. `overlap_tensor` of their time is hidden.
+- tensor: with sequence parallelism two gathers and two sums of a layer's activations forward, and backward as many as
+  the mode does (parallel/formula.py). `overlap_tensor` of their time is hidden.
 - replicate: gradients are summed once a step, beside the last backward pass.
 - pipeline: 1F1B, whose bubble is (stages - 1) / (micro-batches x interleave) of a step.
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from puna.model import flop
 from puna.model.config import ModelConfig
+from puna.parallel.formula import COLLECTIVES
 from puna.parallel.layout import Layout
 from puna.plan import shapes
 from puna.plan.efficiency import Efficiency, efficiency
@@ -175,8 +176,9 @@ def _shard(
 def _tensor(config: ModelConfig, layout: Layout, gpu: Gpu, factors: Efficiency) -> float:
     """Seconds a layer and micro-batch for which its matmuls wait for the other ranks of the tensor group."""
     size = SHORT * layout.micro_batch * config.context * config.dim
-    count = {"reference": 8, "full": 12}.get(layout.mode, 10)
-    return (1 - factors.overlap_tensor) * count * collective(size, layout.tensor, 1, gpu, factors)
+    return (
+        (1 - factors.overlap_tensor) * sum(COLLECTIVES[layout.mode]) * collective(size, layout.tensor, 1, gpu, factors)
+    )
 
 
 def _send(config: ModelConfig, layout: Layout, gpu: Gpu, factors: Efficiency) -> float:

@@ -3,7 +3,8 @@
 What is tried: tensor groups within a node that divide heads and columns, pipelines of a power of two, every division of
 the rest into replicas and shards, micro-batches of a power of two, weights gathered once or twice. Of layouts within a
 hundredth of the fastest the simplest is taken: without a pipeline, with the smallest tensor group, with the most memory
-left. Ranks that would have no window to read are no layout.
+left. Ranks that would have no window to read are no layout, nor are pipelines that training refuses: of a tied model,
+and of more stages than micro-batches.
 """
 
 from __future__ import annotations
@@ -76,8 +77,12 @@ def layouts(config: ModelConfig, windows: int, ranks: int, gpu: Gpu, wanted: Wan
         share = windows // (replicate * shard)  # windows that every one of these ranks has at least
         if share < 1 or not fits_shape(config, Layout(tensor=tensor, pipeline=pipeline)):
             continue
+        if pipeline > 1 and config.tied:
+            continue
         for micro_batch in (wanted.micro_batch,) if wanted.micro_batch else _powers(min(share, 64)):
             if micro_batch > -(-windows // (replicate * shard)):
+                continue
+            if -(-windows // (replicate * shard * micro_batch)) < pipeline:
                 continue
             for mode in (wanted.mode,) if wanted.mode else MODES:
                 for reshard in (True, False) if shard > 1 and pipeline == 1 else (pipeline == 1,):

@@ -15,6 +15,7 @@ from puna import __version__
 from puna.data.fates import FATES
 from puna.progress import size
 from puna.publish.facts import Counts, Facts
+from puna.publish.front_matter import cell, listed, quoted
 
 LISTED = 40  # inputs of a source that are named one by one
 NAMED = 8  # licences and languages of a source that are named
@@ -59,27 +60,27 @@ def licence_of(card: str) -> str:
 def _header(told: Facts, licence: str) -> Iterator[str]:
     rows = sum(counts.train.rows + counts.test.rows for counts in told.sources.values())
     yield "---"
-    yield f"pretty_name: {_quoted(told.name)}"
-    yield from _list("license", [licence] if licence else _licences(told))
-    yield from _list("language", sorted({code for counts in told.sources.values() for code in _codes(counts)}))
-    yield from _list("task_categories", ["text-generation"])
-    yield from _list("size_categories", [_size_category(rows)])
-    yield from _list("tags", ["puna"])
+    yield f"pretty_name: {quoted(told.name)}"
+    yield from listed("license", [licence] if licence else _licences(told))
+    yield from listed("language", sorted({code for counts in told.sources.values() for code in _codes(counts)}))
+    yield from listed("task_categories", ["text-generation"])
+    yield from listed("size_categories", [_size_category(rows)])
+    yield from listed("tags", ["puna"])
     yield "configs:"
     for name, sources in ((DEFAULT, list(told.sources)), *((source, [source]) for source in told.sources)):
-        yield f"- config_name: {_quoted(name)}"
+        yield f"- config_name: {quoted(name)}"
         yield "  data_files:"
         for split in ("train", "test"):
             paths = [path for source in sources if (path := _paths(source, split, told.sources[source]))]
             if paths:
                 yield f"  - split: {split}"
                 yield "    path:"
-                yield from (f"    - {_quoted(path)}" for path in paths)
+                yield from (f"    - {quoted(path)}" for path in paths)
     yield "---"
 
 
 def _body(told: Facts) -> Iterator[str]:
-    yield f"# {_cell(told.name) or 'Documents'}"
+    yield f"# {cell(told.name) or 'Documents'}"
     yield ""
     yield "Text for training a language model: documents from public dumps, cleaned, without exact repeats, each"
     yield f"with the place where it was published. Made by Puna {__version__}."
@@ -169,7 +170,7 @@ def _provenance(told: Facts) -> Iterator[str]:
     for source, counts in told.sources.items():
         for one in counts.inputs[:LISTED]:
             cells = (source, one["dump"], one["version"], f"{one['size']:,}", one["digest"])
-            yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
+            yield f"| {' | '.join(map(cell, cells))} |"
         if (more := len(counts.inputs) - LISTED) > 0:
             yield f"| {source} | and {more:,} more | | | |"
     yield ""
@@ -207,7 +208,7 @@ def _unsaid(told: Facts) -> Iterator[str]:
 
 
 def _row(name: str, found: Mapping[str, Any]) -> str:
-    return f"| {_cell(name)} | {found['documents']:,} | {found['bytes']:,} |"
+    return f"| {cell(name)} | {found['documents']:,} | {found['bytes']:,} |"
 
 
 def _paths(source: str, split: str, counts: Counts) -> str:
@@ -235,26 +236,9 @@ def _size_category(rows: int) -> str:
 
 def _most(counted: Counter[str], without: str) -> str:
     """The most frequent names, and how many documents have each."""
-    named = [f"{_cell(name) or without} ({times:,})" for name, times in counted.most_common(NAMED)]
+    named = [f"{cell(name) or without} ({times:,})" for name, times in counted.most_common(NAMED)]
     return ", ".join([*named, *(["..."] if len(counted) > NAMED else [])])
 
 
 def _words(names: tuple[str, ...]) -> str:
     return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
-
-
-def _list(key: str, values: list[str]) -> Iterator[str]:
-    if values:
-        yield f"{key}:"
-        yield from (f"- {_quoted(value)}" for value in values)
-
-
-def _quoted(value: str) -> str:
-    """A string of YAML in double quotes, whatever stands in it."""
-    plain = (c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
-    return f'"{"".join(plain)}"'
-
-
-def _cell(value: Any) -> str:
-    """One cell of a table, in which nothing ends the cell, the line or the table."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

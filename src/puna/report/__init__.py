@@ -13,6 +13,9 @@ are no scripts. The same files give the same bytes.
     figure2  benchmarks along the training (Figure 2)
     training loss, learning rate, throughput, where the time went (2.2 to 2.4)
     cost     what each stage of the data read and took, per core
+    energy   energy and carbon of each stage, and the paper's Table 15
+    safety   Tables 11 to 14, and what such numbers say (5)
+    finetuned  answers before and after a finetuning of this run (4)
     results  the headline, bits per byte beside the baselines, samples
     origin   recipe, machine, versions, digests
     page     puts them in order and writes report.html

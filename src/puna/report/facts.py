@@ -18,10 +18,14 @@ import numpy as np
 
 from puna import recipe as recipes
 from puna import storage
+from puna.cost.carbon import Account, asked_later, of_records
 from puna.data import exclude
 from puna.data.exclude import Exclusions
 from puna.errors import PunaError
+from puna.evaluate import stored
+from puna.evaluate.stored import Known
 from puna.formats import refuse_newer
+from puna.model.weights import digest, read_tensors
 from puna.storage import Place
 
 OWN_STEP = "report"  # its record is written after the page, and would make the next page differ
@@ -68,6 +72,13 @@ class Facts:
     tables: Any = None  # the paper's, with the model's row
     benchmarks: Any = None
     """Along the training, what `puna evaluate --watch` measured."""
+    benchmarked: Known = field(default_factory=dict)
+    """What is known of the newest checkpoint (evaluate/stored.py)."""
+    checkpoint: str = ""
+    """The newest one's name."""
+    carbon: Account | None = None
+    finetuned: tuple[tuple[str, Any], ...] = ()
+    """What was measured of each finetuning of the newest checkpoint that lies beside the run, by its folder's name."""
     curve: Curve | None = None
     told: list[dict[str, Any]] = field(default_factory=list)  # lines of metrics.jsonl that are no plain step
     unreadable: tuple[str, ...] = ()
@@ -128,6 +139,12 @@ def read(folder: Place) -> Facts:
     machine = json_of("machine.json")
     segments = machine if isinstance(machine, list) else at(machine, "segments") or [machine]
     pieces = number(records.get("tokenizer"), "counts", "pieces")
+    checkpoints = [path.parent for path in storage.listing(folder / "checkpoints", "*/checkpoint.json")]
+    benchmarked: Known = {}
+    try:
+        benchmarked = stored.of(checkpoints[-1]) if checkpoints else {}
+    except (OSError, PunaError):
+        unreadable.append("results.json of the benchmarks")
     return Facts(
         name=str(at(recipe, "name") or folder.name),
         recipe_text=text,
@@ -150,11 +167,30 @@ def read(folder: Place) -> Facts:
         cloze_items=json_of("evaluations", "cloze_items.json"),
         tables=json_of("evaluations", "tables", "tables.json"),
         benchmarks=json_of("evaluations", "benchmarks", "curve.json"),
+        benchmarked=benchmarked,
+        checkpoint=checkpoints[-1].name if checkpoints else "",
+        carbon=of_records(asked, {**records, **asked_later(folder)}) if asked else None,
+        finetuned=tuple(_finetuned(folder, checkpoints[-1])) if checkpoints else (),
         curve=_curve(folder / "metrics.jsonl"),
         told=_told(folder / "metrics.jsonl"),
         unreadable=tuple(unreadable),
         hidden=_hidden(asked),
     )
+
+
+def _finetuned(folder: Place, checkpoint: Place) -> Iterator[tuple[str, Any]]:
+    """Finetunings beside the run, of a model of its name and with these very weights."""
+    beside = [] if storage.is_remote(folder) else storage.listing(folder.absolute().parent, "*/finetune.json")
+    found = []
+    for path in beside:
+        with suppress(OSError, PunaError, RecursionError):
+            base, file = at(storage.read_json(path), "model"), path.parent / "evaluations" / "finetune.json"
+            if at(base, "name") == folder.absolute().name and storage.is_file(file):
+                found.append((path.parent.name, at(base, "digest"), storage.read_json(file)))
+    if found:
+        with suppress(OSError, PunaError):
+            own = digest(read_tensors(checkpoint / "model.safetensors"))
+            yield from ((name, measured) for name, base, measured in found if base == own)
 
 
 def _hidden(asked: Any) -> Exclusions | None:

@@ -7,7 +7,21 @@ from importlib import resources
 
 from puna import storage
 from puna.errors import InputError
-from puna.report import cloze, corpus, cost, facts, figure2, origin, quality, results, tables, training
+from puna.report import (
+    cloze,
+    corpus,
+    cost,
+    energy,
+    facts,
+    figure2,
+    finetuned,
+    origin,
+    quality,
+    results,
+    safety,
+    tables,
+    training,
+)
 from puna.report.facts import Facts
 from puna.report.markup import Html, element, join
 from puna.storage import Place
@@ -22,11 +36,14 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Facts], Html]], ...] = (
     ("throughput", "Throughput", training.throughput),
     ("benchmarks", "Benchmarks along the training", figure2.section),
     ("samples", "Samples", results.samples),
+    ("finetuned", "Samples before and after finetuning", finetuned.gallery),
     ("bits", "Bits per byte", results.bits),
     ("cloze", "Cloze items", cloze.asked),
     ("tables", "Benchmarks", tables.asked),
+    ("safety", "Bias, toxicity and truthfulness", safety.section),
     ("cost", "What the data cost", cost.stages),
     ("time", "Where the time went", training.times),
+    ("energy", "Energy and carbon", energy.spent),
     ("recipe", "Recipe", origin.recipe),
     ("machine", "Versions and machine", origin.machine),
     ("digests", "Digests", origin.digests),

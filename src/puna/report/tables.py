@@ -7,11 +7,14 @@ from typing import Any
 from puna.report.facts import Facts, at
 from puna.report.markup import Html, element, join, paragraph, table
 
+SAFETY = (11, 12, 13, 14)  # they have a section of their own
+
 
 def asked(facts: Facts) -> Html:
     """Each table with its notes folded below it; where there is none, how to have some."""
     found = at(facts.tables, "tables")
-    shown = [_table(one, at(facts.tables, "model")) for one in found if _grid(one)] if isinstance(found, list) else []
+    sound = [one for one in found if grid_of(one)] if isinstance(found, list) else []
+    shown = [shown_table(one, at(facts.tables, "model")) for one in sound if at(one, "table") not in SAFETY]
     if not shown:
         return paragraph(
             "None was asked: no benchmark's release files lay in the folder that the recipe names. ",
@@ -21,15 +24,16 @@ def asked(facts: Facts) -> Html:
     return join(*shown)
 
 
-def _grid(one: Any) -> list[list[str]]:
+def grid_of(one: Any) -> list[list[str]]:
     """Heading and rows as text, none where the file is of another shape."""
     rows = at(one, "grid")
     sound = isinstance(rows, list) and rows and all(isinstance(row, list) and row for row in rows)
     return [[str(cell) for cell in row] for row in rows] if sound else []
 
 
-def _table(one: Any, model: Any) -> Html:
-    head, *rows = _grid(one)
+def shown_table(one: Any, model: Any) -> Html:
+    """One of the paper's tables: `table`, `title`, `grid` and `notes` of tables.json. The model's row is bold."""
+    head, *rows = grid_of(one)
     own = head.index(model) if model in head else -1  # of a table that is turned, the model's column
     lines = [
         [element("strong", cell) if row[0] == model or place == own else cell for place, cell in enumerate(row)]

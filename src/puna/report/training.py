@@ -46,7 +46,10 @@ def curves(facts: Facts) -> Html:
         f"{_shape(facts)}{steps} over {tokens}. The loss went from {first} to {last} nats per token{mean}. {skipped}"
     )
     hidden = int(np.sum(curve.loss > figures.ceiling(curve)))
-    caption = [f"Faint: {lines}. Strong: the mean over {count(span)} neighbouring ones. "]
+    caption = [
+        "Loss over the tokens trained on, as the paper's Figure 1 shows it. ",
+        f"Faint: {lines}. Strong: the mean over {count(span)} neighbouring ones. ",
+    ]
     if hidden:
         caption.append(f"Above the picture: {count(hidden)} of the first {lines}, with a higher loss.")
     figure = element("figure", figures.loss(curve), element("figcaption", *caption))

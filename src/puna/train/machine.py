@@ -217,8 +217,8 @@ def _mode(
         return mode, "as it was when this training began"
     if config is None:
         return memory.ORDER[0], ""
-    parts = mesh.layout.shard * mesh.layout.tensor
-    return memory.choose(config, windows * train.context, dtype, parts=parts, ranks=local_ranks(mesh))
+    parts, stages = mesh.layout.shard * mesh.layout.tensor, mesh.layout.pipeline
+    return memory.choose(config, windows * train.context, dtype, parts=parts, stages=stages, ranks=local_ranks(mesh))
 
 
 def _layer(kernels: str) -> Mode | None:

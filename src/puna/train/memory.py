@@ -27,16 +27,18 @@ class Choice(NamedTuple):
     """In words, for the line that training says."""
 
 
-def choose(config: ModelConfig, tokens: int, dtype: torch.dtype, *, parts: int = 1, ranks: int = 1) -> Choice:
+def choose(
+    config: ModelConfig, tokens: int, dtype: torch.dtype, *, parts: int = 1, stages: int = 1, ranks: int = 1
+) -> Choice:
     """The first mode of ORDER whose step of `tokens` tokens fits in the memory that is free; the last one where none
-    does, or the first where the system does not tell. parts: into which the model is cut. ranks: that share the
-    memory."""
+    does, or the first where the system does not tell. parts: into which the model, or each of its stages, is cut.
+    ranks: that share the memory."""
     free = available()
     if free is None:
         return Choice(ORDER[0], "the fastest; how much memory is free is not known here")
     free = free // ranks
     for mode in ORDER:
-        needed = step_bytes(config, tokens, dtype, mode, parts)
+        needed = step_bytes(config, tokens, dtype, mode, parts, stages)
         if needed <= free:
             least = "the fastest" if mode == ORDER[0] else "the fastest that fits"
             return Choice(mode, f"{least}: a step takes about {size(needed)} of {size(free)} free")
@@ -44,15 +46,19 @@ def choose(config: ModelConfig, tokens: int, dtype: torch.dtype, *, parts: int =
     return Choice(ORDER[-1], why)
 
 
-def step_bytes(config: ModelConfig, tokens: int, dtype: torch.dtype, mode: Mode, parts: int = 1) -> int:
+def step_bytes(
+    config: ModelConfig, tokens: int, dtype: torch.dtype, mode: Mode, parts: int = 1, stages: int = 1
+) -> int:
     """Bytes of a training step of `tokens` tokens (of one micro-batch), from above, of a rank that holds one of so many
-    parts of the model.
+    parts of one of `stages` of the model.
 
     With P parameters, s bytes an element of `dtype`, D dim, V vocabulary, the sum of
-    - P (16 + 4) / parts: masters, two moments and gradients in f32, and working copies with their gradients or, in f32,
-      the gradients of a further micro-batch;
-    - of a model in parts, (2 V D + 3 layers) (s + 4): the weights that are gathered at once, and their gradients;
-    - tokens * layers * `layer_bytes` of the mode: what is kept for the backward pass;
+    - P (16 + 4) / parts / stages: masters, two moments and gradients in f32, and working copies with their gradients
+      or, in f32, the gradients of a further micro-batch;
+    - of a model in parts, (2 V D + 3 layers) (s + 4): the weights that are gathered at once, and their gradients; in
+      stages, those of all layers of one;
+    - tokens * layers * `layer_bytes` of the mode: what is kept for the backward pass; of a stage's layers, for as many
+      micro-batches as there are stages;
     - tokens * `layer_bytes` of `reference`: one layer while its backward pass runs;
     - tokens * D (4 s + 16): around the last norm, and the gradients of its input and output;
     - chunk * V s, at most LOGITS bytes, and in 16 bits CACHED bytes: logits of a chunk, and then their gradient
@@ -61,12 +67,14 @@ def step_bytes(config: ModelConfig, tokens: int, dtype: torch.dtype, mode: Mode,
     """
     width, vocabulary = dtype.itemsize, config.vocabulary
     parameters = sum(torch.Size(shape).numel() for shape in shapes(config).values())
-    kept = config.layers * layer_bytes(config, dtype, mode) + layer_bytes(config, dtype, "reference")
+    layers = -(-config.layers // stages)
+    kept = layers * stages * layer_bytes(config, dtype, mode) + layer_bytes(config, dtype, "reference")
     around = config.dim * (4 * width + 16)
     logits = chunk_of(tokens, vocabulary, dtype) * vocabulary * width + (CACHED if width < 4 else 0)
     layer = (parameters - 2 * vocabulary * config.dim) // config.layers
-    gathered = (2 * vocabulary * config.dim + 3 * layer) * (width + 4) if parts > 1 else 0
-    held = 20 * parameters // parts + gathered
+    at_once = layers if stages > 1 else 3
+    gathered = (2 * vocabulary * config.dim + at_once * layer) * (width + 4) if parts * stages > 1 else 0
+    held = 20 * parameters // (parts * stages) + gathered
     return held + tokens * (kept + around) + logits + vocabulary * config.dim * (width + 8)
 
 

@@ -17,8 +17,8 @@ from puna.train.course import Course
 
 
 def planned(course: Course, ranks: int) -> Layout | None:
-    """The fastest mesh of so many ranks, without a pipeline; None where the GPUs are not known. InputError: the model
-    does not fit on them."""
+    """The fastest mesh of so many ranks, without a pipeline, which depends on a recipe's own micro-batches; None where
+    the GPUs are not known. InputError: the model does not fit on them."""
     gpu = known(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
     if gpu is None:
         return None

@@ -10,7 +10,8 @@ step.
 Where ranks share the model each copies and sends its parts, rank 0 writes (gathering.py), and the checkpoint counts on
 every rank when it stands.
 
-What goes wrong in the thread ends the training at its next step, in the line that it would have been without one.
+What goes wrong in the thread ends the training at its next step, in the line that it would have been without one. A
+slow disk is no error: each file that it has taken counts as moving on, and a wait for it is said.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from puna.train.gathering import Gathering
 from puna.train.metrics import Metrics, WindowLosses
 
 ROOM = 1.25  # of the copy's size: what else steps may come to take meanwhile
+SLOW = 10.0  # seconds of waiting behind which it is said
 
 
 class Checkpoints(Callback):
@@ -84,7 +86,11 @@ class Checkpoints(Callback):
         if writing is None:
             return
         if writing.ident is not None:
-            writing.join()
+            writing.join(SLOW)
+            if writing.is_alive():
+                if training.mesh.first:
+                    say(f"training waits for the checkpoint of step {writing.step}: the disk is slower than the steps")
+                writing.join()
         if writing.error is not None:
             raise writing.error
         training.saved = writing.saved
@@ -92,8 +98,9 @@ class Checkpoints(Callback):
     def end(self, training: Training) -> None:
         try:
             self.wait(training)
-        except Exception as error:  # what ended the training is told already
-            say(str(error))
+        except Exception as error:  # what ended the training is told already, and with it a rank that is gone
+            if training.mesh.alone or not isinstance(error, RuntimeError):
+                say(str(error))
 
     def _has_room(self, masters: dict[str, Tensor], moments: dict[str, Tensor]) -> bool:
         need = sum(tensor.nbytes for tensors in (masters, moments) for tensor in tensors.values())
@@ -123,6 +130,7 @@ class _Writing(threading.Thread):
         self.error: BaseException | None = None
         self._folder, self._training, self._lines = folder, training, lines
         self._position = training.position
+        self.step = self._position.step
         self._masters, self._moments = masters, moments
         self._gathering = gathering
 

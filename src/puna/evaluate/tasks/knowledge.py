@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from puna.evaluate.ranking import best, both, plain_accuracy, share_of_truth
-from puna.evaluate.task import Answer, Asked, Choice, Norm, Prompt, Ranking, Task
+from puna.evaluate.task import Answer, Asked, Choice, Clusters, Norm, Prompt, Ranking, Task
 from puna.testsets import Item
 
 LETTERS = "ABCD"
@@ -88,6 +88,8 @@ def unjudged(item: Item, asked: Asked, answer: Answer, norm: Norm) -> dict[str, 
     raise AssertionError
 
 
+QUESTIONS = Clusters(lambda item: item.id, "questions")
+
 TASKS = (
     Task(
         "mmlu", 1, "mmlu", "MMLU", "Five examples, those of the benchmark; letters ranked; the mean over all items.",
@@ -102,6 +104,7 @@ TASKS = (
         "Multiple choice (mc_task.json) behind six questions with answers of our own: another measure than the "
         "paper's, whose numbers do not compare with it.",
         truthfulqa, multiple_choice, metric="mc1", head=lambda item: PRIMED, takes=lambda item: "mc2" in item.extra,
+        clusters=QUESTIONS,
     ),
     Task(
         "truthfulqa_judged", 1, "truthfulqa", "TruthfulQA, judged",
@@ -109,6 +112,6 @@ TASKS = (
         "At most 64 tokens behind six questions with answers of our own, greedy; judged by whoever `--judge` names, "
         "which are not the paper's judges.",
         answered, unjudged, metric="truthful", head=lambda item: PRIMED, needs="truth",
-        takes=lambda item: "mc2" in item.extra,
+        takes=lambda item: "mc2" in item.extra, clusters=QUESTIONS,
     ),
 )  # fmt: skip
