@@ -181,7 +181,7 @@ def _preparing(target: str | None) -> Callable[..., None]:
 
 def report(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", callback=none_empty, help="A run folder, or its URL; or several.")
+        list[str], typer.Argument(metavar="RUN", callback=none_empty, help="A run folder, or its URL; or several.")
     ],
     out: Annotated[
         str | None,
