@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -142,6 +143,7 @@ def _training(target: str | None) -> Callable[..., None]:
         allow_other_machine: OtherMachine = False,
         quiet: Quiet = False,
     ) -> None:
+        from puna import recipe as recipes
         from puna import workflow
         from puna.progress import configure
 
@@ -154,7 +156,14 @@ def _training(target: str | None) -> Callable[..., None]:
             verify=verify,
             allow_other=allow_other_machine,
         )
-        if last := workflow.work(recipe, overrides or [], out, target, options):
+        last = None
+        if target is None and "RANK" not in os.environ and recipes.load(recipe, overrides or []).family:
+            from puna import family
+
+            last = family.raise_all(recipe, overrides or [], out, options)
+        elif done := workflow.work(recipe, overrides or [], out, target, options):
+            last = done
+        if last:
             show(last)
 
     return command

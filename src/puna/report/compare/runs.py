@@ -27,7 +27,7 @@ from puna.report.results import by_source
 from puna.run import read_recipe
 from puna.storage import Place
 
-OWN = ("name", "seed")  # keys in which runs of one group may differ
+OWN = ("name", "seed", "train.seed")  # keys in which runs of one group may differ
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Compared:
 
     @property
     def seed(self) -> int:
-        return self.recipe.seed
+        return self.recipe.training_seed
 
     def heldout_curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and held-out bits per byte as training went on, and where that was not measured, at its end: (n,)."""
