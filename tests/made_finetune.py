@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import made_model
@@ -14,6 +15,9 @@ from puna.finetune.examples import Example, Message
 from puna.finetune.templated import Encoded, encode
 from puna.finetune.tune import Settings
 
+tune = partial(
+    tuning.tune, threads=1
+)  # several wait for each other by spinning, which takes minutes beside other tests
 WORDS = ["the cat", "the hat", "the bat", "the end", "is near", "is here", "and", "naïve café"]
 SMALL = Settings(epochs=2, context=64, batch=2, micro_batch=1, heldout=3, checkpoint_every=2, learning_rate=1e-3,
                  compile="off", dtype="float32")  # fmt: skip

@@ -20,7 +20,7 @@ from torch import Tensor
 import made_finetune
 import made_model
 import typed
-from made_finetune import PAIRS, SMALL
+from made_finetune import PAIRS, SMALL, tune
 from puna.convert.parts import Parts
 from puna.errors import InputError
 from puna.finetune import tune as tuning
@@ -30,7 +30,6 @@ from puna.finetune.measure import Measured, answer_nats, change
 from puna.finetune.packing import laid
 from puna.finetune.reading import Rows, Weighted
 from puna.finetune.templated import Encoded, encode
-from puna.finetune.tune import tune
 from puna.model import modes
 from puna.model.weights import read_tensors
 

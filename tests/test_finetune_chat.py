@@ -13,10 +13,9 @@ import pytest
 import torch
 
 import made_finetune
-from made_finetune import SMALL
+from made_finetune import SMALL, tune
 from puna import convert, load
 from puna.finetune.choose import Source
-from puna.finetune.tune import tune
 from puna.generate.chat import find
 from puna.generate.engine import Engine
 from puna.generate.packed import pack

@@ -12,7 +12,7 @@ from torch import Tensor
 import made_finetune
 import made_model
 import typed
-from made_finetune import PAIRS, SMALL
+from made_finetune import PAIRS, SMALL, tune
 from puna import storage
 from puna.convert import export, own
 from puna.convert.parts import Parts
@@ -21,7 +21,6 @@ from puna.finetune import lora
 from puna.finetune.choose import Source
 from puna.finetune.lora import Adapted, Lora
 from puna.finetune.packing import laid
-from puna.finetune.tune import tune
 from puna.model.llama import Llama
 from puna.model.weights import load_checkpoint, read_tensors
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import made_finetune
 import made_model
-from made_finetune import SMALL
+from made_finetune import SMALL, tune
 from puna import convert
 from puna.convert import own
 from puna.convert.parts import Parts
@@ -24,7 +24,6 @@ from puna.evaluate import results
 from puna.evaluate import run as running
 from puna.evaluate.run import Result, Value
 from puna.finetune.choose import Source
-from puna.finetune.tune import tune
 from puna.generate import load
 from puna.publish import model_card, model_facts
 from puna.publish.model_facts import ModelFacts, Text
