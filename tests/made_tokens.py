@@ -67,7 +67,9 @@ def recipe(
     caps = max_epochs or {}
     sources = {n: SimpleNamespace(share=Decimal(s), max_epochs=caps.get(n)) for n, s in shares.items()}
     train = SimpleNamespace(context=context, batch=batch, tokens=None, steps=steps)
-    return SimpleNamespace(seed=seed, sources=sources, train=train, data=Data.model_validate(data or {}))
+    return SimpleNamespace(
+        training_seed=seed, seed=seed, sources=sources, train=train, data=Data.model_validate(data or {})
+    )
 
 
 def write_mixture(run: Path, built: manifest.Manifest, made: Any) -> mixture.Mixture:

@@ -62,8 +62,9 @@ HELD_BY = {
     "fuzz github inputs inspect stack_damage stackexchange testsets testsets_traps trace warc wikipedia",
     "honest": "bits cloze cloze_run compression decontaminate evaluate evaluate_others evaluate_overlap "
     "evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks evaluate_watch heldout "
-    "judged language model_card ngram perplexity present references report report_beside report_figure2 safety",
-    "paper": "mixture model recipe recipe_text schedule token_steps",
+    "judged language model_card ngram perplexity present references report report_beside "
+    "report_compare report_figure2 report_law safety",
+    "paper": "family mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
     "errors": "cli fetch_command history push_refusals talk",
     "care": "carbon care clean completion cost doctor doctor_machine doctor_ranks meter progress run "

@@ -197,7 +197,9 @@ def test_help_fits_80_columns_and_says_how_the_command_ends(
     assert _run(monkeypatch, _raises(AssertionError()), *words) == 0
     told = capsys.readouterr().out
     assert max(map(len, told.splitlines())) <= 80
-    assert "..." not in re.sub(r"(ARGS\]|VALUE\]|NAME\]|PART\]|DATA\})\.\.\.", "", told).replace("llama-7b, ...", "")
+    assert "..." not in re.sub(r"(ARGS\]|VALUE\]|NAME\]|PART\]|DATA\}|RUN\})\.\.\.", "", told).replace(
+        "llama-7b, ...", ""
+    )
     assert re.search(r"Examples?:\n    \S*puna", told) or words[0] == "completion"
     assert "Exit status: 0 " in told
 

@@ -25,6 +25,7 @@ WRITERS |= {"evaluate/sandbox/cage.py"}
 ORDER = [
     "__main__",
     "cli",
+    "family",
     "workflow",
     "last_screen",
     "publish",

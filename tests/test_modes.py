@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import made_training as made
 from puna import recipe as recipes
-from puna import storage, workflow
+from puna import storage
 from puna.model.attention import attention, attention_gradient
 from puna.model.config import ModelConfig
 from puna.model.flash import flash
@@ -21,6 +21,7 @@ from puna.model.llama import Llama
 from puna.tokens.windows import Windows
 from puna.train import machine, memory, onednn
 from puna.train.callbacks import Callback, Step, Training
+from puna.train.result import of_the_result
 
 MODES = ["reference", "selective", "full", "hand", "lean"]
 
@@ -142,9 +143,9 @@ def test_a_training_that_goes_on_keeps_the_mode_it_began_with(
 def test_a_training_of_an_earlier_version_is_not_done_again_for_packed_documents() -> None:
     own = made.recipe().model_dump()["train"]
     assert own["layer"] == "auto"
-    values = workflow._of_the_result(own)
+    values = of_the_result(own)
     assert "documents" not in values
-    assert workflow._of_the_result({**own, "layer": "hand", "documents": "masked"})["documents"] == "masked"
+    assert of_the_result({**own, "layer": "hand", "documents": "masked"})["documents"] == "masked"
 
 
 def test_masked_documents_are_those_of_the_window(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,11 +246,11 @@ def test_too_many_rewinds_end_the_training_in_one_line(folder: Path, monkeypatch
 
 
 def test_patience_is_no_part_of_the_result_so_that_more_of_it_goes_on() -> None:
-    from puna.workflow import _of_the_result
+    from puna.train.result import of_the_result
 
     for action in ("skip", "rewind"):
         plain, patient = (
-            _of_the_result(made.recipe(f"train.spike={action}", *more).model_dump(mode="json")["train"])
+            of_the_result(made.recipe(f"train.spike={action}", *more).model_dump(mode="json")["train"])
             for more in ([], ["train.max_rewinds=99", "train.max_nonfinite=99"])
         )
         assert plain == patient
@@ -266,10 +266,10 @@ def test_too_many_skipped_spikes_in_a_row_end_the_training(folder: Path, monkeyp
 
 
 def test_what_is_done_about_spikes_is_part_of_the_result_only_where_it_acts() -> None:
-    from puna.workflow import _of_the_result
+    from puna.train.result import of_the_result
 
     def values(*overrides: str) -> dict[str, Any]:
-        return _of_the_result(made.recipe(*overrides).model_dump(mode="json")["train"])
+        return of_the_result(made.recipe(*overrides).model_dump(mode="json")["train"])
 
     plain = values()
     assert not {name for name in plain if "spike" in name or "rewind" in name or "every" in name}

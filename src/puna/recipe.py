@@ -47,11 +47,15 @@ from puna.recipe_values import (
 )
 
 __all__ = [
-    "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Decontaminate", "Evaluate", "Explained", "Fetch", "GitHub",
+    "C4", "ArXiv", "Books", "CommonCrawl", "Data", "Decontaminate", "Evaluate", "Explained", "Family", "Fetch",
+    "GitHub",
     "Heldout", "LanguageModels", "Mesh", "Model", "Recipe", "Reference", "Samples", "Source", "Sources",
     "StackExchange", "Tokenizer", "Train", "Wikipedia",
     "as_json", "as_toml", "batch_tokens", "batch_windows", "chosen", "explain", "key_table", "load", "names", "steps",
 ]  # fmt: skip
+
+
+Sizes = Annotated[list[Positive], Field(min_length=1, max_length=16), Takes("a list of whole numbers, one for a size")]
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -230,6 +234,8 @@ class Train(Section):
     """Steps before a spike that a rewind passes over with it; unset: all since the checkpoint."""
     max_rewinds: Positive = 10
     """Rewinds of a training; one more stops it."""
+    seed: Maybe[Whole] = None
+    """Seed of the first weights and of the order of windows; unset: `seed`, from which the text follows as well."""
     evaluate_every: Maybe[PositiveSteps] = None
     """Steps between measures of held-out loss, each behind a checkpoint of its own; unset: only at the end."""
     evaluate_tokens: Tokens = 100_000
@@ -282,6 +288,33 @@ class Samples(Section):
     """Seed of the samples."""
 
 
+class Family(Section):
+    dims: Sizes
+    """`model.dim` of each size."""
+    heads: Sizes
+    """`model.heads` of each size."""
+    layers: Sizes
+    """`model.layers` of each size."""
+    seeds: Sizes
+    """How many models of each size are trained; they differ in `train.seed`, from 1 on."""
+    rate_factor: PositiveNumber = 0.3118
+    """The learning rate is this by C^-rate_power, where C is 6 times weights times tokens (DeepSeek LLM)."""
+    rate_power: Number = 0.125
+    """See `rate_factor`."""
+    batch_factor: PositiveNumber = 0.292
+    """A batch has this by C^batch_power tokens, then as many as divide the training (DeepSeek LLM)."""
+    batch_power: Number = 0.3271
+    """See `batch_factor`."""
+    warmup: Fraction = 0.05
+    """The warm-up's share of the steps."""
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Family:
+        if len({len(self.dims), len(self.heads), len(self.layers), len(self.seeds)}) > 1:
+            raise ValueError("family.dims, heads, layers and seeds must have one number for each size")
+        return self
+
+
 class Carbon(Section):
     watts: Maybe[PositiveNumber] = None
     """Stated power of the machine's processors together, for machines whose energy cannot be read; unset: unknown."""
@@ -313,12 +346,18 @@ class Recipe(Section):
     evaluate: Evaluate = Field(default_factory=Evaluate)
     samples: Samples = Field(default_factory=Samples)
     carbon: Carbon = Field(default_factory=Carbon)
+    family: Maybe[Family] = None
 
     _origins: recipe_layers.Origins = PrivateAttr(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         """Recipes are equal when their values are, wherever those came from."""
         return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    @property
+    def training_seed(self) -> int:
+        """Of the first weights and of the order of windows."""
+        return self.seed if self.train.seed is None else self.train.seed
 
     @model_validator(mode="after")
     def _models_are_asked(self) -> Recipe:

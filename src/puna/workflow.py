@@ -34,6 +34,7 @@ from puna.steps import Context, Step, refuse_newer, run_steps
 from puna.storage import Place
 from puna.tokens import steps as token_steps
 from puna.train.extras import refuse_missing
+from puna.train.result import of_the_result
 
 NO_RUN = Look()
 WITHOUT_COMPILER = {"laptop": "laptop-plain"}  # what runs in its place where torch.compile cannot
@@ -76,8 +77,17 @@ def work(name: str, overrides: Sequence[str], out: str | None, target: str | Non
 
 def _work(name: str, overrides: Sequence[str], out: str | None, target: str | None, options: Options) -> str:
     recipe = recipes.load(_for_this_machine(name), overrides)
+    if recipe.family is not None:
+        what = "is a family of models, which puna run alone raises, by one process"
+        raise InputError(what, where=f"recipe {recipe.name}", mend="give family=none for one model")
+    folder = bring(recipe, storage.place(out) if out else Path("runs") / recipe.name, target, options)
+    return last_screen(folder, target)
+
+
+def bring(recipe: Recipe, folder: Place, target: str | tuple[str, ...] | None, options: Options) -> Place:
+    """Bring the steps of a recipe up to `target` to done in a run folder; return the name by which it was held."""
     _refuse_impossible(recipe, options)
-    folder = _seen_everywhere(storage.place(out) if out else Path("runs") / recipe.name, options)
+    folder = _seen_everywhere(folder, options)
     inputs = locate_inputs(recipe, folder)
     steps = build(recipe, inputs, options, Look(folder))
     refuse_newer(folder, steps, pipeline.OF_SOME_SOURCES | OF_SOME_RUNS)
@@ -88,7 +98,7 @@ def _work(name: str, overrides: Sequence[str], out: str | None, target: str | No
     ):
         workers = options.workers or (engine.workers if engine else usable_cpus())
         say(f"{recipe.name}: into {folder}, {workers} data workers")
-        _foretell(recipe, inputs, run.folder, target)
+        _foretell(recipe, inputs, run.folder, "mixture" if isinstance(target, tuple) else target)
         records = run_steps(
             run.folder,
             steps,
@@ -100,7 +110,7 @@ def _work(name: str, overrides: Sequence[str], out: str | None, target: str | No
         )
         if bad := pipeline.bad_share(records, recipe):
             raise PunaError("; ".join(bad), mend="mend the input, or raise data.max_bad_share")
-    return last_screen(folder, target)
+    return folder
 
 
 def _seen_everywhere(folder: Place, options: Options) -> Place:
@@ -159,7 +169,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
             partial(_train, recipe, options),
             ("checkpoints/*/*", "metrics.jsonl", "losses.jsonl", "machine.json"),
             ("mixture",),
-            {"model": made["model"], "train": _of_the_result(made["train"]), "seed": recipe.seed},
+            {"model": made["model"], "train": of_the_result(made["train"]), "seed": recipe.training_seed},
             space=partial(_train_space, recipe),
         ),
         Step(
@@ -219,12 +229,13 @@ def _tables(recipe: Recipe) -> list[Step]:
     ]
 
 
-def targets(steps: Sequence[Step], station: str | None) -> list[str] | None:
+def targets(steps: Sequence[Step], station: str | tuple[str, ...] | None) -> list[str] | None:
     """The steps that a command ends with: all that are named STATION or STATION.SOURCE, and with documents the notices
     of their licences; None for the whole graph."""
     if station is None:
         return None
-    wanted = (station, "notice") if station == "documents" else (station,)
+    named = station if isinstance(station, tuple) else (station,)
+    wanted = (*named, "notice") if station == "documents" else named
     return [step.name for step in steps if step.name.split(".")[0] in wanted]
 
 
@@ -351,35 +362,6 @@ def _report(context: Context) -> Mapping[str, Any]:
     from puna.report import write
 
     return {"bytes": storage.size(write(context.folder))}
-
-
-def _of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `train` that the weights depend on: how often it saves and logs is not among them, but where a
-    spike goes back to the last checkpoint, nor when a training is given up: with more patience the same training goes
-    on.
-
-    `documents` "packed" does not stand there, which is what earlier versions did without it; `max_nonfinite` does, as
-    the 10 that they had by itself.
-    """
-    left_out = {
-        "keep",
-        "keep_every",
-        "save",
-        "evaluate_every",
-        "evaluate_tokens",
-        "hang_minutes",
-        "log_every",
-        "log_to",
-        "max_rewinds",
-        "mesh",
-    }
-    if train["documents"] == "packed":
-        left_out.add("documents")
-    if train["spike"] == "observe":
-        left_out |= {"spike", "spike_window", "spike_score"}
-    if train["spike"] != "rewind":
-        left_out |= {"spike_margin", "checkpoint_every"}
-    return {key: value for key, value in train.items() if key not in left_out} | {"max_nonfinite": 10}
 
 
 def _refuse_impossible(recipe: Recipe, options: Options) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
@@ -16,14 +18,16 @@ from puna.cli.words import (
     Overrides,
     Quiet,
     RecipeName,
-    RunFolder,
     TakeOver,
     Threads,
     Verify,
     Workers,
     epilog,
+    none_empty,
+    not_empty,
     show,
 )
+from puna.errors import InputError
 
 RESUMES = (
     "Stopped at any moment (Ctrl-C, kill, power), the same command goes on where it was and ends with the same bytes. "
@@ -116,8 +120,12 @@ def add_to(app: typer.Typer) -> None:
         status = f"{ENDINGS[:-1]}, 75 training hung and is resumable." if part.trains else ENDINGS
         added = app.command(name, help=tells, short_help=part.short, epilog=epilog(*part.examples, status=status))
         added(_training(part.target) if part.trains else _preparing(part.target))
-    end = epilog("puna report runs/laptop", status="0 done, 1 failed, 2 no run, or one that is under way.")
-    app.command("report", short_help="Write a run's report.html anew.", epilog=end)(report)
+    end = epilog(
+        "puna report runs/laptop",
+        "puna report runs/laptop runs/laptop-15m --out both.html",
+        status="0 done, 1 failed, 2 no run, or one that is under way.",
+    )
+    app.command("report", short_help="A run's report.html anew, or several runs on one page.", epilog=end)(report)
 
 
 def _training(target: str | None) -> Callable[..., None]:
@@ -135,6 +143,7 @@ def _training(target: str | None) -> Callable[..., None]:
         allow_other_machine: OtherMachine = False,
         quiet: Quiet = False,
     ) -> None:
+        from puna import recipe as recipes
         from puna import workflow
         from puna.progress import configure
 
@@ -147,7 +156,14 @@ def _training(target: str | None) -> Callable[..., None]:
             verify=verify,
             allow_other=allow_other_machine,
         )
-        if last := workflow.work(recipe, overrides or [], out, target, options):
+        last = None
+        if target is None and "RANK" not in os.environ and recipes.load(recipe, overrides or []).family:
+            from puna import family
+
+            last = family.raise_all(recipe, overrides or [], out, options)
+        elif done := workflow.work(recipe, overrides or [], out, target, options):
+            last = done
+        if last:
             show(last)
 
     return command
@@ -172,16 +188,34 @@ def _preparing(target: str | None) -> Callable[..., None]:
     return command
 
 
-def report(run: RunFolder) -> None:
-    """Write RUN/report.html anew from what lies in the run folder, and print its path.
+def report(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN", callback=none_empty, help="A run folder, or its URL; or several.")
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", callback=not_empty, help="The page that compares several runs."),
+    ] = None,
+) -> None:
+    """Write RUN/report.html anew from what lies in the run folder, or one page that compares several runs.
 
-    The page shows what went in, what each rule dropped, the curves, the measures and the samples, as far as they are
-    there. `puna run` writes it too. Nobody else may be writing to the run meanwhile.
+    Of one run the page shows what went in, what each rule dropped, the curves, the measures and the samples, as far as
+    they are there. `puna run` writes it too. Nobody else may be writing to the run meanwhile.
+
+    Several runs are read and none is changed: their curves on one axis, by tokens and by FLOP; how good each is; what
+    it cost; in what the recipes differ; and from three sizes that read the same tokens on, a scaling law with its
+    uncertainty. Runs that differ in their seeds alone are one line of the legend. The page goes to --out, else to
+    comparison.html beside the first run. Prints its path.
     """
     from puna import storage
-    from puna.report import write
+    from puna.report import compare, write
     from puna.run import open_run, read_recipe
 
-    folder = storage.place(run)
-    with open_run(folder, read_recipe(folder)):
-        show(str(write(folder)))
+    folders = [storage.place(run) for run in runs]
+    if len(folders) > 1:
+        show(str(compare.write(folders, storage.place(out) if out else None)))
+        return
+    if out:
+        raise InputError("--out is for several runs", mend="the report of one is report.html in its folder")
+    with open_run(folders[0], read_recipe(folders[0])):
+        show(str(write(folders[0])))

@@ -22,6 +22,13 @@ def not_empty(parameter: typer.CallbackParam, value: Any) -> Any:
     return value
 
 
+def none_empty(parameter: typer.CallbackParam, values: list[str]) -> list[str]:
+    """The same for each of several words."""
+    for value in values:
+        not_empty(parameter, value)
+    return values
+
+
 def one_of(option: str, value: str, among: Sequence[str]) -> None:
     """InputError for a value that an option does not take."""
     if value not in among:

@@ -19,6 +19,7 @@ are no scripts. The same files give the same bytes.
     results  the headline, bits per byte beside the baselines, samples
     origin   recipe, machine, versions, digests
     page     puts them in order and writes report.html
+    compare/ several runs on one page
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ from puna.report.markup import Html, element, fixed, join, plain, visible
 
 # Colours that stand for the style sheet's variables until the drawing is done.
 INK, MUTED, RULE, ACCENT, FAINT = "#010101", "#020202", "#030303", "#040404", "#050505"
+SERIES = ("#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c", "#0d0d0d")  # lines told apart
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", FAINT: "--faint"}
+_VARIABLES |= {color: f"--series-{place}" for place, color in enumerate(SERIES, start=1)}
 _WIDTHS = {"wide": 720, "narrow": 340}  # units of the drawing, of the size of a CSS pixel
 _STRETCHES = 500  # a long curve is drawn in so many: more cannot be seen
 _SPACES: dict[str, Any] = {"hspace": 0.1, "wspace": 0.1}  # between panels, in shares of a panel
@@ -244,6 +246,12 @@ def thinned(values: np.ndarray) -> np.ndarray:
         if np.isfinite(part).any():
             kept |= {first + int(np.nanargmin(part)), first + int(np.nanargmax(part))}
     return np.array(sorted(kept), int)
+
+
+def series(number: int) -> list[int]:
+    """Which of SERIES so many lines have, spread over all of them; more lines than colours begin again."""
+    last = len(SERIES) - 1
+    return [round(place * last / max(1, number)) if number <= last else place % len(SERIES) for place in range(number)]
 
 
 def short(text: str, most: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 from puna import storage
@@ -65,20 +65,26 @@ def write(folder: Place) -> Place:
 
 def page(of: Facts) -> str:
     """The whole document."""
+    sections = [(name, title, tell(of)) for name, title, tell in _SECTIONS]
+    return document(f"{of.name}: Puna run", join(results.headline(of), origin.overtaken(of)), sections)
+
+
+def document(title: str, header: Html, sections: Sequence[tuple[str, str, Html]]) -> str:
+    """A page of its own: style, contents, header and the sections (id, title, what they tell)."""
     style = resources.files("puna.report").joinpath("style.css").read_text("utf-8")
-    links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in _SECTIONS]
-    sections = [element("section", element("h2", title), tell(of), id=name) for name, title, tell in _SECTIONS]
+    links = [element("li", element("a", heading, href=f"#{name}")) for name, heading, _ in sections]
+    parts = [element("section", element("h2", heading), told, id=name) for name, heading, told in sections]
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{of.name}: Puna run"),
+        element("title", title),
         element("style", Html(style)),
     )
     body = element(
         "body",
         element("nav", element("ol", *links), aria_label="Contents"),
-        element("main", join(element("header", results.headline(of), origin.overtaken(of)), *sections, between="\n")),
+        element("main", join(element("header", header), *parts, between="\n")),
     )
     return join(Html("<!DOCTYPE html>\n"), Html(f'<html lang="en">\n{head}\n{body}\n</html>\n'))

@@ -110,7 +110,7 @@ def plan(recipe: recipes.Recipe, manifest: Manifest) -> Mixture:
         )
     mixture = Mixture(
         manifest=manifest.digest,
-        seed=recipe.seed,
+        seed=recipe.training_seed,
         context=context,
         batch_windows=batch,
         asked=asked,

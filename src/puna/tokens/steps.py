@@ -62,7 +62,7 @@ def steps(recipe: Recipe, names: Sequence[str]) -> list[Step]:
             partial(_mixture, recipe),
             ("tokens/mixture.json",),
             ("manifest",),
-            asked | {"seed": recipe.seed, "shares": shares, "max_epochs": mixtures.caps(recipe, names)},
+            asked | {"seed": recipe.training_seed, "shares": shares, "max_epochs": mixtures.caps(recipe, names)},
         ),
     ]
 

@@ -136,7 +136,7 @@ def pretraining(recipe: Recipe, windows: Windows) -> Course:
     config = ModelConfig.from_recipe(recipe, windows.manifest.vocabulary)
 
     def initial(name: str) -> Tensor:
-        return torch.from_numpy(weights.initial(config, name, recipe.seed))
+        return torch.from_numpy(weights.initial(config, name, recipe.training_seed))
 
     reading = Pretraining(windows, recipe.train.documents == "masked")
-    return Course(reading, recipe.train, config, recipe.seed, initial, recipe)
+    return Course(reading, recipe.train, config, recipe.training_seed, initial, recipe)
