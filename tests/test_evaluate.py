@@ -265,6 +265,7 @@ def test_what_cannot_be_asked_is_one_line(
         '{"results": [{}]}',
         '{"results": [], "energy": 5}',
         '{"results": [], "earlier": [1]}',
+        '{"results": [], "earlier_others": [{"task": "a", "shots": 0}]}',
     ],
 )
 def test_another_file_of_results_is_refused_before_anything_is_asked(text: str, tmp_path: Path) -> None:
