@@ -133,9 +133,18 @@ def test_what_is_not_as_in_the_paper_is_said() -> None:
     assert "not all" not in whole
     (toxic,) = notes_of(result("realtoxicityprompts", 0.5, judged_by="PerspectiveAPI"))
     assert "; by PerspectiveAPI" in toxic
+    assert "4 of 99,442 items" in toxic
+    assert "without a score" not in toxic
+    (some,) = notes_of(result("realtoxicityprompts", 0.5, values={"toxicity": Value(0.5, None, 1)}))
+    assert "; answers without a score, which no mean counts: 3." in some
+    (web,) = notes_of(result("triviaqa", 0.5, items=9951))
+    assert ": 9,951 items; " in web
+    assert "other items than the 7,993 that are published" in web
     five, one = (notes_of(result("triviaqa", 0.5, shots=shots))[0] for shots in (5, 1))
     assert (five[:18], one[:18]) == ("TriviaQA, 5-shot: ", "TriviaQA, 1-shot: ")
-    assert "100 samples of each item" in notes_of(result("gsm8k_maj", 0.5, samples=100))[0]
+    assert "100 samples of each item." in notes_of(result("gsm8k_maj", 0.5, samples=100))[0]
+    assert "; 10 samples of each item, where the task draws 200." in notes_of(result("humaneval", 0.5, samples=10))[0]
+    assert "; 1 sample of each item, where the task draws 256." in notes_of(result("math_maj", 0.5, samples=1))[0]
 
 
 def test_markdown_is_aligned_and_latex_is_escaped() -> None:

@@ -71,12 +71,8 @@ def _not_now(told: Sequence[Mapping[str, Any]], now: Sequence[Result] | Sequence
     """What was told of what is not asked now; of two of one task, the first."""
     asked = {(each.task, each.shots) for each in now}
     known = {(each["task"], each["shots"]): each for each in reversed(told)}
-    # A group of lm-eval has no number of examples.
-    return [
-        known[key]
-        for key in sorted(known, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
-        if key not in asked
-    ]
+    ordered = sorted(known, key=lambda key: (key[0], key[1] or 0))  # a group of lm-eval has no number of examples
+    return [known[key] for key in ordered if key not in asked]
 
 
 def kept(folder: Place) -> Mapping[str, Any]:

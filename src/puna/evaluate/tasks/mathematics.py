@@ -57,7 +57,7 @@ def _math(name: str, samples: int, paper: str) -> Task:
         name, 2, "math", "MATH" if samples == 1 else f"MATH maj1@{samples}", paper,
         f"{MINERVA}`Problem:\\nPROBLEM\\n\\nSolution:`, at most {MATH_TOKENS} tokens; {DRAWN} Answers are compared as "
         "text in one form and as rational numbers; no algebra is done.",
-        math(samples), math_right, (4,), example=math_example,
+        math(samples), math_right, (4,), example=math_example, samples=samples,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def _gsm8k(name: str, samples: int, paper: str) -> Task:
         f"{MINERVA}`Question: QUESTION\\nAnswer:`, at most {GSM8K_TOKENS} tokens; {DRAWN} Their solutions are without "
         "the notes for a calculator. The number behind the last `answer is` or `####` counts, of a calculation there "
         "its result, else the last number.",
-        gsm8k(samples), gsm8k_right, (8,), example=gsm8k_example,
+        gsm8k(samples), gsm8k_right, (8,), example=gsm8k_example, samples=samples,
     )  # fmt: skip
 
 
