@@ -73,8 +73,9 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
     scored = sum(len(plan.questions) for plan in plans if plan.wanted.task.needs == "toxicity")
     if asking.before and scored:
         say(asking.before(folder, scored))
-    for line in results.changed(folder, plans):
-        say(line)
+    for line in dict.fromkeys([*map(run.lacking, plans), *results.changed(folder, plans)]):
+        if line:
+            say(line)
     with metered() as meter:
         answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
         found = run.evaluate(plans, answering, folder, digest)

@@ -85,6 +85,10 @@ def no_group(item: Item) -> tuple[str, ...]:
     return ()
 
 
+def no_lack(items: Sequence[Item]) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Task:
     name: str
@@ -124,8 +128,14 @@ class Task:
     """Examples and item must agree in it."""
     groups: Callable[[Item], tuple[str, ...]] = no_group
     """Parts of the benchmark that have a result of their own."""
+    lacks: Callable[[Sequence[Item]], str] = no_lack
+    """What is not known of these items, whose file of it is missing, and what that costs; "" where nothing is."""
     clusters: Clusters | None = None
     """Over what intervals are drawn; None: the table has none."""
+    samples: int = 1
+    """Texts that it draws of an item, unless told otherwise."""
+    least: int = 1
+    """Texts of an item without which its metric cannot be told."""
     needs: Literal["", "programs", "toxicity", "truth"] = ""
     """What is judged by something outside of this pack."""
 

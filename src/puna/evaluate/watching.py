@@ -17,7 +17,7 @@ from typing import Any
 from puna import storage
 from puna.errors import InputError
 from puna.evaluate.asking import Asked, Asking, ask
-from puna.evaluate.results import NAME, kept, told_of
+from puna.evaluate.results import NAME, kept, others_of, told_of
 from puna.evaluate.tasks import PACK
 from puna.formats import RESULTS
 from puna.storage import Place
@@ -75,11 +75,11 @@ def curve(run: Place) -> list[dict[str, Any]]:
             if value is not None:
                 name = f"{each['task']}-{each['shots']}"
                 row.setdefault(name, {"mean": value["mean"], "error": value["error"]})
-        for each in told.get("others", ()):
+        for each in others_of(told):
             value = next(iter(each["values"].values()), None)
             if value is not None:
                 shots = "" if each["shots"] is None else each["shots"]
-                row[f"{each['task']}-{shots}"] = {"mean": value["mean"], "error": value["error"]}
+                row.setdefault(f"{each['task']}-{shots}", {"mean": value["mean"], "error": value["error"]})
         rows.append(row)
     return sorted(rows, key=lambda row: row["step"])
 
