@@ -380,6 +380,7 @@ def test_a_rank_that_says_nothing_ends_behind_the_one_that_says_why(
 
     monkeypatch.setattr(meeting.time, "sleep", slept)
     monkeypatch.setattr(workflow, "_alike", refuses)
+    monkeypatch.setattr(workflow, "configure", lambda quiet: None)  # other tests of this process are not silent
     with pytest.raises(ToldElsewhere):
         workflow._train_along(one, workflow.Options())
     assert len(looks) == 3
