@@ -156,7 +156,7 @@ def _where_to_begin(
         return told
     trackers.refuse_missing(settings.log_to)
     most = -(-rows // mesh.layout.data)
-    windows = min(settings.micro_batch or most, most)
+    windows = min(mesh.rows_of_pass(settings.micro_batch, most), most)
     earlier = found.machine if found else None
     machine = machines.choose(settings, threads, course.config, windows=windows, earlier=earlier, mesh=mesh)
     _remove(without, machine, allow_other)
