@@ -335,11 +335,25 @@ def test_pass_at_k_is_the_share_of_draws_of_k_that_hold_one_that_passes() -> Non
 
 def test_programs_to_run_hold_what_their_tests_need(tmp_path: Path) -> None:
     item = _made(tmp_path, "mbpp")
-    assert programs.program(item, "def double(n): return two * n").index("two = 2") > 0
+    made = programs.program(item, "def two(): return 3")
+    assert (made.solution, made.tests) == ("def two(): return 3", "two = 2\nassert two() == 2\n")
     human = _made(tmp_path, "humaneval")
-    text = programs.program(human, "    return 1\n")
-    assert text.startswith(human.question + "    return 1\n")
-    assert text.endswith(f"check({human.extra['entry_point']})\n")
+    made = programs.program(human, "    return 1\n")
+    assert (made.solution, made.names) == (human.question + "    return 1\n", (human.extra["entry_point"],))
+    assert made.tests.endswith(f"check({human.extra['entry_point']})\n")
+
+
+def test_tests_have_of_a_solution_what_neither_they_nor_python_nor_the_prompt_defines() -> None:
+    reference = "import math\nimport re\nclass Pair: pass\ndef sum(a, b): return 1\ndef own(): pass\nlimit = 3\n"
+    tests = ["assert sum(1, 2) == len([Pair(limit)])", "assert all(math.isclose(x, 1) for x in [own()])"]
+    item = Item("mbpp", "test", "126", "", extra={"solution": reference, "setup": "start = Pair(0)", "tests": tests})
+    made = programs.program(item, "math = re = None")
+    assert (made.names, made.lead) == (("Pair", "limit", "own", "sum"), "import math")
+    prompt = "import math\n\n\ndef poly(x):\n    return math.e\n\n\ndef zero(xs):\n    'as def zero(xs)'\n"
+    test = "def check(candidate):\n    assert abs(poly(math.pi)) > candidate([1]) + other\n"
+    item = Item("humaneval", "test", "32", prompt, extra={"test": test, "entry_point": "zero"})
+    made = programs.program(item, "    return poly(1)\n\ndef poly(x):\n    return 0\n")
+    assert (made.names, made.lead) == (("other", "zero"), prompt[: prompt.index("def zero")])
 
 
 def test_a_digest_tells_questions_apart() -> None:
