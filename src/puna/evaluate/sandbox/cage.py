@@ -39,7 +39,7 @@ SET_DEATH, SET_DUMPABLE, DROP_BOUNDING, NO_NEW_RIGHTS, SET_SECCOMP = 1, 4, 24, 3
 MOUNT_SETATTR, AT_CWD, AT_RECURSIVE = 442, -100, 0x8000
 CAPSET = {"x86_64": 126, "aarch64": 91}
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-INODES = 4096  # files and folders in /scratch: an empty one has no size, and takes memory all the same
+INODES = 4096  # files and folders in the empty folder: an empty one has no size, and takes memory all the same
 FILES = 64  # open at a time
 LONGEST = 500  # characters of what an error says
 
@@ -145,8 +145,8 @@ def _leave(root: bool) -> None:
 
 
 def _build(plan: dict[str, Any]) -> None:
-    """A root that holds plan["folders"], read only, and /scratch, which is empty and bounded."""
-    root = plan["root"]
+    """A root that holds plan["folders"], read only, and plan["scratch"], which is empty and bounded."""
+    root, scratch = plan["root"], plan["scratch"]
     _mount(None, "/", None, RECURSIVE | PRIVATE)
     _mount("tmpfs", root, "tmpfs", NO_SUID | NO_DEVICES, "size=1m,mode=755")
     for path in plan["folders"]:
@@ -156,14 +156,14 @@ def _build(plan: dict[str, Any]) -> None:
     for path, target in plan["links"].items():
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(target, root + path)
-    os.makedirs(root + "/scratch")
+    os.makedirs(root + scratch)
     bounds = f"size={plan['files']},nr_inodes={INODES},mode=777"
-    _mount("tmpfs", root + "/scratch", "tmpfs", NO_SUID | NO_DEVICES | NO_PROGRAMS, bounds)
+    _mount("tmpfs", root + scratch, "tmpfs", NO_SUID | NO_DEVICES | NO_PROGRAMS, bounds)
     _seal(root, 0)
     os.chdir(root)
     _call("pivot_root", libc.syscall, PIVOT_ROOT[machine], b".", b".")
     _call("leaving the old root", libc.umount2, b".", DETACH)
-    os.chdir("/scratch")
+    os.chdir(scratch)
 
 
 def _become_nobody() -> None:

@@ -29,7 +29,7 @@ LETTERS: dict[Any, bytes] = {
 }  # fmt: skip
 KINDS = {letter: kind for kind, letter in LETTERS.items()}
 CHANGING, PAIRS = (b"O", b"C", b"D", b"d", b"l", b"S", b"q", b"Y"), (b"O", b"C", b"D", b"d")
-CONSTANTS = {b"N": None, b"T": True, b"F": False}
+CONSTANTS: dict[bytes, bool | None] = {b"N": None, b"T": True, b"F": False}
 NAMED: dict[str, type] = {kind.__name__: kind for kind in (*list(LETTERS)[3:], bool, type(None))}
 
 COUNT, FLOAT, COMPLEX = struct.Struct("<I"), struct.Struct("<d"), struct.Struct("<dd")
@@ -71,7 +71,7 @@ class Writer:
                 self.known.append(value)
 
     def contents(self, value: Any, depth: int = 0) -> None:
-        """What a container holds, though it is known. Methods are those of the plain type, whatever derives from it."""
+        """What a container holds, though it is known. Its methods are those of the plain type that it derives from."""
         letter = _letter(type(value)) or b""
         kind = KINDS[letter]
         if depth > DEEPEST or len(self.data) > LONGEST:
@@ -98,9 +98,8 @@ class Writer:
                 self._items(letter, [value.maxlen, *held] if letter == b"q" else held, depth, len(held))
 
     def _other(self, value: object) -> None:
-        constant = next((letter for letter, each in CONSTANTS.items() if each is value), None)
-        if constant:
-            self.data += constant
+        if value is None or isinstance(value, bool):
+            self.data += b"N" if value is None else b"T" if value else b"F"
         elif isinstance(value, type) and NAMED.get(value.__name__) is value:
             self._raw(b"y", value.__name__.encode())
         else:
@@ -186,9 +185,9 @@ class Reader:
             items = [self._value(depth + 1) for _ in range(self._fitting(count))]
             return range(*items) if letter == b"R" else deque(items, first) if letter == b"q" else kind(items)
         pairs = {self._value(depth + 1): self._value(depth + 1) for _ in range(self._fitting(count))}
-        if letter == b"D":
-            return defaultdict(first, pairs)
-        return pairs if letter == b"d" else kind(pairs)
+        if letter == b"D" and first is not None and first not in NAMED.values():
+            raise Unreadable("what it makes is not plain")
+        return defaultdict(first, pairs) if letter == b"D" else pairs if letter == b"d" else kind(pairs)
 
     def _count(self) -> int:
         return int(COUNT.unpack(self._taken(4))[0])
@@ -220,18 +219,6 @@ def receive(file: int) -> tuple[int, bytes]:
     if size > LONGEST:
         raise Unreadable(f"more than {LONGEST:,} bytes")
     return number, _whole(file, size)
-
-
-def changed(container: Any, held: Any) -> None:
-    """Makes a container hold what another of its type does."""
-    if isinstance(container, list | bytearray):
-        container[:] = held
-        return
-    container.clear()
-    if isinstance(container, deque):
-        container.extend(held)
-    else:
-        container.update(held)
 
 
 def _whole(file: int, size: int) -> bytes:

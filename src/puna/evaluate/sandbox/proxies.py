@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import builtins
 import select
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from puna.evaluate.sandbox.messages import Reader, Unreadable, Unsendable, Writer, changed, receive, send
+from puna.evaluate.sandbox.messages import Reader, Unreadable, Unsendable, Writer, receive, send
 
 
 class Proxy:
@@ -108,7 +109,7 @@ class Solution:
         except Unreadable as error:
             self._ended(f"its answer cannot be read: {error}")
         for container, now in zip(known, held, strict=False):
-            changed(container, now)
+            _hold(container, now)
         match told:
             case ("gave", value):
                 return value
@@ -130,6 +131,18 @@ def _number(value: object) -> int:
     if type(value) is not Proxy:
         raise Unsendable(f"a {type(value).__name__} of the tests cannot be given to a solution")
     return value._number
+
+
+def _hold(container: Any, held: Any) -> None:
+    """Makes a container hold what another like it does."""
+    if isinstance(container, list | bytearray):
+        container[:] = held
+        return
+    container.clear()
+    if isinstance(container, deque):
+        container.extend(held)
+    else:
+        container.update(held)
 
 
 def _error(name: str, text: str) -> Exception:

@@ -89,6 +89,7 @@ def run(program: Program, limits: Bounds) -> Ended:
             "root": stack.enter_context(tempfile.TemporaryDirectory(prefix="puna-cage-")),
             "folders": folders,
             "links": links,
+            "scratch": _apart("/scratch", folders),
             "filter": withheld.hex(),
             **{name: getattr(limits, name) for name in ("seconds", "memory", "files", "threads")},
         }
@@ -163,6 +164,13 @@ def _seen() -> tuple[list[str], dict[str, str]]:
     found = [path for path in LIBRARIES if Path(path).is_dir() and path not in links]
     wanted = {base, *found}
     return sorted(path for path in wanted if not _within_another(path, wanted)), links
+
+
+def _apart(path: str, folders: list[str]) -> str:
+    """A path that no folder lies under: a Python in what a solution may write would be the tests' Python, too."""
+    while any(Path(folder).is_relative_to(path) for folder in folders):
+        path += "_"
+    return path
 
 
 def _within_another(path: str, others: set[str]) -> bool:

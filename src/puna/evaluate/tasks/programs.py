@@ -49,21 +49,26 @@ def mbpp_example(item: Item) -> str:
 
 
 def program(item: Item, made: str) -> Program:
-    """One sample, and the tests that it passes when they end without an error. HumanEval's may use what its prompt
-    defines before the function that is wanted, so that stands before them, as the prompt has it. Before MBPP's stands
-    what the reference imports for them to use, and the setup that tasks 367 and 927 have."""
-    if item.benchmark == "humaneval":
-        entry = item.extra["entry_point"]
-        lead = re.split(rf"^(?:async )?def {re.escape(entry)}\b", item.question, maxsplit=1, flags=re.MULTILINE)[0]
-        tests = f"{item.extra['test']}\n\ncheck({entry})\n"
-        return Program(item.question + made, tests, lead, _of_solution(tests, lead, {entry}))
-    tests = "\n".join([item.extra["setup"], *item.extra["tests"], ""])
-    reference = ast.parse(item.extra["solution"])
-    used = _names(tests)[0]
-    imports = [node for node in reference.body if isinstance(node, ast.Import | ast.ImportFrom) if _binds(node) & used]
-    defined = {node.name for node in reference.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    lead = ast.unparse(ast.Module(list(imports), []))
-    return Program(made, tests, lead, _of_solution(tests, lead, defined))
+    """One sample, and the tests that it passes when they end without an error. InputError for tests that are no Python.
+
+    HumanEval's tests may use what its prompt defines before the function that is wanted, so that stands before them, as
+    the prompt has it. Before MBPP's stand what its reference imports for them, and the setup of tasks 367 and 927."""
+    try:
+        if item.benchmark == "humaneval":
+            entry = item.extra["entry_point"]
+            found = re.search(rf"^(?:def|async def|class) {re.escape(entry)}\b", item.question, re.MULTILINE)
+            lead = item.question[: found.start()] if found else ""
+            tests = f"{item.extra['test']}\n\ncheck({entry})\n"
+            return Program(item.question + made, tests, lead, _of_solution(tests, lead, {entry}))
+        tests = "\n".join([item.extra["setup"], *item.extra["tests"], ""])
+        reference, used = ast.parse(item.extra["solution"]).body, _names(tests)[0]
+        imports: list[ast.stmt] = [node for node in reference if _imported(node) & used]
+        defined = {node.name for node in reference if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        lead = ast.unparse(ast.Module(imports, []))
+        return Program(made, tests, lead, _of_solution(tests, lead, defined))
+    except (SyntaxError, ValueError) as error:
+        where = f"{item.benchmark} {item.id}"
+        raise InputError(f"its tests are no Python ({error})", where=where, mend="take the file as published") from None
 
 
 def _of_solution(tests: str, lead: str, defined: set[str]) -> tuple[str, ...]:
@@ -86,8 +91,9 @@ def _names(source: str) -> tuple[set[str], set[str]]:
     return used, own
 
 
-def _binds(node: ast.Import | ast.ImportFrom) -> set[str]:
-    return {each.asname or each.name.partition(".")[0] for each in node.names}
+def _imported(node: ast.stmt) -> set[str]:
+    names = node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
+    return {each.asname or each.name.partition(".")[0] for each in names}
 
 
 def pass_at(k: int, samples: int, passed: int) -> float:
