@@ -355,11 +355,12 @@ def test_pass_at_k_is_the_share_of_draws_of_k_that_hold_one_that_passes() -> Non
 
 def test_programs_to_run_hold_what_their_tests_need(tmp_path: Path) -> None:
     item = _made(tmp_path, "mbpp")
-    assert programs.program(item, "def double(n): return two * n").index("two = 2") > 0
+    made = programs.program(item, "def two(): return 3")
+    assert (made.solution, made.tests) == ("def two(): return 3", "two = 2\nassert two() == 2\n")
     human = _made(tmp_path, "humaneval")
-    text = programs.program(human, "    return 1\n")
-    assert text.startswith(human.question + "    return 1\n")
-    assert text.endswith(f"check({human.extra['entry_point']})\n")
+    made = programs.program(human, "    return 1\n")
+    assert (made.solution, made.names) == (human.question + "    return 1\n", (human.extra["entry_point"],))
+    assert made.tests.endswith(f"check({human.extra['entry_point']})\n")
 
 
 def test_a_digest_tells_questions_apart() -> None:
