@@ -295,6 +295,15 @@ def test_what_winogender_loses_without_its_statistics_is_said_before_and_below(
 
 
 @pytest.mark.promise("errors")
+@pytest.mark.parametrize(("out", "says"), [("/proc/x", "/proc/x: cannot be made; give another folder with --out")])
+def test_where_answers_cannot_lie_is_one_line(
+    out: str, says: str, folder: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, said = typed.said(capsys, "evaluate", folder, "--data", data, "--tasks", "piqa", "--out", out)
+    assert (code, says in said) == (2, True), said
+
+
+@pytest.mark.promise("errors")
 @pytest.mark.parametrize(
     "text",
     [

@@ -118,6 +118,15 @@ def test_bias_stands_with_its_interval_and_its_items() -> None:
     assert writing.grid(filled(TABLES[14], [], "mine"))[-1][0] == "mine"
 
 
+def test_of_each_field_and_subject_of_mmlu_the_items_stand_beside_it() -> None:
+    parts = {"stem": {"accuracy": Value(0.25, 0.1, 2)}, "astronomy": {"accuracy": Value(0.5, 0.1, 1)}}
+    made = result("mmlu", 0.3, groups=parts)
+    assert writing.grid(filled(TABLES[9], [made], "mine"))[-1] == ["items", "-", "2", "-", "-", "4"]
+    rows = {row[0]: row[-1] for row in writing.grid(filled(TABLES[16], [made], "mine"))}
+    assert (rows[""], rows["astronomy"], rows["anatomy"], rows["all"]) == ("items", "1", "-", "4")
+    assert writing.grid(filled(TABLES[3], [result("boolq", 0.5)], "mine"))[-1][0] == "mine"
+
+
 def test_what_is_not_as_in_the_paper_is_said() -> None:
     (note,) = notes_of(result("boolq", 0.5, shots=2, norm="char", cut=3))
     for part in (

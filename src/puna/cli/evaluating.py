@@ -221,5 +221,5 @@ def _outside(toxicity: str | None, judge: str | None, allow_code: bool, folder: 
         if comma and not (first and second):
             raise InputError(f"--judge {judge} lacks a model", mend="give two, TRUTH,HELP, or a FILE of judgements")
         pair = judged.by_models(first, second) if comma else judged.stored(storage.place(judge))
-        found["truth"] = judged.truthfulqa(*pair)
+        found["truth"] = judged.Truthful(*pair)
     return found

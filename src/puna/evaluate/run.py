@@ -19,7 +19,7 @@ from puna.evaluate import bootstrap, chosen
 from puna.evaluate.answering import Model, answers
 from puna.evaluate.kept import Kept
 from puna.evaluate.published import Missing, publisher, together
-from puna.evaluate.task import Answer, Asked, Judge, Norm, Prompt, Task
+from puna.evaluate.task import Answer, Asked, Demanding, Judge, Norm, Prompt, Task
 from puna.progress import progress
 from puna.storage import Place
 from puna.testsets import BENCHMARKS, Item
@@ -127,8 +127,8 @@ def plan(
     """What is to be asked. data: a folder of release files, or one that others ask of too. norm: None is each task's
     own. samples: of an item, where a task draws several. named: who judges, by what a task `needs`.
 
-    InputError for a task that cannot be judged, a norm that says nothing of any task, and, for all tasks at once, files
-    that are not there.
+    InputError for a task that cannot be judged, a judge that cannot read the questions, a norm that says nothing of any
+    task, and, for all tasks at once, files that are not there.
     """
     if norm is not None and not any(norm in each.task.norms for each in wanted):
         raise InputError(f"--norm {norm} says nothing of these tasks", mend="leave it out")
@@ -151,6 +151,10 @@ def plan(
         made.append(Plan(each, own, questions, judges[each.name], items, judged_by=named_by))
     if lacking:
         raise together(lacking)
+    for one in made:
+        who: object = one.judge
+        if isinstance(who, Demanding):
+            who.demand(list(one.questions.values()))
     return made
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from puna.testsets import Item
 
@@ -69,6 +69,14 @@ class Score:
 Answer: TypeAlias = tuple[Score, ...] | tuple[str, ...]
 """Of a ranking a score for each choice, of a prompt a text for each sample."""
 Judge: TypeAlias = Callable[[Item, Asked, Answer, Norm], Mapping[str, float]]
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A judge that may be unable to judge some questions, and can tell before they are asked."""
+
+    def demand(self, asked: Sequence[tuple[Item, Asked]]) -> None:
+        """InputError for questions that it cannot judge."""
 
 
 @dataclass(frozen=True, slots=True)
