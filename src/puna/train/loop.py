@@ -189,15 +189,19 @@ def _run(training: Training, course: Course, saving: Checkpoints) -> None:
         for callback in training.callbacks:
             callback.start(training)
             begun.callback(callback.end, training)
-        while not training.finished:
-            step = _step(training, course.reading)
-            if step.spike is not None and step.rewound:
-                saving.wait(training)
-                step = replace(step, spike=rewind(training, step.spike, course.initial))
-            training.alive()
-            training.stop = training.mesh.any(training.asked)
-            for callback in training.callbacks:
-                callback.step(training, step)
+        try:
+            while not training.finished:
+                step = _step(training, course.reading)
+                if step.spike is not None and step.rewound:
+                    saving.wait(training)
+                    step = replace(step, spike=rewind(training, step.spike, course.initial))
+                training.alive()
+                training.stop = training.mesh.any(training.asked)
+                for callback in training.callbacks:
+                    callback.step(training, step)
+        except RuntimeError:
+            training.broken = not training.mesh.alone
+            raise
 
 
 def _step(training: Training, reading: Reading) -> Step:
