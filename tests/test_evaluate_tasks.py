@@ -276,6 +276,22 @@ def test_a_normalised_answer_stays_as_it_is(text: str) -> None:
         (r"\frac{1}{0}", r"\frac{1}{2}", False),
         ("12", "21", False),
         (r"\leftarrow", r"arrow", False),
+        ("(3,100)", "3100", False),
+        ("(3,100)", r"\left( 3, 100 \right)", True),
+        ("3,100,x", "3100,x", False),
+        (r"1,200,300.50\pi", r"1200300.50\pi", True),
+        (r"15,\!625", "15625", True),
+        ("12{,}000", "12,000", True),
+        (r"x \in (5,\infty)", r"(5,\infty)", True),
+        (r"x_1 = \frac12", ".5", True),
+        ("f(x) = 2x", "2x", True),
+        ("x=3,y=4", "4", False),
+        (r"\text{(A)}", "A", True),
+        (r"\textbf{(A)}", "(A)", True),
+        ("(A)", "(B)", False),
+        ("25_{6}", "25_6", True),
+        ("5 square units", "5", True),
+        ("2 xy", "2", False),
     ],
 )
 def test_answers_of_math_are_the_same_where_one_form_of_them_is(left: str, right: str, equal: bool) -> None:
@@ -295,9 +311,13 @@ def test_answers_of_worked_solutions_are_found() -> None:
     assert worked.of_math(r"The answer is \boxed{3}. Rather, the final answer is: $\frac12$.") == r"\frac{1}{2}"
     assert worked.of_math(r"we get \boxed{7}") == "7"
     assert worked.of_math("I cannot tell.") is None
+    assert worked.of_math(r"The answer is $\$2.50$. I hope that it is right.") == "2.50"
     assert worked.of_gsm8k("He has $1,200.50 left.\nThe answer is $1,200.50.") == "1200.5"
     assert worked.of_gsm8k("3 apples and 4 pears make 7") == "7"
     assert worked.of_gsm8k("The answer is -3.") == "-3"
+    assert worked.of_gsm8k("The answer is 10 - 4 = $6.") == "6"
+    assert worked.of_gsm8k("He has\n10 - 4 = 6") == "6"
+    assert worked.of_gsm8k("2 + 3 = 5\n#### 5\n\nThere are 7") == "5"
     assert worked.of_gsm8k("none") is None
     assert worked.number("007.0") == "7"
     assert worked.number("-0") == "0"
@@ -335,11 +355,12 @@ def test_pass_at_k_is_the_share_of_draws_of_k_that_hold_one_that_passes() -> Non
 
 def test_programs_to_run_hold_what_their_tests_need(tmp_path: Path) -> None:
     item = _made(tmp_path, "mbpp")
-    assert programs.program(item, "def double(n): return two * n").index("two = 2") > 0
+    made = programs.program(item, "def two(): return 3")
+    assert (made.solution, made.tests) == ("def two(): return 3", "two = 2\nassert two() == 2\n")
     human = _made(tmp_path, "humaneval")
-    text = programs.program(human, "    return 1\n")
-    assert text.startswith(human.question + "    return 1\n")
-    assert text.endswith(f"check({human.extra['entry_point']})\n")
+    made = programs.program(human, "    return 1\n")
+    assert (made.solution, made.names) == (human.question + "    return 1\n", (human.extra["entry_point"],))
+    assert made.tests.endswith(f"check({human.extra['entry_point']})\n")
 
 
 def test_a_digest_tells_questions_apart() -> None:
