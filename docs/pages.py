@@ -24,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PROJECT = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")  # pages of the site, though not in docs
 NOTEBOOK = "tour.ipynb"
+WIDE = {"index.md": ["navigation", "toc"], "paper.md": ["toc"]}  # pages, and the columns beside them that give way
 
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"""(?<=\]\()[^)\s]+(?=\))|(?<=src=")[^"]+|(?<=srcset=")[^"]+""")
@@ -62,6 +63,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     uri = page.file.src_uri
+    if uri in WIDE:
+        page.meta["hide"] = WIDE[uri]
     where = uri.removeprefix("project/") if uri.startswith("project/") else f"docs/{uri}"
     return adapted(markdown, where, uri)
 

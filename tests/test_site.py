@@ -6,6 +6,7 @@ something from another host.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -139,3 +140,33 @@ def test_the_notebook_runs_and_shows_what_it_says(tmp_path: Path) -> None:
     assert page.count("\nBelford is a town on the ") == 2
     bits = dict(re.findall(r"^\| ([a-z ]+) \| (\d\.\d{3}) \|$", page, re.MULTILINE))
     assert float(bits["model"]) < float(bits["xz primed"]) < float(bits["xz"])
+
+
+def _said(node: ast.AST) -> str | None:
+    """A string of the source, with `...` for what varies in it."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def test_the_program_says_each_message_that_the_page_on_trouble_has() -> None:
+    shown = re.findall(r"\*\*`([^`]+)`\*\*", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"))
+    lost = set(shown)
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        if not lost:
+            break
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        said = "\n".join(text for node in nodes if (text := _said(node)))
+        lost -= {message for message in lost if message in said}
+    assert len(shown) > 30
+    assert not lost
+
+
+def test_the_glossary_is_in_order_and_says_where_each_term_is_met() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| (.+) \| (.+) \|$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    terms = [term.rstrip("*").lower() for term, _, _ in rows[1:]]
+    assert len(terms) > 40
+    assert terms == sorted(set(terms))
+    assert all("](" in where for _, _, where in rows[1:])
