@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-import string
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import made_testsets
 from puna import testsets
 from puna.errors import InputError
-from puna.evaluate import exact, ranking, worked
+from puna.evaluate import ranking, worked
 from puna.evaluate.task import Choice, Norm, Prompt, Ranking, Score, digest
 from puna.evaluate.tasks import PACK, knowledge, programs
 from puna.testsets import BENCHMARKS, Item
@@ -208,53 +205,6 @@ def test_gotchas_of_winogender_are_those_that_the_papers_scores_are_multiples_of
     }  # half of the release's 720 sentences are here, every occupation with both answers or neither  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("made", "answer"),
-    [
-        (" Paris\nQ: what", "Paris"),
-        (" Paris, France", "Paris"),
-        (" Paris.", "Paris"),
-        (" St. Louis.", "St. Louis"),
-        (" 3.5 million.\n", "3.5 million"),
-        ("\nParis", ""),
-        (" .", ""),
-        ("", ""),
-        (" U.S.", "U.S"),
-    ],
-)
-def test_an_answer_is_cut_at_line_break_comma_or_final_dot(made: str, answer: str) -> None:
-    assert exact.cut(made) == answer
-
-
-@pytest.mark.parametrize(
-    ("answer", "plain"),
-    [
-        ("The Beatles!", "beatles"),
-        ("  A  tale of the two cities ", "tale of two cities"),
-        ("Theatre", "theatre"),
-        ("O'Neill", "oneill"),
-        ("“Heroes”", "heroes"),
-        ("U.S.", "us"),
-        ("an-a", "ana"),
-        ("Äpfel", "äpfel"),
-        ("the", ""),
-    ],
-)
-def test_normalisation_of_answers(answer: str, plain: str) -> None:
-    assert exact.normalised(answer) == plain
-    assert exact.exact(answer, ["nothing", plain])
-
-
-@given(st.text(max_size=30))
-def test_a_normalised_answer_stays_as_it_is(text: str) -> None:
-    once = exact.normalised(text)
-    assert exact.exact(text, [text])
-    assert "  " not in once
-    assert not set(once) & set(string.punctuation)
-    assert exact.normalised(f"  {text}\t!") == once
-    assert exact.cut(f"{exact.cut(text)}\nmore") == exact.cut(exact.cut(text))
-
-
 def test_pass_at_k_is_the_share_of_draws_of_k_that_hold_one_that_passes() -> None:
     for samples, passed, k in itertools.product(range(1, 8), range(8), range(1, 8)):
         if passed <= samples and k <= samples:
@@ -267,11 +217,12 @@ def test_pass_at_k_is_the_share_of_draws_of_k_that_hold_one_that_passes() -> Non
 
 def test_programs_to_run_hold_what_their_tests_need(tmp_path: Path) -> None:
     item = _made(tmp_path, "mbpp")
-    assert programs.program(item, "def double(n): return two * n").index("two = 2") > 0
+    made = programs.program(item, "def two(): return 3")
+    assert (made.solution, made.tests) == ("def two(): return 3", "two = 2\nassert two() == 2\n")
     human = _made(tmp_path, "humaneval")
-    text = programs.program(human, "    return 1\n")
-    assert text.startswith(human.question + "    return 1\n")
-    assert text.endswith(f"check({human.extra['entry_point']})\n")
+    made = programs.program(human, "    return 1\n")
+    assert (made.solution, made.names) == (human.question + "    return 1\n", (human.extra["entry_point"],))
+    assert made.tests.endswith(f"check({human.extra['entry_point']})\n")
 
 
 def test_a_digest_tells_questions_apart() -> None:
