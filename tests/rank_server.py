@@ -1,7 +1,7 @@
 """The process that the ranks of ranks.py are forked from, and what such a rank does.
 
-It has loaded what they need and started no thread. On its standard input it takes `fork RANK COUNT FOLDER PORT KEY` and
-`kill PID`, and answers each with a number: a pid, or the status of a process that has ended.
+It has loaded what they need, so that no rank does, and started no thread. On its standard input it takes `fork RANK
+COUNT FOLDER PORT KEY` and `kill PID`, and answers each with a number: a pid, or the status of a process that has ended.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ import torch.distributed.fsdp
 import torch.distributed.pipelining
 import torch.distributed.tensor.parallel
 
+import puna.parallel.pipeline
+import puna.parallel.sharded
+import puna.parallel.tensor
 import puna.train.loop  # noqa: F401
+from puna import recipe
 
 GLOO = timedelta(seconds=120)  # for one collective, so that a rank that waits for another says so
 DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def serve() -> None:
+    recipe.load("laptop")  # what checks recipes is built by the first one, which takes a second
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a rank prints is no answer
     statuses: dict[str, int] = {}

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
@@ -36,9 +36,11 @@ HANGS = 300.0  # seconds of one call behind which it counts as hanging; a busy m
 class RankError(AssertionError):
     """What went wrong on a rank first: its traceback, its death, or where it hangs."""
 
-    def __init__(self, rank: int, what: str) -> None:
+    def __init__(self, rank: int, what: str, late: Sequence[int] = ()) -> None:
         super().__init__(f"rank {rank}: {what}")
         self.rank = rank
+        self.late = list(late)
+        """Ranks that had not ended by themselves when the time for that was over."""
 
 
 class Ranks:
@@ -104,11 +106,11 @@ class Ranks:
                     ended, error = 0.0, f"ended with status {_server().kill(self.pids[rank])}"
                 if error:
                     errors.append((ended, rank, error))
+        late = [rank for rank in range(self.count) if rank not in answers]
         if errors:
             _, rank, error = min(errors)
-            raise RankError(rank, error)
-        if len(answers) < self.count:
-            late = [rank for rank in range(self.count) if rank not in answers]
+            raise RankError(rank, error, late)
+        if late:
             raise RankError(late[0], f"no answer, of ranks {late}:\n{self._stacks(late)}")
         return [answers[rank] for rank in range(self.count)]
 

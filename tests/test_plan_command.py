@@ -89,7 +89,15 @@ def test_json_holds_what_scripts_ask_for() -> None:
         (("llama-7b", "--gpu", "A100"), "did you mean A100-"),
         (("llama-7b", "--gpus", "7", "--mesh", "1x7"), "--mesh takes"),
         (("llama-7b", "--mesh", "1x2x2"), "4 ranks, and --gpus are 8"),
-        (("llama-7b", "--gpus", "1000000"), "cannot be shared by 1,000,000 GPUs"),
+        (("llama-7b", "--gpus", "1000000"), "cannot be shared by 1,000,000 GPUs; give fewer --gpus, such as 7,812, or"),
+        (
+            ("llama-33b", "--gpus", "16384"),
+            "cannot be shared by 16,384 GPUs; give fewer --gpus, such as 8,192, or",
+        ),
+        (
+            ("llama-7b", "--gpus", "64", "train.micro_batch=500"),
+            "1,953 windows a step in passes of 500; lower",
+        ),
         (("llama-7b", "--batch", "4"), "--batch is of --serve"),
         (("--table", "llama-7b"), "llama-7b is no KEY=VALUE"),
         (("llama-7b", "--price", "inf"), "--price takes dollars"),
@@ -97,9 +105,14 @@ def test_json_holds_what_scripts_ask_for() -> None:
         (("llama-7b", "--serve", "--gpus", "16"), "cannot be shared by 16 GPUs"),
         (("llama-7b", "--serve", "--mesh", "1x1x1"), "--mesh and --serve do not go together"),
         (("--table", "--mesh", "1x1x8"), "--mesh and --table do not go together"),
-        (("llama-7b", "--gpus", "64", "--mesh", "1x1x64"), "as 1x1x64x1; give another --mesh"),
-        (("llama-7b", "train.mesh.tensor=3"), "train.mesh: shard 2 x tensor 3 are 6 ranks, and there are 8"),
-        (("llama-7b", "train.mesh.pipeline=64", "--gpus", "64"), "as 1x1x1x64; give another --mesh"),
+        (
+            ("llama-7b", "--gpus", "64", "--mesh", "1x1x64"),
+            "as 1x1x64x1 (replicate x shard x",
+        ),
+        (("llama-7b", "--gpus", "8", "--mesh", "2x0x4"), "such as 1x64x8, not 2x0x4; a fourth number is the stages"),
+        (("llama-7b", "train.mesh.tensor=3"), "train.mesh: shard 2 x tensor 3 is for 6 ranks, and there are 8"),
+        (("llama-7b", "train.mesh.shard=1"), "train.mesh: shard 1 is for 1 rank, and there are 8; change an axis"),
+        (("llama-7b", "train.mesh.pipeline=64", "--gpus", "64"), "as 1x1x1x64 (replicate x shard x tensor x pipeline)"),
         (("llama-7b", "--gpus", "0"), "greater than or equal to 1; see "),
         (("no-such-recipe",), 'no recipe "no-such-recipe"'),
     ],
@@ -117,6 +130,11 @@ def test_what_cannot_be_planned_is_one_line(
 def test_a_plan_keeps_to_the_mesh_of_the_recipe() -> None:
     recipe = recipes.load("llama-7b", ["train.mesh.tensor=4", "train.mesh.replicate=2"])
     assert planned.plan(recipe, A100, 64).as_json()["mesh"] == {"replicate": 2, "shard": 8, "tensor": 4, "pipeline": 1}
+
+
+def test_a_mesh_that_the_search_would_not_try_is_planned_as_it_was_given() -> None:
+    plan = planned.plan(recipes.load("llama-7b"), A100, 24, mesh=(1, 8, 1, 3))
+    assert plan.choice.layout.mesh() == {"replicate": 1, "shard": 8, "tensor": 1, "pipeline": 3}
 
 
 def test_what_fits_in_no_form_is_shown_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,8 @@ class Train(Section):
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: where a C++ compiler is found."""
     micro_batch: Whole = 0
-    """Windows in one forward pass of a rank, to bound memory; 0: all that it has of the batch. A pipeline needs at
+    """Windows in one forward pass of a rank, to bound memory; 0: those that the planner found with the mesh, where it
+    chose that, else all that it has of the batch. A pipeline needs at
     least as many passes as it has stages."""
     checkpoint_every: PositiveSteps = 1000
     """Steps between checkpoints."""

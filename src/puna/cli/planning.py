@@ -38,7 +38,7 @@ def plan(
     ] = "A100-80GB",
     mesh: Annotated[
         str | None,
-        typer.Option("--mesh", metavar="RxSxTxP", callback=not_empty, help="Replicate, shard, tensor, pipeline."),
+        typer.Option("--mesh", metavar="RxSxT[xP]", callback=not_empty, help="Replicate, shard, tensor, pipeline (1)."),
     ] = None,
     price: Annotated[
         float | None, typer.Option("--price", min=0, help="Dollars a GPU hour; else a listed one.")
@@ -141,7 +141,8 @@ def _mesh(text: str | None, gpus: int) -> tuple[int, int, int, int] | None:
         return None
     parts = text.lower().split("x")
     if len(parts) not in (3, 4) or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise InputError(f"--mesh takes replicate x shard x tensor, such as 1x64x8, not {text}")
+        mend = "a fourth number is the stages of a pipeline"
+        raise InputError(f"--mesh takes replicate x shard x tensor, such as 1x64x8, not {text}", mend=mend)
     replicate, shard, tensor, pipeline = (*map(int, parts), *([1] * (4 - len(parts))))
     if replicate * shard * tensor * pipeline != gpus:
         raise InputError(f"--mesh {text} has {replicate * shard * tensor * pipeline:,} ranks, and --gpus are {gpus:,}")

@@ -79,7 +79,8 @@ class Settings:
     weight_decay: float = 0.1
     heldout: int | None = None
     """Examples kept aside; None: a tenth, at most 100."""
-    checkpoint_every: int = 100
+    checkpoint_every: int | None = None
+    """Steps; None: a tenth of all, at most 100, since a kill costs what was trained behind the last one."""
     seed: int = 1
     layer: str = "auto"
     dtype: str = "auto"
@@ -212,7 +213,7 @@ def _course(parts: Parts, reading: Rows, settings: Settings, length: int) -> Cou
         warmup=round(settings.warmup * reading.steps),
         weight_decay=settings.weight_decay,
         micro_batch=settings.micro_batch,
-        checkpoint_every=settings.checkpoint_every,
+        checkpoint_every=settings.checkpoint_every or min(100, max(1, reading.steps // 10)),
         layer=adapted.mode if adapted else settings.layer,  # type: ignore[arg-type]  # pydantic refuses others
         dtype=settings.dtype,  # type: ignore[arg-type]
         compile="off" if adapted else settings.compile,  # type: ignore[arg-type]

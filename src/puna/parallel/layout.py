@@ -75,8 +75,9 @@ def filled(wanted: Wanted, ranks: int) -> Layout:
     shard = wanted.shard or max(1, ranks // others)
     layout = Layout(replicate, shard, tensor, pipeline, reshard=wanted.reshard)
     if layout.ranks != ranks:
-        what = f"{said(layout)} are {layout.ranks} ranks, and there are {ranks}"
-        mend = "start as many (torchrun --nnodes x --nproc-per-node), or change an axis; 0 leaves it to Puna"
+        told = [f"{axis} {count}" for axis, count in layout.mesh().items() if count > 1 or getattr(wanted, axis)]
+        what = f"{' x '.join(told)} is for {layout.ranks:,} rank{'s' * (layout.ranks > 1)}, and there are {ranks:,}"
+        mend = "change an axis (0 leaves it to Puna), or the ranks: torchrun --nproc-per-node, --gpus of a plan"
         raise InputError(what, where="train.mesh", mend=mend)
     return layout
 

@@ -40,6 +40,8 @@ class Mesh:
     """None: there is one process, and no group of any."""
     layers: int = 1
     """Of the model; stages of a pipeline share them, and without one nothing depends on it."""
+    micro_batch: int = 0
+    """Windows of a forward pass where a planner chose the mesh, and with it these; else 0."""
 
     @property
     def alone(self) -> bool:
@@ -65,6 +67,10 @@ class Mesh:
         """Forward passes of at most `rows` rows that every rank makes of a batch, also one with fewer rows."""
         most = -(-count // self.layout.data)
         return -(-most // rows)
+
+    def rows_of_pass(self, asked: int, count: int) -> int:
+        """Rows of a forward pass of a batch of so many: as the recipe asks, else as was planned, else all."""
+        return asked or self.micro_batch or count
 
     def sum(self, value: float) -> float:
         """The sum over ranks that read something of their own; the same bits on every rank."""
@@ -164,7 +170,9 @@ def arrange(
         return ALONE
     ranks = dist.get_world_size()
     try:
-        layout = _layout(config, wanted, rows, ranks, chosen)
+        free = not (wanted.replicate or wanted.shard or wanted.tensor or wanted.pipeline)
+        planned = chosen(ranks) if free else None
+        layout = planned or filled(wanted, ranks)
         refuse(config, layout, rows, micro_batch)
     except InputError as error:
         if dist.get_rank():
@@ -172,14 +180,8 @@ def arrange(
         raise
     shape = (layout.pipeline, layout.replicate, layout.shard, layout.tensor)
     kind = "cuda" if torch.cuda.is_available() else "cpu"
-    return Mesh(layout, dist.get_rank(), init_device_mesh(kind, shape, mesh_dim_names=AXES), config.layers)
-
-
-def _layout(
-    config: ModelConfig, wanted: Wanted, rows: int, ranks: int, chosen: Callable[[int], Layout | None]
-) -> Layout:
-    free = not (wanted.replicate or wanted.shard or wanted.tensor or wanted.pipeline)
-    return (chosen(ranks) if free else None) or filled(wanted, ranks)
+    devices = init_device_mesh(kind, shape, mesh_dim_names=AXES)
+    return Mesh(layout, dist.get_rank(), devices, config.layers, planned.micro_batch if planned else 0)
 
 
 def refuse(config: ModelConfig, layout: Layout, rows: int, micro_batch: int) -> None:

@@ -1,10 +1,11 @@
 """The fastest layout that fits into memory: every mesh, micro-batch and layer mode, by memory.py and roofline.py.
 
-What is tried: tensor groups within a node that divide heads and columns, pipelines of a power of two, every division of
-the rest into replicas and shards, micro-batches of a power of two, weights gathered once or twice. Of layouts within a
-hundredth of the fastest the simplest is taken: without a pipeline, with the smallest tensor group, with the most memory
-left. Ranks that would have no window to read are no layout, nor are pipelines that training refuses: of a tied model,
-and of more stages than micro-batches.
+What is tried: tensor groups of a power of two within a node that divide heads and columns, pipelines of a power of two,
+every division of the rest into replicas and shards, micro-batches of a power of two, weights gathered once or twice;
+where a mesh was asked for, that one alone, whatever its numbers. Of layouts within a hundredth of the fastest the
+simplest is taken: without a pipeline, with the smallest tensor group, with the most memory left. Ranks that would have
+no window to read are no layout, nor are pipelines that training refuses: of a tied model, and of more stages than
+micro-batches.
 """
 
 from __future__ import annotations
@@ -61,22 +62,14 @@ def best(config: ModelConfig, windows: int, ranks: int, gpu: Gpu, wanted: Wanted
         fastest = min(choice.step.seconds for choice in fitting)
         return min((choice for choice in fitting if choice.step.seconds <= NEAR * fastest), key=_simplest)
     if least is None:
-        what = f"{windows:,} windows a step and these heads and layers cannot be shared by {ranks:,} GPUs"
-        mend = "give fewer --gpus, a power of two, or a larger train.batch"
-        if wanted.mesh:
-            what = f"{what} as {'x'.join(map(str, wanted.mesh))}"
-            mend = "give another --mesh (or train.mesh), whose tensor divides heads and stays in a node, or none"
-        raise InputError(what, where=where, mend=mend)
+        raise _nothing(config, windows, ranks, gpu, wanted, where)
     what = f"it does not fit on {ranks:,} x {gpu.name}: at least {size(least[0])} a GPU, of {size(room)}"
     raise InputError(what, where=where, mend="give more --gpus, or a --gpu with more memory")
 
 
 def layouts(config: ModelConfig, windows: int, ranks: int, gpu: Gpu, wanted: Wanted) -> Iterator[Layout]:
-    for pipeline, tensor, shard in _meshes(ranks, gpu):
-        replicate = ranks // (pipeline * tensor * shard)
-        if wanted.mesh and wanted.mesh != (replicate, shard, tensor, pipeline):
-            continue
-        if pipeline > 1 and not wanted.pipelines:
+    for replicate, shard, tensor, pipeline in [wanted.mesh] if wanted.mesh else _meshes(windows, ranks, gpu):
+        if tensor > gpu.node or (pipeline > 1 and not wanted.pipelines):
             continue
         share = windows // (replicate * shard)  # windows that every one of these ranks has at least
         if share < 1 or not fits_shape(config, Layout(tensor=tensor, pipeline=pipeline)):
@@ -93,15 +86,37 @@ def layouts(config: ModelConfig, windows: int, ranks: int, gpu: Gpu, wanted: Wan
                     yield Layout(replicate, shard, tensor, pipeline, micro_batch, mode, reshard)
 
 
-def _meshes(ranks: int, gpu: Gpu) -> Iterator[tuple[int, int, int]]:
+def _nothing(config: ModelConfig, windows: int, ranks: int, gpu: Gpu, wanted: Wanted, where: str) -> InputError:
+    """Why there is no layout at all, and the nearest of what is asked for that has one."""
+
+    free = wanted._replace(micro_batch=None)
+
+    def any_of(count: int) -> bool:
+        return next(layouts(config, windows, count, gpu, free), None) is not None
+
+    if wanted.micro_batch and any_of(ranks):
+        what = f"no mesh of {ranks:,} GPUs reads {windows:,} windows a step in passes of {wanted.micro_batch:,}"
+        return InputError(what, where=where, mend="lower train.micro_batch, or set it to 0, which leaves it to Puna")
+    what = f"{windows:,} windows a step, {config.heads} heads and {config.layers} layers cannot be shared by "
+    what += f"{ranks:,} GPUs"
+    if wanted.mesh:
+        what += f" as {'x'.join(map(str, wanted.mesh))} (replicate x shard x tensor x pipeline)"
+        mend = f"give a mesh whose tensor divides heads and is at most {gpu.node}, the GPUs of a node, or none"
+        return InputError(what, where=where, mend=mend)
+    fewer = next(count for count in (*(ranks >> halved for halved in range(1, 20)), 1) if count and any_of(count))
+    return InputError(what, where=where, mend=f"give fewer --gpus, such as {fewer:,}, or a larger train.batch")
+
+
+def _meshes(windows: int, ranks: int, gpu: Gpu) -> Iterator[tuple[int, int, int, int]]:
+    """replicate, shard, tensor, pipeline."""
     for pipeline in PIPELINES:
         for tensor in _powers(gpu.node):
             data, rest = divmod(ranks, pipeline * tensor)
-            if rest:
+            if rest or data > windows:
                 continue
             for shard in range(1, data + 1):
                 if data % shard == 0:
-                    yield pipeline, tensor, shard
+                    yield data // shard, shard, tensor, pipeline
 
 
 def _powers(most: int) -> Iterator[int]:

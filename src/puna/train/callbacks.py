@@ -58,6 +58,8 @@ class Training:
     """Whether what learns are adapters beside the model."""
     asked: bool = False
     """Set by SIGINT, SIGTERM and SIGHUP, in this process alone."""
+    broken: bool = False
+    """A collective ended with an error: another rank is gone, and what waits for it would wait for ever."""
     stop: bool = False
     """One rank was asked to stop: the step under way is the last one of all of them."""
     saved: Checkpoint | None = None

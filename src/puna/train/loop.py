@@ -156,7 +156,7 @@ def _where_to_begin(
         return told
     trackers.refuse_missing(settings.log_to)
     most = -(-rows // mesh.layout.data)
-    windows = min(settings.micro_batch or most, most)
+    windows = min(mesh.rows_of_pass(settings.micro_batch, most), most)
     earlier = found.machine if found else None
     machine = machines.choose(settings, threads, course.config, windows=windows, earlier=earlier, mesh=mesh)
     _remove(without, machine, allow_other)
@@ -189,15 +189,19 @@ def _run(training: Training, course: Course, saving: Checkpoints) -> None:
         for callback in training.callbacks:
             callback.start(training)
             begun.callback(callback.end, training)
-        while not training.finished:
-            step = _step(training, course.reading)
-            if step.spike is not None and step.rewound:
-                saving.wait(training)
-                step = replace(step, spike=rewind(training, step.spike, course.initial))
-            training.alive()
-            training.stop = training.mesh.any(training.asked)
-            for callback in training.callbacks:
-                callback.step(training, step)
+        try:
+            while not training.finished:
+                step = _step(training, course.reading)
+                if step.spike is not None and step.rewound:
+                    saving.wait(training)
+                    step = replace(step, spike=rewind(training, step.spike, course.initial))
+                training.alive()
+                training.stop = training.mesh.any(training.asked)
+                for callback in training.callbacks:
+                    callback.step(training, step)
+        except RuntimeError:
+            training.broken = not training.mesh.alone
+            raise
 
 
 def _step(training: Training, reading: Reading) -> Step:

@@ -31,7 +31,7 @@ def collect_gradients(training: Training, batch: Batch, count: int) -> tuple[flo
 
 
 def _one_by_one(training: Training, batch: Batch, count: int, scored: float) -> tuple[float, npt.NDArray[np.float32]]:
-    rows = training.settings.micro_batch or count
+    rows = training.mesh.rows_of_pass(training.settings.micro_batch, count)
     nats, each = 0.0, []
     for part in batch.split(rows):
         loss = training.model.loss(part.tokens_BL1, part.segments_BL, part.scored_BL)
@@ -56,7 +56,7 @@ def _staged(training: Training, batch: Batch, count: int, scored: float) -> tupl
         batch.tokens_BL1[:, :-1],
         targets_BL,
         batch.segments_BL,
-        passes=training.mesh.passes(count, training.settings.micro_batch or count),
+        passes=training.mesh.passes(count, training.mesh.rows_of_pass(training.settings.micro_batch, count)),
         scored=scored,
         alive=training.alive,
     )

@@ -1,4 +1,5 @@
-"""The mesh that the planner finds fastest for the GPUs that are here, when a recipe leaves it to Puna.
+"""The mesh that the planner finds fastest for the GPUs that are here, when a recipe leaves it to Puna; and with it the
+windows of a forward pass, where the recipe leaves these open too.
 
 puna.plan knows kinds of GPUs by name and memory. Where these are of no kind that it knows, or none at all, all ranks
 share the weights, which needs the least memory and divides by any number.
@@ -10,9 +11,10 @@ from dataclasses import replace
 
 import torch
 
-from puna.parallel.layout import Layout
+from puna.parallel.layout import Layout, said
 from puna.plan.gpus import Gpu, gpus
 from puna.plan.search import Wanted, best
+from puna.progress import say
 from puna.train.course import Course
 
 
@@ -25,6 +27,7 @@ def planned(course: Course, ranks: int) -> Layout | None:
     train = course.settings
     wanted = Wanted(None if train.layer == "auto" else train.layer, train.micro_batch or None, pipelines=False)
     layout = best(course.config, course.reading.rows, ranks, gpu, wanted, where="train.mesh").layout
+    say(f"{layout.micro_batch} windows a forward pass, and {said(layout)}: as planned for {ranks:,} x {gpu.name}")
     return replace(layout, reshard=layout.reshard and train.mesh.reshard)
 
 

@@ -96,6 +96,8 @@ class Checkpoints(Callback):
         training.saved = writing.saved
 
     def end(self, training: Training) -> None:
+        if training.broken:  # the rest of a checkpoint under way may be what never comes, and who is gone is to be told
+            return
         try:
             self.wait(training)
         except Exception as error:  # what ended the training is told already, and with it a rank that is gone

@@ -22,7 +22,7 @@ TOKENS = 512
 SAMPLES = 200  # of a program, for the estimate at 1 as well as at 80 and 100
 COLD, WARM = 0.1, 0.8
 TOP_LEVEL = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ")
-UNBIASED = f"Unbiased estimate of Chen et al. from {SAMPLES} samples of at most {TOKENS} tokens"
+UNBIASED = f"Unbiased estimate of Chen et al. from samples ({SAMPLES} unless told otherwise) of at most {TOKENS} tokens"
 
 
 def humaneval(temperature: float) -> Callable[[Item, str], Prompt]:
@@ -120,7 +120,7 @@ def _task(name: str, benchmark: str, title: str, k: int, temperature: float) -> 
         "a sample ends where the text leaves the function."),
         (mbpp if shown else humaneval)(temperature), unjudged, (3,) if shown else (0,), metric=f"pass@{k}",
         example=mbpp_example if shown else None, pool=lambda item: item.split == "prompt" and item.id != "1",
-        drawn=False, needs="programs",
+        drawn=False, samples=SAMPLES, least=k, needs="programs",
     )  # fmt: skip
 
 
