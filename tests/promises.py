@@ -55,7 +55,7 @@ HELD_BY = {
     "native overlap peers pipeline reference_twins serve serve_clients serve_text stack tensor vocabulary "
     "wiki_scan",
     "alone": "chat convert_hostile evaluate_alone fetch_benchmarks fetch_catalogues fetch_client outside "
-    "perspective push_token sandbox sandbox_messages serve_guard serve_page",
+    "perspective push_token sandbox sandbox_messages sandbox_proxies serve_guard serve_page",
     "exports": "convert convert_others finetune_chat publish push",
     "numbers": "cluster_examples docs examples paper plan plan_command plan_ranks planned_mesh readme site speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
