@@ -98,6 +98,12 @@ def test_a_list_may_follow_a_line_and_code_stays_as_it_is() -> None:
     assert pages.adapted(text, "docs/a.md", "a.md") == text.replace("things:\n", "things:\n\n")
 
 
+def test_a_path_in_a_table_breaks_between_its_parts_alone() -> None:
+    page = "<p><code>a/b</code></p><td>a/b <code>src/a_b.py</code></td><td><code>--out X</code></td>"
+    shown = "<p><code>a/b</code></p><td>a/b <code>src/<wbr>a_<wbr>b.py</code></td><td><code>--out X</code></td>"
+    assert pages.on_page_content(page) == shown
+
+
 def test_a_picture_follows_the_switch_of_the_page() -> None:
     text = (DOCS / "index.md").read_text(encoding="utf-8")
     shown = re.findall(r'<img src="([^"]*)"', pages.adapted(text, "docs/index.md", "index.md"))
