@@ -159,11 +159,11 @@ def test_the_program_says_each_message_that_the_page_on_trouble_has() -> None:
     shown = re.findall(r"\*\*`([^`]+)`\*\*", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"))
     lost = set(shown)
     for path in sorted((ROOT / "src").rglob("*.py")):
-        if not lost:
-            break
-        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        said = "\n".join(text for node in nodes if (text := _said(node)))
-        lost -= {message for message in lost if message in said}
+        source = path.read_text(encoding="utf-8")
+        # Parsing all of it takes seconds; a file is parsed that has the beginning of a message's longest part.
+        if any(max(message.split("..."), key=len)[:16] in source for message in lost):
+            said = "\n".join(text for node in ast.walk(ast.parse(source)) if (text := _said(node)))
+            lost -= {message for message in lost if message in said}
     assert len(shown) > 30
     assert not lost
 
