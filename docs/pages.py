@@ -62,7 +62,7 @@ def on_files(files: Any, config: Any) -> Any:
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, f"project/{name}", content=text))
         wanted |= set(_outside(text, name))
-    for path in sorted(wanted):
+    for path in sorted(name for name in wanted if (ROOT / name).is_file()):
         files.append(
             File.generated(config, f"source/{path}.md", content=source_page(path), inclusion=InclusionLevel.NOT_IN_NAV)
         )
@@ -118,7 +118,7 @@ def _adapted(text: str, where: str, uri: str) -> str:
     lines: list[str] = []
     for line in text.split("\n"):
         # A list may follow a line of text; behind an item, and behind its further lines, it goes on.
-        if ITEM.match(line) and lines and lines[-1].strip() and not re.match(r"[-*#|]|\d+\. |\s|<!--", lines[-1]):
+        if ITEM.match(line) and lines and lines[-1].strip() and not re.match(r"[-*] |\d+\. |[#|\s]|<!--", lines[-1]):
             lines.append("")
         lines.append(line)
     return "\n".join(lines)

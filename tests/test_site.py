@@ -94,8 +94,8 @@ def test_links_lead_to_where_the_site_has_their_files() -> None:
 
 def test_a_list_may_follow_a_line_and_code_stays_as_it_is() -> None:
     code = "```\nlike this:\n- no item\n[x](../README.md)\n```\n"
-    text = f"Two things:\n- one,\n  in two lines\n- two\n\n{code}\n1. first\n2. second\n"
-    assert pages.adapted(text, "docs/a.md", "a.md") == text.replace("things:\n", "things:\n\n")
+    text = f"**Two**:\n- one,\n  in two lines\n- two\n\n{code}\n1. first\n2. second\n"
+    assert pages.adapted(text, "docs/a.md", "a.md") == text.replace("**Two**:\n", "**Two**:\n\n")
 
 
 def test_a_path_in_a_table_breaks_between_its_parts_alone() -> None:
@@ -110,6 +110,7 @@ def test_a_picture_follows_the_switch_of_the_page() -> None:
     assert shown == ["pictures/laptop-light.svg#only-light", "pictures/laptop-dark.svg#only-dark"]
 
 
+@pytest.mark.promise("alone")
 @pytest.mark.parametrize(
     ("page", "loads"),
     [
