@@ -91,6 +91,12 @@ def test_what_signals_its_tests_does_not_stop_them() -> None:
     assert sandbox.judge(_asked(signals + "def answer(x):\n    return 7 * x"), SHORT).passed
 
 
+def test_a_solution_holds_no_file_but_output_an_empty_input_and_its_own_two() -> None:
+    holds = "import os\nheld = []\nfor number in range(64):\n    try: held.append(os.fstat(number))\n"
+    holds += "    except OSError: pass\nassert len(held) == 5 and os.read(0, 1) == b''"
+    assert sandbox.judge(Program(holds)) == sandbox.Verdict(True)
+
+
 def test_nobody_may_look_into_the_tests() -> None:
     assert sandbox.judge(Program("", "import ctypes\nassert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0")).passed
 
@@ -186,7 +192,7 @@ def test_reference_solutions_pass_and_mutated_ones_fail(bench: Path, proved: Cal
             right = [program_of(item, item.extra["solution"]) for item in items]
             verdicts = list(pool.map(sandbox.judge, right))
             assert all(verdict.passed for verdict in verdicts), [v.why for v in verdicts if not v.passed]
-            mutated = [replace(each, solution=mutant) for each in right for mutant in _mutants(each.solution, 2)]
+            mutated = [replace(each, solution=mutant) for each in right for mutant in _mutants(each, 2)]
             survived = sum(verdict.passed for verdict in pool.map(lambda each: sandbox.judge(each, SHORT), mutated))
         share = 1 - survived / len(mutated)
         proved(f"{name}: {len(items)} reference solutions pass, {share:.1%} of {len(mutated)} mutated ones fail")
@@ -198,13 +204,18 @@ def _asked(solution: str) -> Program:
     return Program(solution, "assert answer(6) == 42\n" * 2 if asked else "", names=("answer",) if asked else ())
 
 
-def _mutants(solution: str, count: int) -> Iterator[str]:
-    """The program with what it returns made another: a mutation that no right test forgives."""
-    returns = [n for n in ast.walk(ast.parse(solution)) if isinstance(n, ast.Return) and n.value]
-    chance = random.Random(solution)
-    for which in chance.sample(range(len(returns)), min(count, len(returns))):
+def _mutants(program: Program, count: int) -> Iterator[str]:
+    """The solution with what it returns made another: a mutation that no right test forgives. What its prompt defines
+    is left as it is, since the tests have the prompt's own."""
+    solution, given = program.solution, program.lead.count("\n") if program.solution.startswith(program.lead) else 0
+
+    def returns(tree: ast.AST) -> list[ast.Return]:
+        return [n for n in ast.walk(tree) if isinstance(n, ast.Return) and n.value and n.lineno > given]
+
+    chance, most = random.Random(solution), len(returns(ast.parse(solution)))
+    for which in chance.sample(range(most), min(count, most)):
         tree = ast.parse(solution)
-        found = [n for n in ast.walk(tree) if isinstance(n, ast.Return) and n.value][which]
+        found = returns(tree)[which]
         assert found.value
         found.value = ast.Tuple([found.value, ast.Constant(None)], ast.Load())
         yield ast.unparse(ast.fix_missing_locations(tree))

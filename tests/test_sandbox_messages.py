@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from typing import Any, NoReturn
@@ -66,10 +67,10 @@ def test_what_is_no_message_is_said_to_be_none(values: list[object], data: st.Da
 
 
 @pytest.mark.prove
-@settings(deadline=None, max_examples=20_000)
-@given(st.binary(max_size=60) | st.lists(st.sampled_from(b"NTFrhyOCDdlSqYtzRsbifc\0\1\2\3"), max_size=60).map(bytes))
-def test_no_bytes_do_more_than_fail(message: bytes) -> None:
-    _survives(message)
+def test_no_bytes_do_more_than_fail() -> None:
+    chance = random.Random(0)
+    for _ in range(50_000):
+        _survives(bytes(chance.choices(b"NTFrhyOCDdlSqYtzRsbifc\0\0\0\1\2\xff", k=chance.randrange(60))))
 
 
 def test_what_derives_from_a_plain_type_goes_as_that() -> None:
