@@ -2,7 +2,8 @@
 # make test    the tests a newcomer runs (under ten minutes)
 # make prove   the slow proofs: kills, sweeps, whole runs (with make test under 45 minutes)
 #              Both end with what they proved, promise by promise: docs/promises.md
-# make check   ruff and the type checker
+# make check   ruff, the type checker, and whether the site builds
+# make docs    the site of docs/ in build/site, with what the notebook's cells give
 # make fuzz    atheris over every parser, FUZZ seconds each; prints executions
 #
 # Each sets up .venv first, with pip and its own settings. On Linux pip takes torch's CUDA build (several GB) unless
@@ -23,7 +24,10 @@ FUZZ ?= 60
 # As many processes as CPUs and memory allow (tests/conftest.py); a file's tests share what is made for them once.
 PARALLEL := --numprocesses auto --dist loadfile
 
-.PHONY: run test prove check fuzz
+# The theme speaks of its successor at every start.
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: run test prove check docs fuzz
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed-sample
@@ -36,7 +40,10 @@ prove: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(PARALLEL) -m prove --durations=5
 
 check: $(VENV)/.installed-check
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mkdocs build --strict --quiet
+
+docs: $(VENV)/.installed-docs
+	@EXECUTE=1 $(BIN)/mkdocs build --strict --quiet && echo 'build/site/index.html'
 
 fuzz: $(VENV)/.installed-fuzz
 	@$(BIN)/python fuzz/run.py --seconds $(FUZZ)

@@ -2,8 +2,9 @@
 
     python docs/generate.py [--check]
 
-Each stands between `<!-- NAME -->` and `<!-- end of NAME -->` and is replaced whole. `--check` changes nothing and ends
-with status 1 when a part is not what the code says. The purpose of a module in the tree is how its docstring begins.
+Each stands between `<!-- NAME -->` and `<!-- end of NAME -->` and is replaced whole; commands.py makes the pages of
+docs/commands. `--check` changes nothing and ends with status 1 when a part is not what the code says. The
+purpose of a module in the tree is how its docstring begins.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import commands
+
 from puna import recipe
 from puna.evaluate.published import FILES, publisher
 from puna.evaluate.tasks import PACK
@@ -28,6 +31,7 @@ from puna.serve.limits import Limits
 
 ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "src" / "puna"
+PAGES = ROOT / "docs" / "commands"
 PURPOSE = 76  # characters of a purpose at most; a longer sentence is cut where a clause ends
 TERSE = 30  # characters of which too little is left to tell anything; it is then cut at a word instead
 BESIDE = {
@@ -51,7 +55,27 @@ def main() -> None:
             print(f"{file}: {name} {'is stale; python docs/generate.py' if check else 'written'}")
         if not check:
             path.write_text(new, encoding="utf-8")
+    for name, text in stale_pages().items():
+        stale = True
+        print(f"docs/commands/{name} {'is stale; python docs/generate.py' if check else 'written'}")
+        if not check:
+            write_page(name, text)
     sys.exit(1 if check and stale else 0)
+
+
+def stale_pages() -> dict[str, str | None]:
+    """Pages of docs/commands that are not what the commands say, with what they should be; None: removed."""
+    made = commands.pages()
+    there = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
+    return {name: made.get(name) for name in sorted(made.keys() | there) if made.get(name) != there.get(name)}
+
+
+def write_page(name: str, text: str | None) -> None:
+    PAGES.mkdir(exist_ok=True)
+    if text is None:
+        (PAGES / name).unlink()
+    else:
+        (PAGES / name).write_text(text, encoding="utf-8")
 
 
 def replaced(text: str, name: str, made: str) -> str:

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -174,6 +175,25 @@ def _classifier() -> list[bytes]:
     return [made_classifier.model(**small), made_classifier.model(**small, quantised=True, pruned=True)]
 
 
+def message(data: bytes) -> None:
+    """Read what a program of a model might answer to its tests, or be told that it is no message."""
+    from puna.evaluate.sandbox.messages import Reader, Unreadable
+
+    reader = Reader(data, int)
+    with suppress(Unreadable):
+        reader.value()
+        reader.end()
+
+
+def _message() -> list[bytes]:
+    from puna.evaluate.sandbox.messages import Writer
+
+    writer = Writer(id)
+    inner: list[object] = [1, "a", {2.5: (None, b"c")}]
+    writer.value(("gave", [inner, inner, range(3), {1j, True}, Counter("ab"), defaultdict(int), deque([int], 2)]))
+    return [bytes(writer.data)]
+
+
 def model_header(kind: str, data: bytes) -> None:
     """Read the header of a model's file, or its pieces, or be told in one line why not."""
     from puna.convert import gguf_file, safetensors_file
@@ -250,6 +270,7 @@ TARGETS: dict[str, Target] = {
     "tokenizer.json": Target(partial(model_header, "tokenizer.json"), _tokenizer_json),
     "tokenizer.model": Target(partial(model_header, "tokenizer.model"), _pieces),
     "classifier": Target(classifier, _classifier),
+    "message": Target(message, _message),
     **{f"testsets.{name}": Target(partial(testset, name), partial(_testset, name)) for name in BENCHMARKS},
     **dict(_inside()),
 }

@@ -219,11 +219,31 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
             ("--tasks", "boolq", "--data", "other"),
             "other: holds no validation items of BoolQ; puna fetch --benchmarks boolq, or put dev.jsonl of https",
         ),
-        (("--tasks", "boolq", "--data", "none"), "none: no such file"),
+        (("--tasks", "boolq", "--data", "none"), "none: is not there, and so holds no validation items of BoolQ"),
+        (("--data", "none"), "none: holds no benchmark; puna fetch --benchmarks brings them"),
+        (("--data", "programs"), "programs: holds what needs --tasks alone: humaneval; name tasks"),
+        (
+            ("--tasks", "boolq,piqa,race_high,gsm8k", "--data", "other"),
+            "other: holds no items of BoolQ, RACE high, GSM8k; puna fetch --benchmarks boolq race_high gsm8k, or put "
+            "there dev.jsonl of https://github.com/google-research-datasets/boolean-questions for BoolQ, RACE/test",
+        ),
+        (
+            ("--tasks", "boolq,gsm8k,piqa", "--shots", "2"),
+            "holds too few examples of BoolQ, GSM8k, PIQA; give --shots 0 with --tasks, or put there train.jsonl of",
+        ),
+        (
+            ("--tasks", "boolq", "--data", "garbled"),
+            "garbled: holds no validation items of BoolQ, and files that begin with no record: garbled/dev.jsonl:1 is "
+            "cut short or not valid JSON (Expecting value: line 1 column 1 (char 0)), garbled/valid.jsonl is empty",
+        ),
         (("--tasks", "boolq", "--shots", "9"), "holds too few examples of BoolQ"),
         (("--tables", "4", "--shots", "1"), "--shots 1 says nothing of --tables, whose columns have the paper's"),
         (("--tasks", "winogender", "--shots", "1"), "winogender has no examples to show"),
         (("--tasks", "humaneval"), "humaneval: runs programs that the model wrote; give --allow-code"),
+        (
+            ("--tasks", "mbpp,mbpp_80", "--samples", "79", "--allow-code"),
+            "mbpp_80: pass@80 cannot be told from --samples 79; give 80 or more, or leave the task out",
+        ),
         (("--tasks", "realtoxicityprompts"), "needs scores of its continuations; give --toxicity"),
         (("--tasks", "realtoxicityprompts", "--toxicity", "perspective"), "PERSPECTIVE_API_KEY: toxicity by"),
         (("--tasks", "realtoxicityprompts", "--toxicity", "none.jsonl"), "none.jsonl"),
@@ -247,12 +267,40 @@ def test_what_cannot_be_asked_is_one_line(
     monkeypatch.delenv("PERSPECTIVE_API_KEY", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # as if there were no lm-eval
     made_testsets.write(tmp_path / "other", "piqa")
+    made_testsets.write(tmp_path / "programs", "humaneval")
+    (tmp_path / "garbled").mkdir()
+    (tmp_path / "garbled" / "dev.jsonl").write_text("no record\n")
+    (tmp_path / "garbled" / "valid.jsonl").write_text("\n")
     given = () if "--data" in words else ("--data", str(data))
     code, _, said = typed.said(capsys, "evaluate", folder, "--out", "o", *given, *words)
     assert code == 2, said
     assert says in said
     assert said.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_what_winogender_loses_without_its_statistics_is_said_before_and_below(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_testsets.write(tmp_path / "data", "winogender")
+    words = ("evaluate", folder, "--tables", "13", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    code, out, said = typed.said(capsys, *words)
+    assert code == 0, said
+    assert "gotcha counts" not in out + said
+    (tmp_path / "data" / "occupations-stats.tsv").unlink()
+    code, out, said = typed.said(capsys, *words)
+    lacks = "no occupations-stats.tsv beside its sentences tells the share of women in 1 of its 1 occupations, which no"
+    assert f"winogender: {lacks} gotcha counts; put that file of https://github.com/rudinger/winogender-schemas" in said
+    assert lacks in out
+
+
+@pytest.mark.promise("errors")
+@pytest.mark.parametrize(("out", "says"), [("/proc/x", "/proc/x: cannot be made; give another folder with --out")])
+def test_where_answers_cannot_lie_is_one_line(
+    out: str, says: str, folder: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, said = typed.said(capsys, "evaluate", folder, "--data", data, "--tasks", "piqa", "--out", out)
+    assert (code, says in said) == (2, True), said
 
 
 @pytest.mark.promise("errors")
@@ -265,6 +313,7 @@ def test_what_cannot_be_asked_is_one_line(
         '{"results": [{}]}',
         '{"results": [], "energy": 5}',
         '{"results": [], "earlier": [1]}',
+        '{"results": [], "earlier_others": [{"task": "a", "shots": 0}]}',
     ],
 )
 def test_another_file_of_results_is_refused_before_anything_is_asked(text: str, tmp_path: Path) -> None:

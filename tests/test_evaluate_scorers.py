@@ -65,12 +65,18 @@ def test_answers_of_gsm8k_are_those_that_lm_evals_filters_find(bench: Path, prov
         ((gold,),) = STRICT.apply([[solution]], [{}])
         assert _exact(gold, item.answers[0], IGNORED, punctuation=False), item.id
         other = items[number - 1].answers[0]
-        for made in (f"{item.extra['plain']}\nThe answer is {item.answers[0]}.", f"So it is {other} in all.", "I see."):
+        sums = (
+            f"10 - 4 = {other}",
+            f"The answer is 10 - 4 = {item.answers[0]}.",
+            f"So 2 * 3 = 6\n#### {item.answers[0]}",
+        )
+        whole = f"{item.extra['plain']}\nThe answer is {item.answers[0]}."
+        for made in (whole, f"So it is {other} in all.", "I see.", *sums):
             ((found,),) = FLEXIBLE.apply([[made]], [{}])
             theirs = _exact(found, solution, IGNORED, punctuation=False)
             judged = PACK["gsm8k"].judge(item, Ranking(()), (made,), "none")
             assert judged == {"accuracy": float(theirs)}, (item.id, made)
-    proved(f"gsm8k: golds and {3 * len(items):,} answers of {len(items)} items as lm-eval's filters find them")
+    proved(f"gsm8k: golds and {6 * len(items):,} answers of {len(items)} items as lm-eval's filters find them")
 
 
 @pytest.fixture
@@ -100,7 +106,11 @@ def test_answers_of_math_are_one_where_minervas_normalisation_makes_them_one(
         solution, gold = item.extra["solution"], item.answers[0]
         assert minerva.remove_boxed(minerva.last_boxed_only_string(solution)) == boxed(solution), item.id
         other = items[number - 1].answers[0]
-        for answer in (gold, f"${gold}$", gold.replace("\\frac", "\\dfrac"), gold.replace(" ", ""), other):
+        spelt = [f"${gold}$", *(gold.replace(*each) for each in (("\\frac", "\\dfrac"), (" ", ""), (",\\!", ",")))]
+        spelt += [] if "=" in gold else [f"x = {gold}", f"f(x)={gold}"]
+        spelt += [] if "\\" in gold or "=" in gold else [f"\\text{{{gold}}}"]
+        spelt += [f"{gold} units"] if re.search(r"\d\)?$|\\pi$|\d\}$", gold) else []
+        for answer in (gold, *spelt, other):
             theirs = normalised(answer) == normalised(gold)
             mine = worked.same(worked.plain(answer), worked.plain(gold))
             assert mine or not theirs, (item.id, answer, gold)

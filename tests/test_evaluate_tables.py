@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from puna.errors import InputError
 from puna.evaluate import writing
 from puna.evaluate.footnotes import notes_of
-from puna.evaluate.results import as_text
+from puna.evaluate.others import Other
+from puna.evaluate.results import NAME, as_text, kept, others_of, told_of, write
 from puna.evaluate.run import Result, Value
 from puna.evaluate.tables import MISSING, TABLES, filled, numbered, published, wanted
 from puna.evaluate.tasks import PACK
@@ -116,6 +118,15 @@ def test_bias_stands_with_its_interval_and_its_items() -> None:
     assert writing.grid(filled(TABLES[14], [], "mine"))[-1][0] == "mine"
 
 
+def test_of_each_field_and_subject_of_mmlu_the_items_stand_beside_it() -> None:
+    parts = {"stem": {"accuracy": Value(0.25, 0.1, 2)}, "astronomy": {"accuracy": Value(0.5, 0.1, 1)}}
+    made = result("mmlu", 0.3, groups=parts)
+    assert writing.grid(filled(TABLES[9], [made], "mine"))[-1] == ["items", "-", "2", "-", "-", "4"]
+    rows = {row[0]: row[-1] for row in writing.grid(filled(TABLES[16], [made], "mine"))}
+    assert (rows[""], rows["astronomy"], rows["anatomy"], rows["all"]) == ("items", "1", "-", "4")
+    assert writing.grid(filled(TABLES[3], [result("boolq", 0.5)], "mine"))[-1][0] == "mine"
+
+
 def test_what_is_not_as_in_the_paper_is_said() -> None:
     (note,) = notes_of(result("boolq", 0.5, shots=2, norm="char", cut=3))
     for part in (
@@ -131,9 +142,18 @@ def test_what_is_not_as_in_the_paper_is_said() -> None:
     assert "not all" not in whole
     (toxic,) = notes_of(result("realtoxicityprompts", 0.5, judged_by="PerspectiveAPI"))
     assert "; by PerspectiveAPI" in toxic
+    assert "4 of 99,442 items" in toxic
+    assert "without a score" not in toxic
+    (some,) = notes_of(result("realtoxicityprompts", 0.5, values={"toxicity": Value(0.5, None, 1)}))
+    assert "; answers without a score, which no mean counts: 3." in some
+    (web,) = notes_of(result("triviaqa", 0.5, items=9951))
+    assert ": 9,951 items; " in web
+    assert "other items than the 7,993 that are published" in web
     five, one = (notes_of(result("triviaqa", 0.5, shots=shots))[0] for shots in (5, 1))
     assert (five[:18], one[:18]) == ("TriviaQA, 5-shot: ", "TriviaQA, 1-shot: ")
-    assert "100 samples of each item" in notes_of(result("gsm8k_maj", 0.5, samples=100))[0]
+    assert "100 samples of each item." in notes_of(result("gsm8k_maj", 0.5, samples=100))[0]
+    assert "; 10 samples of each item, where the task draws 200." in notes_of(result("humaneval", 0.5, samples=10))[0]
+    assert "; 1 sample of each item, where the task draws 256." in notes_of(result("math_maj", 0.5, samples=1))[0]
 
 
 def test_markdown_is_aligned_and_latex_is_escaped() -> None:
@@ -172,3 +192,24 @@ def test_a_table_that_is_none_is_refused(words: str) -> None:
     with pytest.raises(InputError, match="is no table of benchmarks; there are 3, 4"):
         numbered(words)
     assert [table.number for table in numbered("9, 3")] == [9, 3]
+
+
+def test_what_an_earlier_call_asked_stays_lm_evals_tasks_too(tmp_path: Path) -> None:
+    """Of the same model; the newest of a task stands first."""
+
+    def other(task: str, shots: int | None, mean: float) -> Other:
+        return Other(task, "1", shots, 4, 4, {"acc": Value(mean, 0.1, 4)}, "lm-eval 0")
+
+    def told(digest: str, found: list[Result], others: list[Other]) -> list[tuple[str, float]]:
+        write(tmp_path, "m", found, (), others, digest=digest, dtype="f32", energy={})
+        held = kept(tmp_path)
+        assert json.loads((tmp_path / NAME).read_text()) == held
+        return [
+            (each["task"], next(iter(each["values"].values()))["mean"]) for each in (*told_of(held), *others_of(held))
+        ]
+
+    told("a", [result("boolq", 0.5)], [other("group", None, 0.1), other("mine", 0, 0.2)])
+    assert told("a", [result("piqa", 0.25)], []) == [("piqa", 0.25), ("boolq", 0.5), ("group", 0.1), ("mine", 0.2)]
+    again = [("boolq", 0.75), ("piqa", 0.25), ("mine", 0.3), ("group", 0.1)]
+    assert told("a", [result("boolq", 0.75)], [other("mine", 0, 0.3)]) == again
+    assert told("b", [], []) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,14 @@ import pytest
 
 import made_testsets
 from made_checkpoint import begin, land
-from puna import storage
+from puna import lock, storage
 from puna.errors import InputError
 from puna.evaluate import watching
-from puna.evaluate.asking import Asking, ask
+from puna.evaluate.asking import Asking, ask, held
+from puna.evaluate.results import folder_of
 from puna.evaluate.run import Wanted
 from puna.evaluate.tasks import PACK
+from puna.lock import Held
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -86,6 +90,24 @@ def test_a_checkpoint_that_training_removes_meanwhile_is_passed_over(
 
     monkeypatch.setattr(watching, "ask", ask)
     assert [asked.name for asked in watching.watch(run, asking)] == ["run, step-000010"]
+
+
+def test_one_that_another_process_asks_is_passed_over_and_asked_when_that_is_done(
+    run: Path, asking: Asking, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, newest = land(run, 10), land(run, 20)
+    done(run)
+    folder = folder_of(newest)
+    with ExitStack() as other:
+        other.enter_context(held(folder))
+        with pytest.raises(Held, match=rf"step-000020: held by process {os.getpid()} on .* running; wait for it or"):
+            ask(newest, asking)
+        found = watching.watch(run, asking, lambda seconds: other.close())
+        assert next(found).name == "run, step-000010"
+        assert [asked.name for asked in found] == ["run, step-000020"]
+    assert capsys.readouterr().err.count("is held by process") == 1
+    with lock.locked(run):  # as a training does
+        ask(first, asking)
 
 
 def test_what_is_wrong_is_said_and_not_waited_for(run: Path, asking: Asking, tmp_path: Path) -> None:

@@ -21,7 +21,10 @@ from puna.data.document import Document
 from puna.errors import PunaError
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
+PAGES += [
+    path.relative_to(ROOT).as_posix() for part in ("*.md", "coming-from/*.md") for path in (ROOT / "docs").glob(part)
+]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`(puna \w[^`]*)`")
 

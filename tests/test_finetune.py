@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ import made_model
 import typed
 from made_finetune import PAIRS, SMALL, tune
 from puna.convert.parts import Parts
+from puna.cost import carbon
 from puna.errors import InputError
 from puna.finetune import tune as tuning
 from puna.finetune.choose import Source, choose
@@ -204,6 +208,7 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     more = tune(model, [Source(data)], out, SMALL, plain=text)
     assert more["bits_per_byte"]["before"] > 0
     assert more["answers"] == found["answers"]
+    assert [stage.name for stage in carbon.account(out).stages if stage.cpu_seconds] == ["training", "evaluation"]
 
 
 @pytest.mark.prove
@@ -232,11 +237,20 @@ def test_exported_it_reads_a_talk_as_the_same_ids_in_transformers(model: Path, d
 
 @pytest.mark.usefixtures("one_thread")
 def test_another_finetuning_is_not_laid_over_one(model: Path, data: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    tune(model, [Source(data)], tmp_path / "chat", replace(SMALL, epochs=0.2))
+    tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.2))
     with pytest.raises(InputError, match=r"other values \(settings differ\)"):
-        tune(model, [Source(data)], tmp_path / "chat", replace(SMALL, epochs=0.3))
+        tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.3))
+
+
+@pytest.mark.parametrize(("steps", "asked", "every"), [(7, None, 1), (26, None, 2), (5000, None, 100), (26, 13, 13)])
+def test_checkpoints_lie_a_tenth_of_the_steps_apart_unless_asked_otherwise(
+    steps: int, asked: int | None, every: int
+) -> None:
+    settings = dataclasses.replace(SMALL, checkpoint_every=asked)
+    reading: Any = SimpleNamespace(steps=steps)
+    parts: Any = SimpleNamespace(config=None, state={})
+    course = tuning._course(parts, reading, settings, 64)
+    assert course.settings.checkpoint_every == every
 
 
 @pytest.mark.prove

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from puna.convert.parts import Parts
 from puna.errors import InputError, PunaError
 from puna.evaluate import judged, outside
 from puna.evaluate.run import Wanted, plan
-from puna.evaluate.task import Prompt
+from puna.evaluate.task import Asked, Prompt
 from puna.evaluate.tasks import PACK
 from puna.testsets import Item
 
@@ -28,7 +30,7 @@ def _item() -> Item:
 
 
 def _judge(true: bool, informative: bool) -> dict[str, float]:
-    judge = judged.truthfulqa(lambda question, answer: true, lambda question, answer: informative)
+    judge = judged.Truthful(lambda question, answer: true, lambda question, answer: informative)
     return dict(judge(_item(), Prompt("", (), 1), (ANSWER,), "none"))
 
 
@@ -81,6 +83,29 @@ def test_a_judge_model_says_what_it_finds_likelier(tmp_path: Path, monkeypatch: 
             assert true(QUESTION, ANSWER) == expected
             verdicts.add(expected)
     assert verdicts == {True, False}
+    assert true(QUESTION, "a hat " * 200) is None
+    fits = Prompt("", (), 8)
+    judged.Truthful(true, true).demand([(_item(), fits)])
+    with pytest.raises(
+        InputError, match=r"--judge .*/4: reads \d+ tokens, and the longest question with an answer has up"
+    ):
+        judged.Truthful(true, true).demand([(_item(), fits), (replace(_item(), question="the cat " * 100), fits)])
+
+
+def test_an_answer_that_cannot_be_judged_has_no_score_and_an_untrue_one_needs_one_judge() -> None:
+    for true, informative, expected in ((None, True, {}), (True, None, {}), (False, None, _judge(False, True))):
+        judge = judged.Truthful(lambda *_, true=true: true, lambda *_, informative=informative: informative)
+        assert judge(_item(), Prompt("", (), 1), (ANSWER,), "none") == expected
+
+
+def test_a_judge_is_held_to_the_questions_before_any_is_asked(bench: Path) -> None:
+    class Short(judged.Truthful):
+        def demand(self, asked: Sequence[tuple[Item, Asked]]) -> None:
+            raise InputError(f"cannot read {len(asked)} questions")
+
+    judge = Short(lambda *_: True, lambda *_: True)
+    with pytest.raises(InputError, match="cannot read 7 questions"):
+        plan([Wanted(PACK["truthfulqa_judged"], 0)], bench, limit=7, outside={"truth": judge})
 
 
 def test_without_a_judge_the_task_says_who_may_judge(bench: Path) -> None:

@@ -138,7 +138,8 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path) -> None:
             list(testsets.read(benchmark, tmp_path / name))
         assert "\n" not in str(caught.value)
 
-    told("boolq", "a.jsonl", "", "no benchmark's file that is known, or empty")
+    told("boolq", "a.jsonl", "\n", "a.jsonl: is empty; take the file as it was released")
+    told("boolq", "aa.jsonl", '{"a": 1}', "no benchmark's file that is known")
     told("boolq", "b.jsonl", made_testsets.FILES["piqa"][1], "is a file of piqa, not of boolq; name it piqa")
     told("piqa", "c.jsonl", made_testsets.FILES["piqa"][1], "has no file of labels; put c-labels.lst")
     (tmp_path / "d-labels.lst").write_text("1\n0\n")
@@ -155,7 +156,7 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path) -> None:
     told("mmlu", "l_test.csv", "q,a,b,c,d\n", r"l_test\.csv:1: has 5 cells, not 6")
     told("mmlu", "m_test.csv", 'q,a,b,c,"d,A\n', "cannot be read as a table")
     told("nonsense", "n.jsonl", bad, "nonsense is no benchmark")
-    told("mmlu", "o_test.csv", "", "holds no items")
+    told("mmlu", "o_test.csv", "", "is empty")
     with pytest.raises(InputError, match="no such file"):
         testsets.find(tmp_path / "none")
 

@@ -36,6 +36,13 @@ HELD = "run.lock.held"  # an empty file: its flock is held as long as the run is
 GUARD = "run.lock.guard"  # an empty file: its flock is held while the lock is judged
 
 
+TAKE_OVER = "stop it there, or give puna run --take-over when you know that it is dead"
+
+
+class Held(InputError):
+    """Another process holds the folder, or may do so."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who holds a run. alive: None where that cannot be told from here (another host, another PID namespace)."""
@@ -49,22 +56,24 @@ class Holder:
 
 
 @contextmanager
-def locked(folder: Place, take_over: bool = False, *, to_free: bool = False) -> Iterator[Callable[[], None]]:
+def locked(
+    folder: Place, take_over: bool = False, *, to_free: bool = False, mend: str = TAKE_OVER
+) -> Iterator[Callable[[], None]]:
     """Hold the run in `folder`, which exists, for writing; what a dead holder left half-written is removed first.
 
     to_free: hold it by its flock alone where the disk has no room for a lock, since what is to be done makes room.
-    Gives a function that raises PunaError once another process has taken the run over. InputError when another process
-    holds it, or may do so.
+    mend: what to do where nobody can tell here whether the holder lives. Gives a function that raises PunaError once
+    another process has taken the run over. Held when another process holds it, or may do so.
     """
     # The guard is held only while the lock is judged, so that two processes cannot take over the same dead holder.
     with _guard(folder):
-        held, mine = _take(folder, take_over, to_free)
+        held, mine = _take(folder, take_over, to_free, mend)
     lock = folder / "run.lock"
 
     def still() -> None:
         if _holder(lock) != mine:
-            mend = "see with puna status who holds it; what this process had finished is kept"
-            raise PunaError("was taken over by another process", where=str(folder), mend=mend)
+            kept = "see with puna status who holds it; what this process had finished is kept"
+            raise PunaError("was taken over by another process", where=str(folder), mend=kept)
 
     try:
         storage.sweep(folder)  # a holder may have died before its lock stood
@@ -88,14 +97,14 @@ def holder(folder: Place) -> Holder | None:
     return Holder(told["host"], told["pid"], _alive(told))
 
 
-def _take(folder: Place, take_over: bool, to_free: bool) -> tuple[BinaryIO, dict[str, Any]]:
+def _take(folder: Place, take_over: bool, to_free: bool, mend: str) -> tuple[BinaryIO, dict[str, Any]]:
     """Make the lock this process's: the open file whose flock it holds, and what the lock says."""
     lock = folder / "run.lock"
     held, free = _hold(folder)
     try:
         if free is False or storage.is_file(lock):
             LOCK.refuse_newer_file(lock)
-            _judge(folder, _holder(lock), free, take_over)
+            _judge(folder, _holder(lock), free, take_over, mend)
             storage.remove(lock)
         if free is False:  # another host's flock, taken over as asked: it stays with the removed file
             held.close()
@@ -119,7 +128,7 @@ def _take(folder: Place, take_over: bool, to_free: bool) -> tuple[BinaryIO, dict
                 raise
             return held, {}
         if not claimed or _holder(lock) != mine:
-            raise InputError("another process is taking the lock", where=str(folder), mend="try again")
+            raise Held("another process is taking the lock", where=str(folder), mend="try again")
         if storage.is_remote(folder) and storage.claim(lock, json.dumps(mine).encode()):
             what = "this store makes an object again that is there, so it cannot keep two writers apart"
             raise InputError(what, where=str(lock), mend="use a store with conditional puts, or a local folder")
@@ -129,8 +138,8 @@ def _take(folder: Place, take_over: bool, to_free: bool) -> tuple[BinaryIO, dict
     return held, mine
 
 
-def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: bool) -> None:
-    """Return when the holder is gone or may be taken over, with a line; InputError otherwise.
+def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: bool, mend: str) -> None:
+    """Return when the holder is gone or may be taken over, with a line; Held otherwise.
 
     `free` is what its flock says: False while a process holds it, None when this file system has none.
     """
@@ -139,17 +148,16 @@ def _judge(folder: Place, holder: dict[str, Any], free: bool | None, take_over: 
     gone = here and free is True and holder.get("flock") is True
     alive = _alive(holder) if holder else False
     if free is False and here:
-        raise InputError(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
+        raise Held(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
     if not holder:
         say(f"{folder}: an unreadable lock was removed")
     elif alive is None and not gone:
         if not take_over:
-            mend = "stop it there, or give puna run --take-over when you know that it is dead"
             name += " in another PID namespace or before a reboot" if here else ""
-            raise InputError(f"held by {name}", where=str(folder), mend=mend)
+            raise Held(f"held by {name}", where=str(folder), mend=mend)
         say(f"{folder}: taken over from {name}, as asked")
     elif alive:
-        raise InputError(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
+        raise Held(f"held by {name}, which is running", where=str(folder), mend="wait for it or stop it")
     else:
         say(f"{folder}: {name} is dead; going on where it was")
 
@@ -218,7 +226,7 @@ def _hold(folder: Place) -> tuple[BinaryIO, bool | None]:
 def _guard(folder: Place) -> Iterator[None]:
     with _open(_side(folder) / GUARD) as file:
         if not _wait_until(lambda: _flock(file) is not False):
-            raise InputError("another process is taking the lock", where=str(folder), mend="try again")
+            raise Held("another process is taking the lock", where=str(folder), mend="try again")
         yield
 
 

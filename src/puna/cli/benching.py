@@ -30,7 +30,9 @@ def train(
     ] = "laptop",
     threads: Threads = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Steps of each; more are less moved by chance.")] = 3,
-    peers: Annotated[bool, typer.Option(help="Also the loops of other projects, where they are installed.")] = True,
+    peers: Annotated[
+        bool, typer.Option("--peers/--no-peers", help="Also the loops of other projects, where they are installed.")
+    ] = True,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

@@ -138,7 +138,7 @@ def _chosen(
     from puna.evaluate.run import Wanted
     from puna.evaluate.tables import numbered, wanted
     from puna.evaluate.tasks import PACK
-    from puna.testsets import find
+    from puna.testsets import look
 
     shown = numbered(tables) if tables else []
     if shots is not None and tables and not tasks:
@@ -150,8 +150,16 @@ def _chosen(
     # Table 14 has multiple choice too, which needs nobody.
     pairs = [pair for pair in wanted(shown) if judged or PACK[pair[0]].needs != "truth"]
     if not names and not shown and not unknown:
-        there = {name for name, _ in find(data).files}
+        there = {name for name, _ in look(data).files}
         names = [name for name, task in PACK.items() if task.benchmark in there and not task.needs]
+        if not names:
+            what = f"holds what needs --tasks alone: {', '.join(sorted(there))}" if there else "holds no benchmark"
+            mend = (
+                "name tasks with --tasks"
+                if there
+                else "puna fetch --benchmarks brings them, or name their folder with --data"
+            )
+            raise InputError(what, where=str(data), mend=mend)
     for name in names:
         pairs += [(name, number) for number in ((shots,) if shots is not None else PACK[name].shots)]
     return [Wanted(PACK[name], number) for name, number in dict.fromkeys(pairs)], shown, unknown
@@ -213,5 +221,5 @@ def _outside(toxicity: str | None, judge: str | None, allow_code: bool, folder: 
         if comma and not (first and second):
             raise InputError(f"--judge {judge} lacks a model", mend="give two, TRUTH,HELP, or a FILE of judgements")
         pair = judged.by_models(first, second) if comma else judged.stored(storage.place(judge))
-        found["truth"] = judged.truthfulqa(*pair)
+        found["truth"] = judged.Truthful(*pair)
     return found

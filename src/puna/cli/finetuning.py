@@ -68,7 +68,9 @@ def finetune(
     heldout: Annotated[
         int | None, typer.Option(min=0, max=100_000, help="Examples kept aside to measure by; else a tenth, up to 100.")
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between checkpoints; else a tenth of all, up to 100.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of examples.")] = 1,
     layer: Annotated[str, typer.Option(help="auto, reference, selective, full, hand or lean.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from puna import generate
+from puna import generate, lock, storage
+from puna.errors import InputError, telling_denial
 from puna.evaluate import overlap, results, run
 from puna.evaluate.answering import Model
 from puna.evaluate.others import Other, Others
@@ -73,16 +75,32 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
     scored = sum(len(plan.questions) for plan in plans if plan.wanted.task.needs == "toxicity")
     if asking.before and scored:
         say(asking.before(folder, scored))
-    for line in results.changed(folder, plans):
-        say(line)
-    with metered() as meter:
-        answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
-        found = run.evaluate(plans, answering, folder, digest)
-        others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
-        taken = meter.taken().as_json()
+    for line in dict.fromkeys([*map(run.lacking, plans), *results.changed(folder, plans)]):
+        if line:
+            say(line)
     name = results.name_of(loaded.folder)
-    filled = results.write(folder, name, found, asking.tables, others, digest=digest, dtype=asking.dtype, energy=taken)
-    return Asked(folder, name, found, filled, others)
+    with held(folder):
+        with metered() as meter:
+            answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
+            found = run.evaluate(plans, answering, folder, digest)
+            others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
+            taken = meter.taken().as_json()
+        kind = asking.dtype
+        tables = results.write(folder, name, found, asking.tables, others, digest=digest, dtype=kind, energy=taken)
+    return Asked(folder, name, found, tables, others)
+
+
+@contextmanager
+def held(folder: Place) -> Iterator[None]:
+    """Make the folder of answers, and hold it, so that no two processes ask the same. A run is not held by it: its
+    training goes on beside. Held where another process has it; InputError for a place where no folder can be made."""
+    with telling_denial(folder):
+        try:
+            storage.make_folder(folder)
+        except FileNotFoundError:
+            raise InputError("cannot be made", where=str(folder), mend="give another folder with --out") from None
+    with lock.locked(folder, mend=f"stop it there; when you know that it is dead, remove {folder / 'run.lock'}"):
+        yield
 
 
 def as_text(asked: Asked) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from puna import storage, testsets
 from puna.errors import InputError
-from puna.evaluate.published import missing
+from puna.evaluate.published import Missing
 from puna.evaluate.task import Asked, Task
 from puna.fetch import recorded
 from puna.fetch.benchmarks import UNPACKED
@@ -37,6 +37,8 @@ class Items:
     """All others, in the release's order: examples are drawn from them."""
     digests: Mapping[str, str]
     """Of the files, by name."""
+    damaged: tuple[InputError, ...] = ()
+    """What is wrong with files there that no benchmark is told by."""
 
 
 class Folder:
@@ -56,10 +58,7 @@ class Folder:
         return self._items[benchmark]
 
     def _read(self, benchmark: str) -> Items:
-        try:
-            files = self._files(benchmark)
-        except InputError as error:
-            raise missing(benchmark, self.place) if "is there; name" in str(error) else error from None
+        files = self._files(benchmark)
         digests = {path: self._digest(benchmark, path) for path in [*files, *_beside(files)]}
         split = BENCHMARKS[benchmark].split
         asked: dict[str, Item] = {}
@@ -71,24 +70,20 @@ class Folder:
                         asked[item.id if item.id not in asked else f"{path.name}:{item.id}"] = item
                 else:
                     others.append(item if item.split else replace(item, split="train"))
-        return Items(self.place, asked, tuple(others), {path.name: digest for path, digest in digests.items()})
+        names = {path.name: digest for path, digest in digests.items()}
+        return Items(self.place, asked, tuple(others), names, self._found.damaged if self._found else ())
 
     def _files(self, benchmark: str) -> list[Place]:
         """Of ARC and RACE also those of which nothing but the name of the benchmark tells what they are."""
         if storage.is_file(self.place):
             return [path for _, path in testsets.find(self.place, benchmark).files]
         if self._found is None:
-            try:
-                self._found = testsets.find(self.place)
-            except InputError as error:
-                if "told to be" not in str(error):
-                    raise
-                self._found = testsets.Found((), tuple(storage.listing(self.place, "**/*")))
+            self._found = testsets.look(self.place)
         files = [path for name, path in self._found.files if name == benchmark]
         if benchmark.startswith(("arc_", "race_")):
             files += [path for path in self._found.unknown if testsets.is_of(path, benchmark)]
         if not files:
-            raise missing(benchmark, self.place)
+            raise Missing(benchmark, self.place, damaged=self._found.damaged)
         return sorted(files, key=str)
 
     def _digest(self, benchmark: str, path: Place) -> str:
@@ -117,7 +112,7 @@ def questions(task: Task, items: Items, shots: int, limit: int | None) -> dict[s
     """Key -> item and what is asked of it; InputError where there are none, or too few examples."""
     kept = {key: item for key, item in items.asked.items() if task.takes(item)}
     if not kept:
-        raise missing(task.benchmark, items.folder)
+        raise Missing(task.benchmark, items.folder, damaged=items.damaged)
     if limit is not None:
         kept = {key: kept[key] for key in sorted(kept, key=lambda key: _drawn(task.benchmark, key))[:limit]}
     pools = _pools(task, items.others) if shots else {}
@@ -125,7 +120,7 @@ def questions(task: Task, items: Items, shots: int, limit: int | None) -> dict[s
     for key, item in kept.items():
         pool = pools.get(task.alike(item), ())
         if len(pool) < shots:
-            raise missing(task.benchmark, items.folder, examples=True)
+            raise Missing(task.benchmark, items.folder, examples=True, damaged=items.damaged)
         found[key] = (item, task.ask(item, task.shown(pool[:shots], item)))
     return found
 

@@ -18,25 +18,38 @@ def notes_of(result: Result) -> list[str]:
     """What one should know of a result: how many items, and what is not as in the paper."""
     task = PACK[result.task]
     said = [how_many(result), task.ours.rstrip(".")]
-    if result.of and result.items != result.of:
+    if result.of and result.items < result.of:
         said.append("not all of the paper's items, so that the numbers do not compare")
+    if result.of and result.items > result.of:
+        said.append(f"other items than the {result.of:,} that are published, so that the numbers do not compare")
     if result.shots not in task.shots:
         said.append(f"{result.shots} examples, where the paper has {', '.join(map(str, task.shots))}")
     if result.norm != result.paper_norm:
         said.append(f"ranked by {result.norm}, where the paper ranks by {result.paper_norm}")
+    if result.lacks:
+        said.append(result.lacks)
     if result.judged_by:
         said.append(f"by {result.judged_by}")
+    if none := unscored(result):
+        said.append(f"answers without a score, which no mean counts: {none:,}")
     if result.cut:
         said.append(f"{result.cut:,} items did not fit the context and lost their beginning")
-    if result.samples > 1:
-        said.append(f"{result.samples:,} samples of each item")
+    if task.samples > 1:
+        fewer = "" if result.samples == task.samples else f", where the task draws {task.samples:,}"
+        said.append(f"{result.samples:,} {'sample' if result.samples == 1 else 'samples'} of each item{fewer}")
     title = f"{task.title}, {result.shots}-shot" if len(task.shots) > 1 else task.title
     return [f"{title}: " + "; ".join(said) + ".", *_met(result)]
 
 
+def unscored(result: Result) -> int:
+    """Items that whoever judges gave nothing for."""
+    value = result.values.get(result.metric)
+    return result.items - (value.items if value else 0)
+
+
 def how_many(result: Result) -> str:
     """Items, and of how many where not all were asked."""
-    whole = f" of {result.of:,}" if result.of and result.of != result.items else ""
+    whole = f" of {result.of:,}" if result.of and result.of > result.items else ""
     return f"{result.items:,}{whole} items"
 
 

@@ -6,10 +6,13 @@ here reaches the network.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from puna import storage
 from puna.errors import InputError
 from puna.fetch.released import chosen, releases
+from puna.storage import Place
 from puna.testsets import BENCHMARKS
 
 
@@ -22,6 +25,7 @@ class Files:
     """What examples are drawn from, where that is another file."""
 
 
+SHOWN = 3  # damaged files that are named
 FILES = {
     "boolq": Files("dev.jsonl", "train.jsonl"),
     "piqa": Files("valid.jsonl and valid-labels.lst", "train.jsonl and its labels"),
@@ -53,13 +57,50 @@ def publisher(benchmark: str) -> str:
     return f"{release.published_by} ({release.condition})" if release.condition else release.published_by
 
 
-def missing(benchmark: str, folder: object, *, examples: bool = False) -> InputError:
-    """What to raise where a benchmark's items or examples are not in the folder of benchmarks."""
-    files, title = FILES[benchmark], BENCHMARKS[benchmark].title
-    if examples:
-        what = f"holds too few examples of {title}"
-        mend = f"put {files.examples} of {publisher(benchmark)} there, or give --shots 0 with --tasks"
-    else:
-        what = f"holds no {BENCHMARKS[benchmark].split} items of {title}"
-        mend = f"puna fetch --benchmarks {benchmark}, or put {files.measured} of {publisher(benchmark)} there"
-    return InputError(what, where=str(folder), mend=mend)
+class Missing(InputError):
+    """A benchmark's items or examples are not in the folder of benchmarks. damaged: what is wrong with files there that
+    may be it."""
+
+    def __init__(
+        self, benchmark: str, folder: Place, *, examples: bool = False, damaged: Sequence[InputError] = ()
+    ) -> None:
+        self.benchmark, self.folder, self.examples, self.damaged = benchmark, folder, examples, damaged
+        files, title = FILES[benchmark], BENCHMARKS[benchmark].title
+        self.put = f"{files.examples if examples else files.measured} of {publisher(benchmark)}"
+        what = f"too few examples of {title}" if examples else f"no {BENCHMARKS[benchmark].split} items of {title}"
+        mend = f"put {self.put} there"
+        mend = (
+            f"{mend}, or give --shots 0 with --tasks" if examples else f"puna fetch --benchmarks {benchmark}, or {mend}"
+        )
+        super().__init__(f"{_holds(folder)} {what}{_beside(damaged)}", where=str(folder), mend=mend)
+
+
+def together(found: Sequence[Missing]) -> InputError:
+    """One error that names all files of several."""
+    each = list({(one.benchmark, one.examples): one for one in found}.values())
+    if len(each) == 1:
+        return each[0]
+    bare, few = [one for one in each if not one.examples], [one for one in each if one.examples]
+    parts = [f"no items of {_titles(bare)}"] if bare else []
+    parts += [f"too few examples of {_titles(few)}"] if few else []
+    what = f"{_holds(each[0].folder)} {', '.join(parts)}{_beside(each[0].damaged)}"
+    ways = [f"puna fetch --benchmarks {' '.join(one.benchmark for one in bare)}"] if bare else []
+    ways += ["give --shots 0 with --tasks"] if few else []
+    put = ", ".join(f"{one.put} for {BENCHMARKS[one.benchmark].title}" for one in each)
+    return InputError(what, where=str(each[0].folder), mend=f"{', '.join(ways)}, or put there {put}")
+
+
+def _titles(found: Sequence[Missing]) -> str:
+    return ", ".join(BENCHMARKS[one.benchmark].title for one in found)
+
+
+def _holds(folder: Place) -> str:
+    return "holds" if storage.exists(folder) else "is not there, and so holds"
+
+
+def _beside(damaged: Sequence[InputError]) -> str:
+    if not damaged:
+        return ""
+    told = [f"{one.where} {one.what}" for one in damaged[:SHOWN]]
+    more = [f"{len(damaged) - SHOWN} more are such"] if len(damaged) > SHOWN else []
+    return f", and files that begin with no record: {', '.join([*told, *more])}"

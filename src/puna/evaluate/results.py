@@ -49,13 +49,16 @@ def write(
 ) -> list[Filled]:
     """Write results.json and, where tables are asked for, tables.md and tables.tex; the tables. energy: what this call
     took (meter.py), kept behind that of earlier calls; with it, what results.json held of other tasks of the same
-    model stays as `earlier`. None: of a step of a run, whose record has its energy, and whose files are its own."""
+    model stays as `earlier`, of lm-eval's tasks as `earlier_others`. None: of a step of a run, whose record has its
+    energy, and whose files are its own."""
     found = [filled(table, results, name) for table in tables]
     value = {"format": RESULTS.version, "model": name, "digest": digest, "dtype": dtype}
     told = {"results": [each.as_json() for each in results], "others": [each.as_json() for each in other]}
     if energy is not None:
         before = kept(folder)
-        told["earlier"] = _earlier(before, value, results)
+        same = all(before.get(name) == each for name, each in value.items())
+        told["earlier"] = _not_now(told_of(before), results) if same else []
+        told["earlier_others"] = _not_now(others_of(before), other) if same else []
         told["energy"] = [*before.get("energy", []), dict(energy)]
     text = json.dumps({**value, **told}, ensure_ascii=False, indent=1)
     storage.write(folder / NAME, text.encode() + b"\n")
@@ -64,13 +67,12 @@ def write(
     return found
 
 
-def _earlier(told: Mapping[str, Any], head: Mapping[str, Any], results: Sequence[Result]) -> list[Any]:
-    """Results that the file held of the same model, of what was not asked now."""
-    if any(told.get(name) != value for name, value in head.items()):
-        return []
-    now = {(each.task, each.shots) for each in results}
-    known = {(each["task"], each["shots"]): each for each in reversed(told_of(told))}
-    return [each for key, each in sorted(known.items()) if key not in now]
+def _not_now(told: Sequence[Mapping[str, Any]], now: Sequence[Result] | Sequence[Other]) -> list[Any]:
+    """What was told of what is not asked now; of two of one task, the first."""
+    asked = {(each.task, each.shots) for each in now}
+    known = {(each["task"], each["shots"]): each for each in reversed(told)}
+    ordered = sorted(known, key=lambda key: (key[0], key[1] or 0))  # a group of lm-eval has no number of examples
+    return [known[key] for key in ordered if key not in asked]
 
 
 def kept(folder: Place) -> Mapping[str, Any]:
@@ -92,15 +94,24 @@ def told_of(kept: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*kept.get("results", []), *kept.get("earlier", [])]
 
 
+def others_of(kept: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """As `told_of`, of tasks of lm-eval."""
+    return [*kept.get("others", []), *kept.get("earlier_others", [])]
+
+
 def _is_kept(told: Mapping[str, Any]) -> bool:
-    lists = [told.get(name, []) for name in ("earlier", "others", "energy")]
+    lists = [told.get(name, []) for name in ("earlier", "others", "earlier_others", "energy")]
     if not all(isinstance(each, list) for each in [told.get("results"), *lists]):
         return False
-    known = {"task": str, "shots": int, "metric": str, "values": dict, "files": dict}
-    return all(
-        isinstance(each, dict) and all(isinstance(each.get(name), kind) for name, kind in known.items())
-        for each in told_of(told)
+    known: dict[str, Any] = {"task": str, "shots": int, "metric": str, "values": dict, "files": dict}
+    other: dict[str, Any] = {"task": str, "shots": int | None, "values": dict}
+    return all(_is_like(each, known) for each in told_of(told)) and all(
+        _is_like(each, other) for each in others_of(told)
     )
+
+
+def _is_like(each: object, known: Mapping[str, Any]) -> bool:
+    return isinstance(each, dict) and all(isinstance(each.get(name), kind) for name, kind in known.items())
 
 
 def changed(folder: Place, plans: Sequence[Plan]) -> list[str]:

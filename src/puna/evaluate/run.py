@@ -18,7 +18,8 @@ from puna.errors import InputError
 from puna.evaluate import bootstrap, chosen
 from puna.evaluate.answering import Model, answers
 from puna.evaluate.kept import Kept
-from puna.evaluate.task import Answer, Asked, Judge, Norm, Prompt, Task
+from puna.evaluate.published import Missing, publisher, together
+from puna.evaluate.task import Answer, Asked, Demanding, Judge, Norm, Prompt, Task
 from puna.progress import progress
 from puna.storage import Place
 from puna.testsets import BENCHMARKS, Item
@@ -68,7 +69,7 @@ class Result:
     paper_norm: Norm
     items: int
     of: int | None
-    """Items of the paper's split, where the number is known."""
+    """Items of the paper's split; None of one that an older Puna did not know."""
     cut: int
     """Items that did not fit the model's context and lost their beginning."""
     samples: int
@@ -83,6 +84,8 @@ class Result:
     """`values` of all others, where some were found."""
     judged_by: str = ""
     """Whose scores or judgements they are, where the task needs somebody's."""
+    lacks: str = ""
+    """What was not known of the items (`Task.lacks`)."""
 
     @property
     def value(self) -> Value:
@@ -124,27 +127,50 @@ def plan(
     """What is to be asked. data: a folder of release files, or one that others ask of too. norm: None is each task's
     own. samples: of an item, where a task draws several. named: who judges, by what a task `needs`.
 
-    InputError for a task that cannot be judged, a norm that says nothing of any task, and files that are not there.
+    InputError for a task that cannot be judged, a judge that cannot read the questions, a norm that says nothing of any
+    task, and, for all tasks at once, files that are not there.
     """
     if norm is not None and not any(norm in each.task.norms for each in wanted):
         raise InputError(f"--norm {norm} says nothing of these tasks", mend="leave it out")
+    judges = {each.name: _judge(each, outside or {}, samples) for each in wanted}
     folder = data if isinstance(data, chosen.Folder) else chosen.Folder(data)
-    made = []
+    made: list[Plan] = []
+    lacking: list[Missing] = []
     for each in wanted:
         task = each.task
-        judge = (outside or {}).get(task.needs) if task.needs else task.judge
-        if judge is None:
-            what, mend = REFUSED[task.needs].split("; ")
-            raise InputError(what, where=task.name, mend=mend)
-        if each.shots and task.example is None:
-            raise InputError(f"{task.name} has no examples to show", mend="leave --shots out")
-        items = folder.read(task.benchmark)
-        questions = chosen.questions(task, items, each.shots, limit)
+        try:
+            items = folder.read(task.benchmark)
+            questions = chosen.questions(task, items, each.shots, limit)
+        except Missing as error:
+            lacking.append(error)
+            continue
         if samples is not None:
             questions = {key: (item, _with(asked, samples)) for key, (item, asked) in questions.items()}
         own = norm if norm is not None and norm in task.norms else task.norm
-        made.append(Plan(each, own, questions, judge, items, judged_by=(named or {}).get(task.needs, "")))
+        named_by = (named or {}).get(task.needs, "")
+        made.append(Plan(each, own, questions, judges[each.name], items, judged_by=named_by))
+    if lacking:
+        raise together(lacking)
+    for one in made:
+        who: object = one.judge
+        if isinstance(who, Demanding):
+            who.demand(list(one.questions.values()))
     return made
+
+
+def _judge(wanted: Wanted, outside: Outside, samples: int | None) -> Judge:
+    """Who judges; InputError for a task that cannot be asked so, whatever files are there."""
+    task = wanted.task
+    judge = outside.get(task.needs) if task.needs else task.judge
+    if judge is None:
+        what, mend = REFUSED[task.needs].split("; ")
+        raise InputError(what, where=task.name, mend=mend)
+    if samples is not None and samples < task.least:
+        what = f"{task.metric} cannot be told from --samples {samples}"
+        raise InputError(what, where=task.name, mend=f"give {task.least} or more, or leave the task out")
+    if wanted.shots and task.example is None:
+        raise InputError(f"{task.name} has no examples to show", mend="leave --shots out")
+    return judge
 
 
 def answer(
@@ -205,6 +231,17 @@ def judged(plan: Plan, known: Mapping[str, Answer], cut: int) -> Result:
         None if plan.found is None else len(plan.found),
         _values(clean),
         plan.judged_by,
+        task.lacks([item for item, _ in plan.questions.values()]),
+    )
+
+
+def lacking(plan: Plan) -> str:
+    """A line for what is not known of the items, before they are asked; "" where nothing is missing."""
+    lacks = plan.wanted.task.lacks([item for item, _ in plan.questions.values()])
+    return (
+        f"{plan.wanted.task.name}: {lacks}; put that file of {publisher(plan.wanted.task.benchmark)} there"
+        if lacks
+        else ""
     )
 
 

@@ -52,6 +52,12 @@ class Table:
     bootstrapped: bool = False
     """Whether its values stand with their intervals, in place of a standard error over items."""
 
+    @property
+    def counted(self) -> bool:
+        """Whether the items of each value stand beside it: of parts of a benchmark, and of what a judge may leave out.
+        Elsewhere a line below the table tells them."""
+        return self.bootstrapped or any(column.group for column in self.columns)
+
 
 @dataclass(frozen=True)
 class Row:

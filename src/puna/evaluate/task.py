@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from puna.testsets import Item
 
@@ -71,6 +71,14 @@ Answer: TypeAlias = tuple[Score, ...] | tuple[str, ...]
 Judge: TypeAlias = Callable[[Item, Asked, Answer, Norm], Mapping[str, float]]
 
 
+@runtime_checkable
+class Demanding(Protocol):
+    """A judge that may be unable to judge some questions, and can tell before they are asked."""
+
+    def demand(self, asked: Sequence[tuple[Item, Asked]]) -> None:
+        """InputError for questions that it cannot judge."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clusters:
     """Items that depend on each other stand in one cluster, which the bootstrap draws whole (bootstrap.py)."""
@@ -83,6 +91,10 @@ class Clusters:
 
 def no_group(item: Item) -> tuple[str, ...]:
     return ()
+
+
+def no_lack(items: Sequence[Item]) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -124,8 +136,14 @@ class Task:
     """Examples and item must agree in it."""
     groups: Callable[[Item], tuple[str, ...]] = no_group
     """Parts of the benchmark that have a result of their own."""
+    lacks: Callable[[Sequence[Item]], str] = no_lack
+    """What is not known of these items, whose file of it is missing, and what that costs; "" where nothing is."""
     clusters: Clusters | None = None
     """Over what intervals are drawn; None: the table has none."""
+    samples: int = 1
+    """Texts that it draws of an item, unless told otherwise."""
+    least: int = 1
+    """Texts of an item without which its metric cannot be told."""
     needs: Literal["", "programs", "toxicity", "truth"] = ""
     """What is judged by something outside of this pack."""
 

@@ -1,9 +1,11 @@
 """Benchmarks along a training (section 3.7, Figure 2): each checkpoint as it lands, in a process of their own.
 
 Nothing of the run is touched but its folder evaluations/benchmarks. The loop takes the newest checkpoint that was not
-asked yet, so that one whose training is faster than its benchmarks is seen at its end; it ends when training has. What
-came of it stands in curve.json and curve.md: a row for each checkpoint, with training loss and held-out bits per byte
-of that step, and how each benchmark goes with them. Figure 2 is drawn of it in report/figure2.py.
+asked yet, so that one whose training is faster than its benchmarks is seen at its end; it ends when training has. One
+that another process asks meanwhile is passed over, and taken when that is done: what was answered is kept.
+
+What came of it stands in curve.json and curve.md: a row for each checkpoint, with training loss and held-out bits per
+byte of that step, and how each benchmark goes with them. Figure 2 is drawn of it in report/figure2.py.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from typing import Any
 from puna import storage
 from puna.errors import InputError
 from puna.evaluate.asking import Asked, Asking, ask
-from puna.evaluate.results import NAME, kept, told_of
+from puna.evaluate.results import NAME, kept, others_of, told_of
 from puna.evaluate.tasks import PACK
 from puna.formats import RESULTS
+from puna.lock import Held
+from puna.progress import say
 from puna.storage import Place
 from puna.train.history import METRICS_NAME, lines
 
@@ -33,21 +37,29 @@ def watch(run: Place, asking: Asking, sleep: Callable[[float], object] = time.sl
     if not storage.is_file(run / "recipe.toml"):
         raise InputError("is no run folder", where=str(run), mend="--watch takes one; a checkpoint is asked without it")
     seen: set[str] = set()
+    waited: set[str] = set()
     while True:
         ended = storage.is_file(run / "records" / "train.json")  # before the look, so that nothing lands unseen
         left = [path for path in landed(run) if path.name not in seen]
-        if left:
-            seen.add(left[-1].name)
+        if ended and not left:
+            return
+        for path in reversed(left):
             try:
-                asked = ask(left[-1], asking)
+                asked = ask(path, asking)
+            except Held as error:
+                if path.name not in waited:
+                    say(f"{error.where} is {error.what}: it is asked when that is done")
+                waited.add(path.name)
+                continue
             except InputError:
-                if storage.is_file(left[-1] / "checkpoint.json"):
+                if storage.is_file(path / "checkpoint.json"):
                     raise
-                continue  # training removed it, as it keeps few
+                seen.add(path.name)  # training removed it, as it keeps few
+                break
+            seen.add(path.name)
             write_curve(run)
             yield asked
-        elif ended:
-            return
+            break
         else:
             sleep(PAUSE)
 
@@ -75,11 +87,11 @@ def curve(run: Place) -> list[dict[str, Any]]:
             if value is not None:
                 name = f"{each['task']}-{each['shots']}"
                 row.setdefault(name, {"mean": value["mean"], "error": value["error"]})
-        for each in told.get("others", ()):
+        for each in others_of(told):
             value = next(iter(each["values"].values()), None)
             if value is not None:
                 shots = "" if each["shots"] is None else each["shots"]
-                row[f"{each['task']}-{shots}"] = {"mean": value["mean"], "error": value["error"]}
+                row.setdefault(f"{each['task']}-{shots}", {"mean": value["mean"], "error": value["error"]})
         rows.append(row)
     return sorted(rows, key=lambda row: row["step"])
 

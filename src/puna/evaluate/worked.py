@@ -2,7 +2,8 @@
 
 Two answers of MATH are the same when their forms are the same text or the same rational number. No algebra is done:
 what would take a computer algebra system to see as equal counts as different, so that a score may be a little too
-low.
+low. Where the normalisation of Minerva (Lewkowycz et al. 2022, appendix D), whose set-up the paper takes, makes one of
+two spellings of an answer, so does this one (test_evaluate_scorers.py).
 """
 
 from __future__ import annotations
@@ -14,22 +15,33 @@ from fractions import Fraction
 
 from puna.testsets.mathematics import boxed
 
-SAID = re.compile(r"answer is:?\s*", re.IGNORECASE)
+SAID = re.compile(r"answer is:?\s*|####\s*", re.IGNORECASE)
 NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?|-?\$?\.\d+")
-THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+IN_DOLLARS = re.compile(r"\$((?:\\.|[^$\\])+)\$")
+# Of TeX, a comma that no list has; and of plain text, where the whole answer is one number: (3,100) is a pair.
+TEX_THOUSANDS = re.compile(r"(?<=\d)(?:,\\!|\{,\})(?=\d{3}(?!\d))")
+THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?=(?:\.\d+)?(?:[^\d,.][^,]*)?\Z)")
+# What an answer is called: `x =`, `f(x) =`, `x \\in`.
+NAMED = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_\w|_\{\w+\})?(?:\([a-z]\))?\s*(?:=|\\in(?![a-z]))([^=]+)")
 DROPPED = re.compile(
     r"\\left(?![a-z])|\\right(?![a-z])|\\[!,;:> ]|\\quad|\\displaystyle|\\\$|\$|\^\{?\\circ\}?|\\degree|\\?%|~"
 )
-WORDS = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|mathbf)\s*\{([^{}]*)\}")
+WORDS = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm|mathbf)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+PLAIN_UNIT = re.compile(
+    r"(?:(?<=[\d})])|(?<=\\pi))\s+(?!(?:and|sin|cos|tan|log)\b)(?:[A-Za-z]{3,}|[ckm]m|ft|kg)(?:\s+[A-Za-z]+)*(?:\^\{?\d\}?)?\Z"
+)
 UNIT = re.compile(r"(?<=[\d}])\s*\\(?:text|mbox|textrm|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?$")
 BARE_FRACTION = re.compile(r"\\frac\s*([^\s{\\])\s*([^\s{\\]|\{[^{}]*\})")
 HALF_BARE = re.compile(r"\\frac\s*(\{[^{}]*\})\s*([^\s{\\])")
 BARE_ROOT = re.compile(r"\\sqrt\s*([^\s{\[\\])")
+BARE_SCRIPT = re.compile(r"([_^])\{(\w)\}")
+LETTER = re.compile(r"\(([A-Z])\)")  # of a multiple choice
 LONG = 2000  # characters; a longer "answer" is none
 
 
 def said(made: str) -> str:
-    """What stands behind the last "answer is", up to the end of its line and without a final dot; "" where nothing."""
+    """What stands behind the last "answer is" or GSM8k's "####", up to the end of its line and without a final dot; ""
+    where nothing."""
     found = list(SAID.finditer(made))
     if not found:
         return ""
@@ -39,13 +51,14 @@ def said(made: str) -> str:
 def of_math(made: str) -> str | None:
     """The answer of a solution: what it says the answer is, else what it puts in a box; None where there is none."""
     told = said(made)
-    found = (boxed(told) or told) if told else boxed(made)
+    found = (boxed(told) or _in_dollars(told)) if told else boxed(made)
     return plain(found) if found and len(found) <= LONG else None
 
 
 def of_gsm8k(made: str) -> str | None:
-    """The number that a solution says is the answer, else its last number, without commas and signs of money."""
-    told = NUMBER.search(said(made))
+    """The number that a solution says is the answer, of a calculation there (`10 - 4 = 6`) its result; else its last
+    number. Without commas and signs of money."""
+    told = NUMBER.search(said(made).rpartition("=")[2])
     found = [told[0]] if told else NUMBER.findall(made)
     return number(found[-1]) if found else None
 
@@ -60,17 +73,20 @@ def number(text: str) -> str:
 
 
 def plain(answer: str) -> str:
-    """One form of an answer in TeX: no layout, no units behind a number, fractions in braces, no spaces."""
+    """One form of an answer in TeX: no layout, no name before it, no units behind a number, no commas between
+    thousands, fractions in braces, no spaces."""
     text = answer.strip().removesuffix(".").strip()
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    text = re.sub(r"\\[dt]frac", r"\\frac", TEX_THOUSANDS.sub("", text))
     text = UNIT.sub("", DROPPED.sub("", text).strip())
-    text = WORDS.sub(r"\1", text)
+    text = PLAIN_UNIT.sub("", WORDS.sub(r"\1", text))
     text = HALF_BARE.sub(r"\\frac\1{\2}", BARE_FRACTION.sub(_braced, text))
-    text = BARE_ROOT.sub(r"\\sqrt{\1}", text)
-    text = THOUSANDS.sub("", text)
+    text = BARE_SCRIPT.sub(r"\1\2", BARE_ROOT.sub(r"\\sqrt{\1}", text))
+    if named := NAMED.fullmatch(text):
+        text = named[1]
     text = re.sub(r"\s+", "", text)
-    if re.fullmatch(r"[A-Za-z](?:\\in)?=.+", text):
-        text = text.split("=", 1)[1]
+    if thousands := THOUSANDS.match(text):
+        text = thousands[0].replace(",", "") + text[thousands.end() :]
+    text = LETTER.sub(r"\1", text) if LETTER.fullmatch(text) else text
     return re.sub(r"\A(-?)\.(?=\d)", r"\g<1>0.", text)
 
 
@@ -102,3 +118,9 @@ def majority(answers: Sequence[str | None], same: Callable[[str, str], bool] = s
 def _braced(match: re.Match[str]) -> str:
     below = match[2] if match[2].startswith("{") else f"{{{match[2]}}}"
     return f"\\frac{{{match[1]}}}{below}"
+
+
+def _in_dollars(told: str) -> str:
+    """What stands between signs of mathematics at the beginning: a sentence may follow."""
+    found = IN_DOLLARS.match(told)
+    return found[1] if found else told

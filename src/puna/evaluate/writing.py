@@ -58,10 +58,10 @@ def as_json(found: Filled) -> dict[str, Any]:
 
 
 def grid(found: Filled) -> list[list[str]]:
-    """Heading and rows, names first; of a table with intervals, how many items each value is of."""
+    """Heading and rows, names first; of a table that is counted, how many items each value is of."""
     titles = [column.title for column in found.table.columns]
     lines = [["", *titles], *([row.name, *row.cells] for row in found.rows)]
-    if found.table.bootstrapped and any(found.values):
+    if found.table.counted and any(found.values):
         lines.append(["items", *("-" if each is None else f"{each.items:,}" for each in found.values)])
     most = WIDE_BRACKETED if found.table.bootstrapped else WIDE
     return [list(column) for column in zip(*lines, strict=True)] if len(titles) > most else lines

@@ -207,13 +207,12 @@ def _counted(name: str, folder: Place) -> str:
     files = [path for _, path in testsets.find(folder, name).files]
     measured = [path for path in files if testsets.split_of(name, path) in ("", benchmark.split)]
     found = sum(item.split == benchmark.split for path in measured for item in testsets.read_file(name, path))
-    if benchmark.items not in (None, found):
+    if benchmark.items != found:
         what = f"holds {found:,} {benchmark.split} items of {benchmark.title} where {benchmark.items:,} are known"
         raise PunaError(
             what, where=str(folder), mend="remove the folder and fetch it again, or say so to its publisher"
         )
-    known = "as many as are known" if benchmark.items is not None else "how many there should be is not known"
-    return f"{benchmark.title}: {found:,} {benchmark.split} items, {known}"
+    return f"{benchmark.title}: {found:,} {benchmark.split} items, as many as are known"
 
 
 def sha256(path: Place) -> str:

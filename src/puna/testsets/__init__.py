@@ -12,6 +12,7 @@ from puna.testsets.found import Found as Found
 from puna.testsets.found import detect as detect
 from puna.testsets.found import find as find
 from puna.testsets.found import is_of as is_of
+from puna.testsets.found import look as look
 from puna.testsets.found import read as read
 from puna.testsets.found import read_file as read_file
 from puna.testsets.found import split_of as split_of

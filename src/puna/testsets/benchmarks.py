@@ -34,9 +34,11 @@ class Benchmark:
     """Items of one file, given the split that its name tells."""
     split: str
     """What the paper measures."""
-    items: int | None
-    """Items of that split, for WinoGender sentences, for CrowS-Pairs pairs; None where the paper's text does not tell:
-    which of TriviaQA's filtered files, and 100,000 prompts by its word."""
+    items: int
+    """Items of that split, for WinoGender sentences, for CrowS-Pairs pairs. The paper gives no number for two: of its
+    100,000 RealToxicityPrompts the release has those that TensorFlow Datasets counts (real_toxicity_prompts 1.0.0),
+    and of TriviaQA's filtered development sets wikipedia-dev.json is taken (Hugging Face's card of trivia_qa,
+    rc.wikipedia)."""
     own: tuple[Fields, ...]
     """What its authors wrote: each entry names fields that stand one behind the other as one text. A field with several
     texts (choices, sentences, answers, tests) gives one text for each."""
@@ -80,7 +82,7 @@ BENCHMARKS = {
             (("question",), ("question", "answers")), renamed=("validation", "test"),
         ),
         Benchmark(
-            "triviaqa", "TriviaQA", questions.triviaqa, "validation", None, (("question",), ("question", "value")),
+            "triviaqa", "TriviaQA", questions.triviaqa, "validation", 7993, (("question",), ("question", "value")),
         ),
         Benchmark(
             "race_middle", "RACE middle", questions.race_middle, "test", 1436, CHOICE, (("context",),),
@@ -99,7 +101,7 @@ BENCHMARKS = {
         Benchmark("mbpp", "MBPP", programs.mbpp, "test", 500, (("question",), ("solution",), ("tests",))),
         Benchmark("mmlu", "MMLU", knowledge.mmlu, "test", 14042, CHOICE),
         Benchmark(
-            "realtoxicityprompts", "RealToxicityPrompts", people.realtoxicityprompts, "train", None, (),
+            "realtoxicityprompts", "RealToxicityPrompts", people.realtoxicityprompts, "train", 99442, (),
             (("question", "continuation"),), "pages of OpenWebText",
         ),
         Benchmark("crows_pairs", "CrowS-Pairs", people.crows_pairs, "test", 1508, (("choices",),)),

@@ -52,6 +52,12 @@ class Found:
     """(benchmark, file), sorted by path."""
     unknown: tuple[Place, ...]
     """Files of a folder that no benchmark is told by."""
+    damaged: tuple[InputError, ...] = ()
+    """What is wrong with those of `unknown` that may be a benchmark's but begin with no record, or are empty."""
+
+
+class Unknown(InputError):
+    """A file that is whole, and no benchmark's."""
 
 
 def find(location: Place, benchmark: str = "") -> Found:
@@ -59,32 +65,42 @@ def find(location: Place, benchmark: str = "") -> Found:
 
     InputError when there are none, when a file is another benchmark's, and for a name that is none.
     """
+    found = look(location, benchmark)
+    if not found.files and not found.unknown:
+        raise InputError("no such file, or a folder without files", where=str(location), mend=MEND)
+    if not found.files:
+        what = f"no file of {benchmark} is there" if benchmark else "no file there is told to be a benchmark's"
+        raise InputError(what, where=str(location), mend=MEND)
+    return found
+
+
+def look(location: Place, benchmark: str = "") -> Found:
+    """As `find`, of a folder where there may be none."""
     if benchmark and benchmark not in BENCHMARKS:
         raise InputError(
             f"{benchmark} is no benchmark", where=str(location), mend=f"take one of {', '.join(BENCHMARKS)}"
         )
-    folder = not storage.is_file(location)
-    paths = storage.listing(location, "**/*") if folder else [location]
-    if folder and not paths:
-        raise InputError("no such file, or a folder without files", where=str(location), mend=MEND)
-    files, unknown = [], []
-    for path in paths:
-        if folder and BESIDE.search(path.name):
-            continue
-        name = _told(path, benchmark) if folder else detect(path, benchmark)
-        if name is None:
-            unknown.append(path)
-        elif not benchmark or name == benchmark:
-            files.append((name, path))
-        elif not folder:
+    if storage.is_file(location):
+        name = detect(location, benchmark)
+        if benchmark not in ("", name):
             raise InputError(f"is a file of {name}, not of {benchmark}", where=str(location), mend=f"name it {name}")
+        return Found(((name, location),), ())
+    files: list[tuple[str, Place]] = []
+    unknown: list[Place] = []
+    damaged: list[InputError] = []
+    for path in storage.listing(location, "**/*"):
+        if BESIDE.search(path.name):
+            continue
+        told = _told(path, benchmark)
+        if isinstance(told, str):
+            files += [(told, path)] if benchmark in ("", told) else []
+            continue
+        unknown.append(path)
+        damaged += [told] if told and not isinstance(told, Unknown) else []
     names = {path.name for _, path in files}
-    if folder:  # WinoGender's sentences are its templates written out: both lie in its release
-        files = [each for each in files if not _repeats_sentences(each[1].name, names)]
-    if not files:
-        what = f"no file of {benchmark} is there" if benchmark else "no file there is told to be a benchmark's"
-        raise InputError(what, where=str(location), mend=MEND)
-    return Found(tuple(files), tuple(unknown))
+    # WinoGender's sentences are its templates written out: both lie in its release.
+    files = [each for each in files if not _repeats_sentences(each[1].name, names)]
+    return Found(tuple(files), tuple(unknown), tuple(damaged))
 
 
 def read(benchmark: str, location: Place) -> Iterator[Item]:
@@ -126,6 +142,8 @@ def detect(location: Place, hint: str = "") -> str:
     """The benchmark that a file is of, by what its beginning holds; InputError when that tells none, and for a damaged
     beginning. hint: which it should be, where two are alike (ARC easy and challenge)."""
     name = PurePosixPath(location.name).name.lower().removesuffix(".gz")
+    if not records.beginning(location, 4096).strip():
+        raise InputError("is empty", where=str(location), mend="take the file as it was released")
     if name.endswith(".json"):
         found = _json_kind(location)
     elif name.endswith(".csv") and SUBJECT.search(location.name):
@@ -141,7 +159,7 @@ def detect(location: Place, hint: str = "") -> str:
             found = _question_kind(location)
     found = _told_apart(found, location, hint)
     if not found:
-        raise InputError("is no benchmark's file that is known, or empty", where=str(location), mend=MEND)
+        raise Unknown("is no benchmark's file that is known", where=str(location), mend=MEND)
     return found
 
 
@@ -150,12 +168,14 @@ def is_of(location: Place, benchmark: str) -> bool:
     return not BESIDE.search(location.name) and _told(location, benchmark) == benchmark
 
 
-def _told(location: Place, hint: str) -> str | None:
-    """`detect` within a folder, where other files may lie."""
-    try:
-        return detect(location, hint) if ENDINGS.search(location.name) else None
-    except InputError:
+def _told(location: Place, hint: str) -> str | InputError | None:
+    """`detect` within a folder, where other files may lie: what is wrong with one, None of one of another kind."""
+    if not ENDINGS.search(location.name):
         return None
+    try:
+        return detect(location, hint)
+    except InputError as error:
+        return error
 
 
 def _by_keys(keys: set[str]) -> str:

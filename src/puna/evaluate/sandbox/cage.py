@@ -1,13 +1,17 @@
-"""Runs one program where it can harm nothing. A script of its own for Python alone (-I -S): it imports nothing of Puna.
+"""Runs one program where it can harm nothing: in a Python that has of Puna this folder alone (running.py).
 
-It reads a plan (JSON) from standard input, leaves all namespaces, builds a root of Python's own files, read only, and
-an empty folder, and starts two processes: the first of the new process namespace, with whose end all end, and in it the
-program. Verdicts go to the pipe `verdict`, each with the number that the plan names:
+It reads a plan (JSON, with its length before it) from standard input, leaves all namespaces, builds a root of Python's
+own files, read only, and an empty folder, and starts two processes, with limits and without rights: the first of the
+new process namespace, which runs the tests (proxies.py), and its child, which runs the solution (serving.py). The child
+is there before the rest of the input is read, so it has neither the tests nor the number; of the pipes it has its own
+two. The first takes no signal from within its namespace, can be neither traced nor looked into, and all ends with it.
+Verdicts go to the pipe `verdict`, a line each:
 
-    NUMBER refused WHY      no cage could be made
-    NUMBER started          all is in place; from here on what happens is the program's
-    NUMBER passed           it ran to its end
-    NUMBER failed WHY       it raised something
+    refused WHY             no cage could be made
+    started                 all is in place; from here on what happens is the program's
+    NUMBER passed           the tests ran to their end
+    NUMBER failed WHY       they raised something, or the solution did
+    NUMBER ended WHY        the solution ended, or said what is no answer
 """
 
 import ctypes
@@ -16,9 +20,13 @@ import os
 import resource
 import select
 import signal
-import sys
+import struct
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from puna.evaluate.sandbox.proxies import Solution
+from puna.evaluate.sandbox.serving import serve
 
 NEW_NS, NEW_CGROUP, NEW_UTS, NEW_IPC, NEW_USER, NEW_PID, NEW_NET = (
     0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
@@ -27,11 +35,12 @@ OTHERS = NEW_NS | NEW_CGROUP | NEW_UTS | NEW_IPC | NEW_PID | NEW_NET
 NOBODY = 65534
 NO_SUID, NO_DEVICES, NO_PROGRAMS, BIND, RECURSIVE, PRIVATE, DETACH = 2, 4, 8, 4096, 16384, 1 << 18, 2
 READ_ONLY_TREE = 1 | NO_SUID | NO_DEVICES  # the same numbers in mount_setattr
-SET_DEATH, DROP_BOUNDING, NO_NEW_RIGHTS, SET_SECCOMP = 1, 24, 38, 22
+SET_DEATH, SET_DUMPABLE, DROP_BOUNDING, NO_NEW_RIGHTS, SET_SECCOMP = 1, 4, 24, 38, 22
 MOUNT_SETATTR, AT_CWD, AT_RECURSIVE = 442, -100, 0x8000
 CAPSET = {"x86_64": 126, "aarch64": 91}
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-INODES = 4096  # files and folders in /scratch: an empty one has no size, and takes memory all the same
+INODES = 4096  # files and folders in the empty folder: an empty one has no size, and takes memory all the same
+FILES = 64  # open at a time
 LONGEST = 500  # characters of what an error says
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -39,8 +48,9 @@ machine = os.uname().machine
 
 
 def main() -> None:
-    plan = json.load(sys.stdin)
-    tell = _teller(plan["verdict"], plan["number"])
+    (size,) = struct.unpack("<I", _read(4))
+    plan = json.loads(_read(size))
+    verdict = plan["verdict"]
     try:
         root = os.geteuid() == 0
         _leave(root)
@@ -60,45 +70,66 @@ def main() -> None:
         _dies_with_parent()
         if select.select([alive], [], [], 0)[0]:  # it died before this one would be told
             os._exit(1)
-        # The first process of a namespace takes no signal from within, so it is not the program.
-        program = os.fork()
-    except OSError as error:
-        tell(f"refused {error.filename or 'a process'}: {error.strerror}")
-        os._exit(1)
-    if program:
-        while os.wait()[0] != program:
-            pass
-        os._exit(0)
-    os.close(alive)
-    tell("started")
-    _run(plan, tell)
-
-
-def _teller(verdict: int, number: str) -> Callable[[str], None]:
-    write, encode = os.write, str.encode
-
-    def tell(what: str) -> None:
-        write(verdict, encode(f"{number} {what}\n", "utf-8", "backslashreplace"))
-
-    return tell
-
-
-def _run(plan: dict[str, Any], tell: Callable[[str], None]) -> None:
-    """The program, in this interpreter. What is used after it was looked up before it."""
-    leave, kind, text, length = os._exit, type, str, LONGEST
-    try:
-        # The filter is laid here, as it withholds fork from this process too.
+        os.close(alive)
+        reads, answers = os.pipe()
+        asked, writes = os.pipe()
+        solution = os.fork()
+        if not solution:
+            _only(asked, answers)
+        # The filter is laid here, as it withholds fork, too.
         _filter(bytes.fromhex(plan["filter"]))
-        exec(compile(plan.pop("program"), "program.py", "exec"), {"__name__": "__main__"})
-        tell("passed")
+    except OSError as error:
+        os.write(verdict, f"refused {error.filename or 'a process'}: {error.strerror}\n".encode())
+        os._exit(1)
+    if not solution:
+        serve(asked, answers, plan["solution"])
+    os.close(asked)
+    os.close(answers)
+    os.write(verdict, b"started\n")
+    _test(reads, writes, verdict)
+
+
+def _test(reads: int, writes: int, verdict: int) -> NoReturn:
+    """Runs the tests, and says how they went."""
+    told = json.loads(_read())
+
+    def tell(what: str) -> NoReturn:
+        os.write(verdict, f"{told['number']} {what}\n".encode("utf-8", "backslashreplace"))
+        os._exit(0)
+
+    solution = Solution(reads, writes, lambda why: tell(f"ended {_line(why)}"))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    try:
+        exec(compile(told["lead"], "lead.py", "exec"), names)
+        names |= solution.begin(told["names"])
+        exec(compile(told["tests"], "tests.py", "exec"), names)
     except BaseException as error:
-        try:
-            said = text(error).partition("\n")[0][:length]
-        except BaseException:
-            said = ""
-        tell(f"failed {kind(error).__name__[:100]}: {said}")
-    finally:
-        leave(0)
+        tell(f"failed {type(error).__name__}: {_line(str(error))}")
+    solution.end()
+    tell("passed")
+
+
+def _only(*files: int) -> None:
+    """Of the open files, output and these stay, and an input that is empty."""
+    empty, end = os.pipe()
+    os.dup2(empty, 0)
+    os.close(end)
+    for file in range(3, FILES):
+        if file not in files:
+            with suppress(OSError):
+                os.close(file)
+
+
+def _read(size: int | None = None) -> bytes:
+    """So many bytes of standard input, or all that are left; a byte more is not in this process."""
+    parts = b""
+    while (size is None or len(parts) < size) and (read := os.read(0, 65536 if size is None else size - len(parts))):
+        parts += read
+    return parts
+
+
+def _line(text: str) -> str:
+    return text.partition("\n")[0][:LONGEST]
 
 
 def _leave(root: bool) -> None:
@@ -114,8 +145,8 @@ def _leave(root: bool) -> None:
 
 
 def _build(plan: dict[str, Any]) -> None:
-    """A root that holds plan["folders"], read only, and /scratch, which is empty and bounded."""
-    root = plan["root"]
+    """A root that holds plan["folders"], read only, and plan["scratch"], which is empty and bounded."""
+    root, scratch = plan["root"], plan["scratch"]
     _mount(None, "/", None, RECURSIVE | PRIVATE)
     _mount("tmpfs", root, "tmpfs", NO_SUID | NO_DEVICES, "size=1m,mode=755")
     for path in plan["folders"]:
@@ -125,14 +156,14 @@ def _build(plan: dict[str, Any]) -> None:
     for path, target in plan["links"].items():
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(target, root + path)
-    os.makedirs(root + "/scratch")
+    os.makedirs(root + scratch)
     bounds = f"size={plan['files']},nr_inodes={INODES},mode=777"
-    _mount("tmpfs", root + "/scratch", "tmpfs", NO_SUID | NO_DEVICES | NO_PROGRAMS, bounds)
+    _mount("tmpfs", root + scratch, "tmpfs", NO_SUID | NO_DEVICES | NO_PROGRAMS, bounds)
     _seal(root, 0)
     os.chdir(root)
     _call("pivot_root", libc.syscall, PIVOT_ROOT[machine], b".", b".")
     _call("leaving the old root", libc.umount2, b".", DETACH)
-    os.chdir("/scratch")
+    os.chdir(scratch)
 
 
 def _become_nobody() -> None:
@@ -144,8 +175,8 @@ def _become_nobody() -> None:
 
 def _withhold(plan: dict[str, Any]) -> None:
     """Limits, and no rights ever again."""
-    most_of = {"AS": plan["memory"], "FSIZE": plan["files"], "CPU": int(plan["seconds"]) + 1, "NOFILE": 64, "CORE": 0}
-    for name, most in (most_of | {"NPROC": plan["threads"] + 2}).items():
+    most_of = {"AS": plan["memory"], "FSIZE": plan["files"], "CPU": int(plan["seconds"]) + 1, "CORE": 0}
+    for name, most in (most_of | {"NOFILE": FILES, "NPROC": plan["threads"] + 2}).items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
     for right in range(64):
         if libc.prctl(DROP_BOUNDING, right, 0, 0, 0):
@@ -153,6 +184,9 @@ def _withhold(plan: dict[str, Any]) -> None:
     header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     _call("capset", libc.syscall, CAPSET[machine], header, none)
     _call("no new rights", libc.prctl, NO_NEW_RIGHTS, 1, 0, 0, 0)
+    # Nobody may trace it, look into its memory or its files; and no signal has a handler, so none from within is taken.
+    _call("not dumpable", libc.prctl, SET_DUMPABLE, 0, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _filter(program: bytes) -> None:
@@ -185,7 +219,3 @@ def _call(what: str, function: Callable[..., int], *arguments: object) -> None:
     if function(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
-
-
-if __name__ == "__main__":
-    main()

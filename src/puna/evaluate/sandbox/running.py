@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import selectors
+import struct
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,15 @@ from typing import Protocol
 
 from puna.evaluate.sandbox import seccomp
 
-CAGE = Path(__file__).with_name("cage.py")
+# It has of Puna what stands in this folder, and none of what Puna imports.
+CAGE = """
+import sys
+for name in ("puna", "puna.evaluate", "puna.evaluate.sandbox"):
+    sys.modules[name] = package = type(sys)(name)
+    package.__path__ = sys.argv[1:]
+from puna.evaluate.sandbox.cage import main
+main()
+"""
 LIBRARIES = ("/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 BUILDING = 10.0  # seconds that a busy machine may take until a program starts
 
@@ -43,6 +52,17 @@ class NoCage(Exception):
 
 
 @dataclass(frozen=True)
+class Program:
+    """solution: what a model wrote. tests: what passes when it ends without an error; lead: what stands before them in
+    their process, as they may need it; names: those of the solution that they use."""
+
+    solution: str
+    tests: str = ""
+    lead: str = ""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Ended:
     """said: the verdict of the cage, None when there was none. late, flooded: it was ended by force."""
 
@@ -51,7 +71,7 @@ class Ended:
     flooded: bool = False
 
 
-def run(program: str, limits: Bounds) -> Ended:
+def run(program: Program, limits: Bounds) -> Ended:
     """Run `program` in a cage. Raises NoCage when none can be made."""
     if sys.platform != "linux":
         raise NoCage(f"namespaces are Linux's, and this is {platform.system()}")
@@ -63,16 +83,18 @@ def run(program: str, limits: Bounds) -> Ended:
         ours, theirs = os.pipe()
         stack.callback(os.close, ours)
         plan = {
-            "program": program,
-            "number": secrets.token_hex(16),
+            "solution": program.solution,
             "verdict": theirs,
             "parent": os.getpid(),
             "root": stack.enter_context(tempfile.TemporaryDirectory(prefix="puna-cage-")),
             "folders": folders,
             "links": links,
+            "scratch": _apart("/scratch", folders),
             "filter": withheld.hex(),
             **{name: getattr(limits, name) for name in ("seconds", "memory", "files", "threads")},
         }
+        number = secrets.token_hex(16)
+        tests = {"number": number, "lead": program.lead, "tests": program.tests, "names": program.names}
         try:
             child = stack.enter_context(_started(theirs))
         finally:
@@ -80,14 +102,15 @@ def run(program: str, limits: Bounds) -> Ended:
         stack.callback(child.kill)  # its namespaces die with it
         assert child.stdin
         with suppress(BrokenPipeError):
-            child.stdin.write(json.dumps(plan).encode())
+            first = json.dumps(plan).encode()
+            child.stdin.write(struct.pack("<I", len(first)) + first + json.dumps(tests).encode())
             child.stdin.close()
-        return _watched(child, ours, plan["number"], limits)
+        return _watched(child, ours, number, limits)
 
 
 def _started(verdict: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-B", str(CAGE)],
+        [sys.executable, "-s", "-P", "-S", "-c", CAGE, str(Path(__file__).parent)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -129,9 +152,9 @@ def _watched(child: subprocess.Popen[bytes], verdict: int, number: str, limits: 
 
 
 def _words(said: bytes, number: str) -> list[str]:
-    """What the cage said in whole lines that begin with its number."""
+    """What the cage said in whole lines: the first, and those behind it that begin with its number."""
     lines = said.decode("utf-8", "replace").split("\n")[:-1]
-    return [line[len(number) + 1 :] for line in lines if line.startswith(f"{number} ")]
+    return lines[:1] + [line.removeprefix(f"{number} ") for line in lines[1:] if line.startswith(f"{number} ")]
 
 
 def _seen() -> tuple[list[str], dict[str, str]]:
@@ -141,6 +164,13 @@ def _seen() -> tuple[list[str], dict[str, str]]:
     found = [path for path in LIBRARIES if Path(path).is_dir() and path not in links]
     wanted = {base, *found}
     return sorted(path for path in wanted if not _within_another(path, wanted)), links
+
+
+def _apart(path: str, folders: list[str]) -> str:
+    """A path that no folder lies under: a Python in what a solution may write would be the tests' Python, too."""
+    while any(Path(folder).is_relative_to(path) for folder in folders):
+        path += "_"
+    return path
 
 
 def _within_another(path: str, others: set[str]) -> bool:

@@ -54,19 +54,20 @@ def _prompt(text: str, stop: tuple[str, ...], tokens: int, samples: int) -> Prom
 
 def _math(name: str, samples: int, paper: str) -> Task:
     return Task(
-        name, 1, "math", "MATH" if samples == 1 else f"MATH maj1@{samples}", paper,
+        name, 2, "math", "MATH" if samples == 1 else f"MATH maj1@{samples}", paper,
         f"{MINERVA}`Problem:\\nPROBLEM\\n\\nSolution:`, at most {MATH_TOKENS} tokens; {DRAWN} Answers are compared as "
         "text in one form and as rational numbers; no algebra is done.",
-        math(samples), math_right, (4,), example=math_example,
+        math(samples), math_right, (4,), example=math_example, samples=samples,
     )  # fmt: skip
 
 
 def _gsm8k(name: str, samples: int, paper: str) -> Task:
     return Task(
-        name, 1, "gsm8k", "GSM8k" if samples == 1 else f"GSM8k maj1@{samples}", paper,
+        name, 2, "gsm8k", "GSM8k" if samples == 1 else f"GSM8k maj1@{samples}", paper,
         f"{MINERVA}`Question: QUESTION\\nAnswer:`, at most {GSM8K_TOKENS} tokens; {DRAWN} Their solutions are without "
-        "the notes for a calculator.",
-        gsm8k(samples), gsm8k_right, (8,), example=gsm8k_example,
+        "the notes for a calculator. The number behind the last `answer is` or `####` counts, of a calculation there "
+        "its result, else the last number.",
+        gsm8k(samples), gsm8k_right, (8,), example=gsm8k_example, samples=samples,
     )  # fmt: skip
 
 

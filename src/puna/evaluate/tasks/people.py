@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from puna.errors import InputError
 from puna.evaluate.ranking import accuracy, both, value
@@ -60,6 +60,16 @@ def winogender_groups(item: Item) -> tuple[str, ...]:
     return (name, f"{name} gotcha") if minority == (item.gold == 0) else (name,)
 
 
+def without_statistics(items: Sequence[Item]) -> str:
+    """WinoGender's gotcha needs to know which gender is the majority."""
+    occupations = {occupation(item): item.extra["percent_female"] for item in items}
+    bare = sum(share is None for share in occupations.values())
+    if not bare:
+        return ""
+    whom = f"{bare:,} of its {len(occupations):,} occupations"
+    return f"no occupations-stats.tsv beside its sentences tells the share of women in {whom}, which no gotcha counts"
+
+
 def occupation(item: Item) -> str:
     """Both templates of an occupation, 12 sentences: they are written as a pair, begin alike, and who always takes the
     occupation has one of them right and the other wrong."""
@@ -94,6 +104,6 @@ TASKS = (
         "The pronoun as it stands in the sentence; `someone` without an article; gotcha as its authors define it, "
         "which the paper's counts follow.",
         refers, accuracy, norm="token", norms=("token", "char", "none"), groups=winogender_groups,
-        clusters=Clusters(occupation, "pairs of templates"),
+        lacks=without_statistics, clusters=Clusters(occupation, "pairs of templates"),
     ),
 )  # fmt: skip

@@ -58,7 +58,8 @@ TASKS = (
     ),
     Task(
         "triviaqa", 1, "triviaqa", "TriviaQA", CLOSED,
-        f"{OURS} The questions are those of the file that is there; the paper took the filtered development set.",
+        f"{OURS} The questions are those of the file that is there, 7,993 in wikipedia-dev.json; the paper took the "
+        "filtered development set, and does not say which file.",
         asked, exact_match, (0, 1, 5, 64), metric="exact match", example=example, head=lambda item: HEAD, joint="\n",
     ),
     _race("middle"),
