@@ -48,8 +48,8 @@ PROMISES = {
 
 # Promise -> its test files, test_NAME.py each.
 HELD_BY = {
-    "resume": "around_training checkpoint cluster elastic faults fetch fetch_places fetch_store finetune lora mesh "
-    "proofs rank_faults ray remote saving spikes steps storage train whole_run",
+    "resume": "around_training checkpoint cluster elastic faults fetch fetch_places fetch_store finetune gathering "
+    "lora mesh proofs rank_faults ray remote saving spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation pieces planted web_path windows",
     "twins": "arxiv_pylatexenc arxiv_twins bootstrap decoding device evaluate_harness generate grams layer lid loss "
     "modes native overlap peers pipeline reference_twins serve serve_clients serve_text stack tensor vocabulary "
