@@ -61,9 +61,9 @@ HELD_BY = {
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
     "fuzz github inputs inspect stack_damage stackexchange testsets testsets_traps trace warc wikipedia",
     "honest": "bits cloze cloze_run compression decontaminate evaluate evaluate_answers evaluate_others "
-    "evaluate_overlap "
-    "evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks evaluate_watch heldout "
-    "judged language model_card ngram perplexity present references report report_beside "
+    "evaluate_overlap evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks "
+    "evaluate_watch evaluate_worked heldout judged language model_card ngram perplexity present "
+    "references report report_beside "
     "report_compare report_figure2 report_law safety",
     "paper": "family mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",

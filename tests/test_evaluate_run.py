@@ -300,7 +300,7 @@ from puna.generate.packed import pack
 
 torch.set_num_threads(1)
 model = Model(pack(made_model.llama(context=320)), made_model.tokenizer(), 2)
-(plan,) = run.plan([run.Wanted(PACK["piqa"], 0)], Path(sys.argv[1]), limit=6)
+(plan,) = run.plan([run.Wanted(PACK[sys.argv[3]], 0)], Path(sys.argv[1]), limit=6)
 left = 3
 def die():
     global left
@@ -312,22 +312,24 @@ run.answer(plan, model, Path(sys.argv[2]), "a model", advance=die)
 
 
 @pytest.mark.promise("resume")
-def test_killed_it_keeps_what_was_answered_and_ends_with_the_same(bench: Path, tmp_path: Path, model: Model) -> None:
+@pytest.mark.parametrize("task", ["piqa", "naturalquestions"])  # choices are scored, texts are made
+def test_killed_it_keeps_what_was_answered_and_ends_alike(task: str, bench: Path, tmp_path: Path, model: Model) -> None:
     location = tmp_path / "killed.jsonl"
-    command = [sys.executable, "-c", KILLED, str(bench), str(location)]
+    command = [sys.executable, "-c", KILLED, str(bench), str(location), task]
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     lines = [json.loads(line) for line in location.read_text("utf-8").splitlines()]
     assert len(lines) == 1 + 3
-    (plan,) = run.plan([run.Wanted(PACK["piqa"], 0)], bench, limit=6)
+    (plan,) = run.plan([run.Wanted(PACK[task], 0)], bench, limit=6)
     mine = _with_slots(model, 2)
     again = run.answer(plan, mine, location, "a model")
     kept = [json.loads(line) for line in location.read_text("utf-8").splitlines()]
     assert kept[:4] == lines
-    assert len(kept) == 1 + 6
     undisturbed = run.answer(plan, mine, tmp_path / "whole.jsonl", "a model")
-    assert again.values == undisturbed.values
+    assert (len(kept), again.values) == (1 + 6, undisturbed.values)
+    whole = (tmp_path / "whole.jsonl").read_text("utf-8").splitlines()
+    assert sorted(one.get("texts", []) for one in kept) == sorted(json.loads(one).get("texts", []) for one in whole)
 
 
 @pytest.mark.promise("errors")
