@@ -316,8 +316,8 @@ def _train_along(ranks: Meeting, options: Options) -> str:
     if what == "train":
         folder = storage.place(told[0])
         try:
-            recipe = read_recipe(folder)
-            with ranks.group(_alike(folder), recipe.train.device):
+            alike, recipe = _alike(folder), read_recipe(folder)
+            with ranks.group(alike, recipe.train.device):
                 train(folder, recipe, fingerprint=told[1], threads=options.threads, allow_other=options.allow_other)
         except ToldElsewhere:
             ranks.over(GRACE)  # torchrun ends all ranks behind the first, also the one that is about to say why
