@@ -48,11 +48,11 @@ PROMISES = {
 
 # Promise -> its test files, test_NAME.py each.
 HELD_BY = {
-    "resume": "around_training checkpoint cluster elastic faults fetch fetch_places fetch_store finetune lora mesh "
-    "proofs rank_faults ray remote saving spikes steps storage train whole_run",
+    "resume": "around_training checkpoint cluster elastic faults fetch fetch_places fetch_store finetune gathering "
+    "lora mesh proofs rank_faults ray remote saving spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation pieces planted web_path windows",
-    "twins": "arxiv_pylatexenc arxiv_twins bootstrap decoding evaluate_harness generate grams layer lid loss modes "
-    "native overlap peers pipeline reference_twins serve serve_clients serve_text stack tensor vocabulary "
+    "twins": "arxiv_pylatexenc arxiv_twins bootstrap decoding device evaluate_harness generate grams layer lid loss "
+    "modes native overlap peers pipeline reference_twins serve serve_clients serve_text stack tensor vocabulary "
     "wiki_scan",
     "alone": "chat convert_hostile evaluate_alone fetch_benchmarks fetch_catalogues fetch_client outside "
     "perspective push_token sandbox sandbox_messages sandbox_proxies serve_guard serve_page",
