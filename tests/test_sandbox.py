@@ -37,6 +37,8 @@ def test_what_is_right_passes_and_what_is_wrong_says_why() -> None:
     failed = sandbox.judge(Program("def f(x):\n    return 3 * x", tests, names=("f",)))
     assert (failed.passed, failed.kind, failed.why) == (False, "error", "AssertionError: three times")
     assert "SyntaxError" in sandbox.judge(Program("def f(:")).why
+    annotated = sandbox.judge(Program("def f(x: Undefined):\n    return 6", tests, names=("f",)))
+    assert sys.version_info >= (3, 14) or annotated.why == "NameError: name 'Undefined' is not defined"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,8 @@ def test_what_is_right_passes_and_what_is_wrong_says_why() -> None:
         "print('much ' * 10_000)",
         "def f(n):\n    return n and 1 + f(n - 1)\nassert f(900) == 900",
         "x = 'line one\\u2028 caf\\u00e9 \\U0001f600'\nassert len(x) == 16",
+        "if __name__ == '__main__':\n    input()\nimport dataclasses\n@dataclasses.dataclass\nclass Pair:\n    a: int",
+        "if __name__ == '__main__':\n    input()\nimport dataclasses\n@dataclasses.dataclass\nclass Pair:\n    a: int",
     ],
 )
 def test_what_solutions_need_is_there(program: str) -> None:
