@@ -53,7 +53,6 @@ def test_what_is_right_passes_and_what_is_wrong_says_why() -> None:
         "def f(n):\n    return n and 1 + f(n - 1)\nassert f(900) == 900",
         "x = 'line one\\u2028 caf\\u00e9 \\U0001f600'\nassert len(x) == 16",
         "if __name__ == '__main__':\n    input()\nimport dataclasses\n@dataclasses.dataclass\nclass Pair:\n    a: int",
-        "if __name__ == '__main__':\n    input()\nimport dataclasses\n@dataclasses.dataclass\nclass Pair:\n    a: int",
     ],
 )
 def test_what_solutions_need_is_there(program: str) -> None:

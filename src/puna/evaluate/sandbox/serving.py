@@ -73,7 +73,7 @@ def _answer(
         told = ("left", *_described(error))
     try:
         return _written(told, known, number_of)
-    except (Unsendable, RuntimeError) as error:
+    except (Unsendable, RuntimeError, ValueError) as error:
         return _written(("unsent", "TypeError", f"what it gives cannot be sent: {error}"), [], number_of)
 
 
