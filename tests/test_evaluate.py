@@ -25,7 +25,7 @@ from puna.evaluate import answering, outside, reference, results, run
 from puna.evaluate.answering import Model, answers
 from puna.evaluate.perspective import Toxicity
 from puna.evaluate.run import Wanted, plan
-from puna.evaluate.sandbox import isolation
+from puna.evaluate.sandbox import isolation, running
 from puna.evaluate.task import Asked, Prompt, Score
 from puna.evaluate.tasks import PACK
 from puna.generate.packed import pack
@@ -162,6 +162,18 @@ def test_programs_are_run_and_counted_without_bias() -> None:
     right, wrong = "    return 2 * x\n", "    return 3 * x\n"
     found = outside.programs()(item, Prompt("", (), 1), (right, wrong, right, "    import os; os._exit(0)\n"), "none")
     assert found == {"pass@1": 0.5}
+
+
+@pytest.mark.skipif(bool(isolation()), reason=f"no cage here: {isolation()}")
+def test_a_program_that_was_not_run_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"solution": "", "test": "def check(f): pass\n", "entry_point": "double"}
+    item = Item("humaneval", "test", "HumanEval/0", "def double(x):\n", extra=extra)
+    judge = outside.programs(workers=1)
+    monkeypatch.setattr(running, "_seen", lambda: (["/no such folder"], {}))
+    with pytest.raises(
+        PunaError, match="HumanEval/0: a program could not be isolated: .*/no such folder: No such file"
+    ):
+        judge(item, Prompt("", (), 1), ("    return x\n",), "none")
 
 
 def test_toxicity_is_that_of_others_and_never_a_zero_where_there_is_none(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from puna.evaluate import sandbox
 from puna.evaluate.sandbox import Limits, Program, running, seccomp
 from puna.evaluate.tasks.programs import program as program_of
 
-SHORT = Limits(seconds=1.5, memory=256 << 20, files=1 << 20, output=200_000)
+SHORT = Limits(seconds=0.75, memory=256 << 20, files=1 << 20, output=200_000)
 
 pytestmark = pytest.mark.skipif(bool(sandbox.isolation()), reason=f"no cage here: {sandbox.isolation()}")
 
@@ -87,6 +87,14 @@ def test_what_is_hostile_fails_and_harms_nothing(
     assert len(verdict.why) < 1000
     assert [path.name for path in folder.iterdir()] == ["secret"]
     _until(lambda: not _left())
+
+
+def test_a_program_has_time_of_a_processor_and_more_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what passes hangs little on what else a machine does."""
+    monkeypatch.setattr(running, "PATIENCE", 1_000_000)
+    little = replace(SHORT, seconds=0.1)
+    assert sandbox.judge(Program("import time\ntime.sleep(0.3)"), little).passed
+    assert sandbox.judge(Program("while True: pass"), little).kind == "ended"
 
 
 def test_what_signals_its_tests_does_not_stop_them() -> None:
