@@ -170,9 +170,7 @@ def test_a_program_that_was_not_run_has_not_failed(monkeypatch: pytest.MonkeyPat
     item = Item("humaneval", "test", "HumanEval/0", "def double(x):\n", extra=extra)
     judge = outside.programs(workers=1)
     monkeypatch.setattr(running, "_seen", lambda: (["/no such folder"], {}))
-    with pytest.raises(
-        PunaError, match=r"HumanEval/0: .* could not be isolated: .*/no such folder: No such file"
-    ):
+    with pytest.raises(PunaError, match=r"HumanEval/0: .* could not be isolated: .*/no such folder: No such file"):
         judge(item, Prompt("", (), 1), ("    return x\n",), "none")
 
 
