@@ -247,6 +247,7 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
             "cut short or not valid JSON (Expecting value: line 1 column 1 (char 0)), garbled/valid.jsonl is empty",
         ),
         (("--tasks", "boolq", "--shots", "9"), "holds too few examples of BoolQ"),
+        (("--tasks", ", "), "--tasks , names none; give names with commas between, or leave it out"),
         (("--tables", "4", "--shots", "1"), "--shots 1 says nothing of --tables, whose columns have the paper's"),
         (("--tasks", "winogender", "--shots", "1"), "winogender has no examples to show"),
         (("--tasks", "humaneval"), "humaneval: runs programs that the model wrote; give --allow-code"),

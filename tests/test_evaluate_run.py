@@ -205,7 +205,7 @@ def test_more_examples_begin_with_fewer_and_none_is_asked(bench: Path, name: str
     assert not task.drawn or list(reversed_.values()) == [pool]
 
 
-def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path) -> None:
+def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made_testsets.write(tmp_path, "boolq")
     with pytest.raises(
         InputError,
@@ -217,6 +217,11 @@ def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path) -> None:
         InputError, match=r"holds too few examples of BoolQ; put train\.jsonl of https.* or give --shots 0"
     ):
         chosen.questions(PACK["boolq"], items, 2, None)
+    both = [run.Wanted(PACK["boolq"], 0), run.Wanted(PACK["boolq"], 2)]
+    assert [one.wanted.shots for one in run.plan(both, tmp_path, lenient=True)] == [0]
+    assert "BoolQ is left out: " in capsys.readouterr().err
+    with pytest.raises(InputError, match="too few examples of BoolQ"):
+        run.plan(both[1:], tmp_path, lenient=True)
     (tmp_path / "truth").mkdir()
     made_testsets.write(tmp_path / "truth", "truthfulqa")  # the list of answers, not mc_task.json
     with pytest.raises(InputError, match=r"put mc_task\.json"):

@@ -116,6 +116,7 @@ def evaluate(
         compare,
         others,
         _named(toxicity, judge),
+        lenient=not (tasks or tables),
     )
     if watch:
         from puna.report import figure2
@@ -145,6 +146,8 @@ def _chosen(
         what = f"--shots {shots} says nothing of --tables, whose columns have the paper's examples"
         raise InputError(what, mend="name tasks with --tasks, or leave it out")
     names = [word.strip() for word in (tasks or "").split(",") if word.strip()]
+    if tasks and not names:
+        raise InputError(f"--tasks {tasks.strip()} names none", mend="give names with commas between, or leave it out")
     unknown = list(dict.fromkeys(name for name in names if name not in PACK))
     names = [name for name in names if name in PACK]
     # Table 14 has multiple choice too, which needs nobody.

@@ -40,6 +40,8 @@ class Asking:
     """Tasks that the pack does not have."""
     named: Mapping[str, str] = field(default_factory=dict)
     """Who judges what a task `needs`."""
+    lenient: bool = False
+    """Leave out what has too few examples there, and say so."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
         samples=asking.samples,
         outside=asking.outside(folder),
         named=asking.named,
+        lenient=asking.lenient,
     )
     if asking.others:
         asking.others.demand()

@@ -20,7 +20,7 @@ from puna.evaluate.answering import Model, answers
 from puna.evaluate.kept import Kept
 from puna.evaluate.published import Missing, publisher, together
 from puna.evaluate.task import Answer, Asked, Demanding, Judge, Norm, Prompt, Task
-from puna.progress import progress
+from puna.progress import progress, say
 from puna.storage import Place
 from puna.testsets import BENCHMARKS, Item
 
@@ -123,9 +123,11 @@ def plan(
     samples: int | None = None,
     outside: Outside | None = None,
     named: Mapping[str, str] | None = None,
+    lenient: bool = False,
 ) -> list[Plan]:
     """What is to be asked. data: a folder of release files, or one that others ask of too. norm: None is each task's
-    own. samples: of an item, where a task draws several. named: who judges, by what a task `needs`.
+    own. samples: of an item, where a task draws several. named: who judges, by what a task `needs`. lenient: what has
+    too few examples is left out, which is said, where there is more to ask.
 
     InputError for a task that cannot be judged, a judge that cannot read the questions, a norm that says nothing of any
     task, and, for all tasks at once, files that are not there.
@@ -149,7 +151,10 @@ def plan(
         own = norm if norm is not None and norm in task.norms else task.norm
         named_by = (named or {}).get(task.needs, "")
         made.append(Plan(each, own, questions, judges[each.name], items, judged_by=named_by))
-    if lacking:
+    if lenient and made and all(error.examples for error in lacking):
+        for line in dict.fromkeys(f"{BENCHMARKS[error.benchmark].title} is left out: {error}" for error in lacking):
+            say(line)
+    elif lacking:
         raise together(lacking)
     for one in made:
         who: object = one.judge
