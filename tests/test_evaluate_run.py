@@ -217,6 +217,12 @@ def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path) -> None:
         InputError, match=r"holds too few examples of BoolQ; put train\.jsonl of https.* or give --shots 0"
     ):
         chosen.questions(PACK["boolq"], items, 2, None)
+    both = [run.Wanted(PACK["boolq"], 0), run.Wanted(PACK["boolq"], 2)]
+    said: list[str] = []
+    assert [one.wanted.shots for one in run.plan(both, tmp_path, left_out=said.append)] == [0]
+    assert [line[:29] for line in said] == ["boolq, 2-shot is left out: ho"]
+    with pytest.raises(InputError, match="too few examples of BoolQ"):
+        run.plan(both[1:], tmp_path, left_out=said.append)
     (tmp_path / "truth").mkdir()
     made_testsets.write(tmp_path / "truth", "truthfulqa")  # the list of answers, not mc_task.json
     with pytest.raises(InputError, match=r"put mc_task\.json"):

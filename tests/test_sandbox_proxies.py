@@ -33,6 +33,13 @@ def count():
     while True:
         yield n
         n += 1
+from collections import namedtuple
+from decimal import Decimal
+from fractions import Fraction
+class Pair(namedtuple('Pair', 'a b')):
+    def __eq__(self, other): return True
+def wide(pairs): return [pair.b - pair.a for pair in pairs]
+def exact(x): return [Fraction(x, 2), Decimal(x) / 2, {x: 1}.keys()]
 def same(x): return x
 def both(a, b): return a is b
 def strange(): return {1: len, 'n': Node(1)}
@@ -65,6 +72,10 @@ assert node.next.value == 8 and len(node) == 2 and str(node) == '<7>' and node[0
 node[0] = 9
 assert same(node) is node and node == node and node != Node(9) and [node.value] == [9] and type(node) is not Node
 assert Node == same(Node) and strange()['n'].value == 1
+pair = Pair(3, 5)
+assert pair == (3, 5) != (3, 6) and pair != Pair(3, 6) and pair.b == 5 and wide([pair, same(pair)]) == [2, 2]
+assert isinstance(pair, tuple) and pair._replace(a=4) == (4, 5) and {pair: 1} == {(3, 5): 1}
+assert exact(3) == [1.5, 1.5, {3}] and abs(exact(1)[0] - 0.5) < 1e-9 and same(exact(1)[1:]) == exact(1)[1:]
 for wrong in (lambda: node < 3, lambda: node + 1, lambda: node.none, lambda: kept(), lambda: same(len), cycle):
     try: wrong()
     except (TypeError, AttributeError): pass
@@ -79,7 +90,21 @@ for value in (0.1, -0.0, 10 ** 5000, 'caf\\u00e9\\ud800', (1, [2]), {1: {2}}, No
 
 @caged
 def test_tests_use_a_solution_as_if_it_were_with_them() -> None:
-    names = ("Node", "sort", "nest", "fail", "count", "same", "both", "strange", "cycle", "kept")
+    names = (
+        "Node",
+        "sort",
+        "nest",
+        "fail",
+        "count",
+        "same",
+        "both",
+        "strange",
+        "cycle",
+        "kept",
+        "Pair",
+        "wide",
+        "exact",
+    )
     assert sandbox.judge(Program(MADE, ASKS, names=names)) == sandbox.Verdict(True)
 
 
