@@ -60,7 +60,8 @@ HELD_BY = {
     "numbers": "cluster_examples docs examples paper plan plan_command plan_ranks planned_mesh readme site speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
     "fuzz github inputs inspect stack_damage stackexchange testsets testsets_traps trace warc wikipedia",
-    "honest": "bits cloze cloze_run compression decontaminate evaluate evaluate_answers evaluate_others "
+    "honest": "bits cloze "
+    "cloze_run compression decontaminate evaluate evaluate_answers evaluate_chosen evaluate_others "
     "evaluate_overlap evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks "
     "evaluate_watch evaluate_worked heldout judged language model_card ngram perplexity present "
     "references report report_beside "
