@@ -25,7 +25,7 @@ from puna.evaluate import answering, outside, reference, results, run
 from puna.evaluate.answering import Model, answers
 from puna.evaluate.perspective import Toxicity
 from puna.evaluate.run import Wanted, plan
-from puna.evaluate.sandbox import isolation
+from puna.evaluate.sandbox import isolation, running
 from puna.evaluate.task import Asked, Prompt, Score
 from puna.evaluate.tasks import PACK
 from puna.generate.packed import pack
@@ -164,6 +164,16 @@ def test_programs_are_run_and_counted_without_bias() -> None:
     assert found == {"pass@1": 0.5}
 
 
+@pytest.mark.skipif(bool(isolation()), reason=f"no cage here: {isolation()}")
+def test_a_program_that_was_not_run_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"solution": "", "test": "def check(f): pass\n", "entry_point": "double"}
+    item = Item("humaneval", "test", "HumanEval/0", "def double(x):\n", extra=extra)
+    judge = outside.programs(workers=1)
+    monkeypatch.setattr(running, "_seen", lambda: (["/no such folder"], {}))
+    with pytest.raises(PunaError, match=r"HumanEval/0: .* could not be isolated: .*/no such folder: No such file"):
+        judge(item, Prompt("", (), 1), ("    return x\n",), "none")
+
+
 def test_toxicity_is_that_of_others_and_never_a_zero_where_there_is_none(tmp_path: Path) -> None:
     item = Item("realtoxicityprompts", "", "1", "They")
     file = tmp_path / "scores.jsonl"
@@ -237,6 +247,7 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
             "cut short or not valid JSON (Expecting value: line 1 column 1 (char 0)), garbled/valid.jsonl is empty",
         ),
         (("--tasks", "boolq", "--shots", "9"), "holds too few examples of BoolQ"),
+        (("--tasks", ", "), "--tasks , names none; there are boolq, piqa"),
         (("--tables", "4", "--shots", "1"), "--shots 1 says nothing of --tables, whose columns have the paper's"),
         (("--tasks", "winogender", "--shots", "1"), "winogender has no examples to show"),
         (("--tasks", "humaneval"), "humaneval: runs programs that the model wrote; give --allow-code"),
@@ -254,15 +265,8 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
         (("--tasks", "realtoxicityprompts", "--toxicity", "os:name"), "--toxicity os:name: takes no text"),
         (("--tasks", "truthfulqa_judged", "--judge", "other"), "--judge other: is no file; give two models"),
         (("--tasks", "piqa", "--samples", "5"), "--samples 5 says nothing of these tasks; leave it out"),
-        (
-            ("--tasks", "piqa", "--out", "/proc/x"),
-            "/proc/x: no folder can be made there (No such file or dir",
-        ),
-        (
-            ("--tasks", "piqa", "--out", "other/valid.jsonl"),
-            "no folder can be made there (File exists); give another",
-        ),
-        (("--tasks", ","), "--tasks , names none; there are boolq, piqa"),
+        (("--tasks", "piqa", "--out", "/proc/x"), "/proc/x: no folder can be made there (No such file or dir"),
+        (("--tasks", "piqa", "--out", "other/valid.jsonl"), "no folder can be made there (File exists); give another"),
         (
             ("--tasks", "truthfulqa_judged", "--judge", "model,"),
             "--judge model, lacks a model; give two, TRUTH,HELP, or",

@@ -66,6 +66,7 @@ def test_each_checkpoint_is_asked_once_as_it_lands(run: Path, asking: Asking) ->
     assert rows[0]["bits_per_byte"] == 2.9
     assert set(rows[0]) >= {"piqa-0", "hellaswag-0"}
     other = replace(asking, wanted=[asking.wanted[0]])
+    ask(run, other, run / "evaluations" / "benchmarks" / "mine")  # is none of a checkpoint
     ask(watching.landed(run)[0], other)  # hellaswag's result stays, behind this call's
     watching.write_curve(run)
     kept = json.loads((run / "evaluations" / "benchmarks" / "curve.json").read_text())["rows"]

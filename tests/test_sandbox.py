@@ -26,7 +26,7 @@ from puna.evaluate import sandbox
 from puna.evaluate.sandbox import Limits, Program, running, seccomp
 from puna.evaluate.tasks.programs import program as program_of
 
-SHORT = Limits(seconds=1.5, memory=256 << 20, files=1 << 20, output=200_000)
+SHORT = Limits(seconds=0.75, memory=256 << 20, files=1 << 20, output=200_000)
 
 pytestmark = pytest.mark.skipif(bool(sandbox.isolation()), reason=f"no cage here: {sandbox.isolation()}")
 
@@ -37,6 +37,8 @@ def test_what_is_right_passes_and_what_is_wrong_says_why() -> None:
     failed = sandbox.judge(Program("def f(x):\n    return 3 * x", tests, names=("f",)))
     assert (failed.passed, failed.kind, failed.why) == (False, "error", "AssertionError: three times")
     assert "SyntaxError" in sandbox.judge(Program("def f(:")).why
+    annotated = sandbox.judge(Program("def f(x: Undefined):\n    return 6", tests, names=("f",)))
+    assert sys.version_info >= (3, 14) or annotated.why == "NameError: name 'Undefined' is not defined"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,7 @@ def test_what_is_right_passes_and_what_is_wrong_says_why() -> None:
         "print('much ' * 10_000)",
         "def f(n):\n    return n and 1 + f(n - 1)\nassert f(900) == 900",
         "x = 'line one\\u2028 caf\\u00e9 \\U0001f600'\nassert len(x) == 16",
+        "if __name__ == '__main__':\n    input()\nimport dataclasses\n@dataclasses.dataclass\nclass Pair:\n    a: int",
     ],
 )
 def test_what_solutions_need_is_there(program: str) -> None:
@@ -84,6 +87,14 @@ def test_what_is_hostile_fails_and_harms_nothing(
     assert len(verdict.why) < 1000
     assert [path.name for path in folder.iterdir()] == ["secret"]
     _until(lambda: not _left())
+
+
+def test_a_program_has_time_of_a_processor_and_more_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what passes hangs little on what else a machine does."""
+    monkeypatch.setattr(running, "PATIENCE", 1_000_000)
+    little = replace(SHORT, seconds=0.1)
+    assert sandbox.judge(Program("import time\ntime.sleep(0.3)"), little).passed
+    assert sandbox.judge(Program("while True: pass"), little).kind == "ended"
 
 
 def test_what_signals_its_tests_does_not_stop_them() -> None:

@@ -17,6 +17,7 @@ from puna import storage
 from puna.errors import InputError, PunaError
 from puna.evaluate import sandbox
 from puna.evaluate.perspective import Perspective, Toxicity
+from puna.evaluate.sandbox.running import NoCage
 from puna.evaluate.task import Answer, Asked, Judge, Norm
 from puna.evaluate.tasks.programs import pass_at, program
 from puna.storage import Place
@@ -24,7 +25,8 @@ from puna.testsets import Item
 
 
 def programs(*, workers: int | None = None) -> Judge:
-    """Runs each sample in a cage (sandbox/), as many at a time as there are CPUs. InputError where none can be made."""
+    """Runs each sample in a cage (sandbox/), as many at a time as there are CPUs. InputError where none can be made;
+    the judge raises PunaError where one cannot that once, as a sample that was not run has not failed."""
     sandbox.demand("--allow-code")
     pool = ThreadPoolExecutor(workers or os.cpu_count())
 
@@ -33,7 +35,11 @@ def programs(*, workers: int | None = None) -> Judge:
         texts = [str(text) for text in answer]
         different = list(dict.fromkeys(texts))
         verdicts = pool.map(lambda text: sandbox.judge(program(item, text)).passed, different)
-        passed = dict(zip(different, verdicts, strict=True))
+        try:
+            passed = dict(zip(different, verdicts, strict=True))
+        except NoCage as error:
+            mend = "run the same command again: the answers are kept"
+            raise PunaError(f"a program could not be isolated: {error}", where=item.id, mend=mend) from error
         right = sum(passed[text] for text in texts)
         return {f"pass@{k}": pass_at(k, len(texts), right) for k in (1, 80, 100) if k <= len(texts)}
 

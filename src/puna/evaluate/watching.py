@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ from puna.train.history import METRICS_NAME, lines
 
 PAUSE = 5.0  # seconds between two looks
 CURVE = "curve"
+CHECKPOINT = re.compile(r"step-([0-9]+)")
 FEWEST = 3  # checkpoints of which a correlation says anything
 
 
@@ -77,7 +79,10 @@ def curve(run: Place) -> list[dict[str, Any]]:
     heldout = {line["step"]: line["heldout"] for line in metrics if isinstance(line.get("heldout"), Mapping)}
     rows = []
     for path in storage.listing(run / "evaluations" / "benchmarks", f"*/{NAME}"):
-        step = int(path.parent.name.rpartition("-")[2])
+        named = CHECKPOINT.fullmatch(path.parent.name)
+        if named is None:  # what somebody had written there by --out
+            continue
+        step = int(named[1])
         row: dict[str, Any] = {"step": step, "tokens": steps.get(step, {}).get("tokens")}
         row["loss"] = steps.get(step, {}).get("loss")
         row["bits_per_byte"] = heldout.get(step, {}).get("all", {}).get("bits_per_byte")

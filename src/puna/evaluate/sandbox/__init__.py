@@ -27,7 +27,8 @@ MEND = "run where Linux lets a user make namespaces (`puna doctor` says why not 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use. seconds: of the clock; memory, files, output: bytes; threads: at a time."""
+    """What one program may use. seconds: of a processor, and running.PATIENCE times as many by the clock; memory, of it
+    and of its tests each, files, output: bytes; threads: at a time."""
 
     seconds: float = 10.0
     memory: int = 1 << 30
@@ -56,7 +57,7 @@ def judge(program: Program, limits: Limits = DEFAULT) -> Verdict:
     if ended.flooded:
         return Verdict(False, f"it wrote more than {limits.output:,} bytes", "output")
     if ended.late:
-        return Verdict(False, f"not done within {limits.seconds:g} s", "time")
+        return Verdict(False, f"not done within {running.PATIENCE * limits.seconds:g} s", "time")
     kind, _, why = (ended.said or "ended it ended without a verdict").partition(" ")
     if kind == "passed":
         return Verdict(True)

@@ -30,6 +30,7 @@ main()
 """
 LIBRARIES = ("/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 BUILDING = 10.0  # seconds that a busy machine may take until a program starts
+PATIENCE = 2  # seconds of the clock for each that a program may compute: what it passes hangs less on what runs beside
 
 
 class Bounds(Protocol):
@@ -143,7 +144,7 @@ def _watched(child: subprocess.Popen[bytes], verdict: int, number: str, limits: 
                     printed, head = printed + len(read), (head + read)[:2000]
             before, words = len(words), _words(said, number)
             if not before and words:
-                until = time.monotonic() + limits.seconds
+                until = time.monotonic() + PATIENCE * limits.seconds
     if not words or words[0] != "started":
         told = words[0].removeprefix("refused ") if words else head.decode("utf-8", "replace").strip().split("\n")[-1]
         raise NoCage(told or f"it did not start within {BUILDING:g} s")

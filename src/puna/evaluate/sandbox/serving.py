@@ -22,7 +22,8 @@ def serve(reads: int, writes: int, solution: str) -> NoReturn:
     for name in [name for name in sys.modules if name.partition(".")[0] == "puna"]:
         del sys.modules[name]
     sys.argv = ["program.py"]
-    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    # Not `__main__`: what a program does when it is one, to read input or to run tests of its own, is not asked for.
+    module = sys.modules["program"] = types.ModuleType("program")
     names = module.__dict__
     kept: list[object] = []
     numbers: dict[int, int] = {}
@@ -34,7 +35,8 @@ def serve(reads: int, writes: int, solution: str) -> NoReturn:
         return numbers[id(value)]
 
     def run() -> None:
-        exec(compile(solution, "program.py", "exec"), names)
+        # Without what this file takes from __future__: an annotation that is not defined is an error.
+        exec(compile(solution, "program.py", "exec", dont_inherit=True), names)
 
     def named(name: str) -> object:
         if name not in names:
@@ -71,7 +73,7 @@ def _answer(
         told = ("left", *_described(error))
     try:
         return _written(told, known, number_of)
-    except (Unsendable, RuntimeError) as error:
+    except (Unsendable, RuntimeError, ValueError) as error:
         return _written(("unsent", "TypeError", f"what it gives cannot be sent: {error}"), [], number_of)
 
 
