@@ -385,10 +385,15 @@ def test_a_line_that_answers_in_another_form_than_was_asked_is_asked_again(tmp_p
     kept = Kept(location, "m")
     kept.add("1", ranking, (Score(-1.5, 2, None),), cut=False)
     kept.close()
-    location.write_bytes(location.read_bytes().replace(b'"scores": [[-1.5, 2, null]]', b'"texts": ["b"]'))
-    again = Kept(location, "m")
-    assert again.answer("1", ranking, alone=False) is None
-    again.close()
+    whole = location.read_bytes()
+    for other in (b'"texts": ["b"]', b'"scores": []', b'"scores": [[-1.5, 2, null], [-1.5, 2, null]]'):
+        location.write_bytes(whole.replace(b'"scores": [[-1.5, 2, null]]', other))
+        again = Kept(location, "m")
+        assert again.answer("1", ranking, alone=False) is None
+        again.close()
+    location.write_bytes(whole.replace(b"-1.5", b"NaN"))
+    with pytest.raises(InputError, match="is no answer"):
+        Kept(location, "m")
 
 
 def test_another_question_is_not_answered_by_what_is_kept(tmp_path: Path) -> None:
