@@ -325,6 +325,7 @@ def test_where_answers_cannot_lie_is_one_line(
         '{"results": [], "energy": 5}',
         '{"results": [], "earlier": [1]}',
         '{"results": [], "earlier_others": [{"task": "a", "shots": 0}]}',
+        '{"results": [], "others": [{"task": "a", "shots": 0, "values": {"acc": 3}}]}',
     ],
 )
 def test_another_file_of_results_is_refused_before_anything_is_asked(text: str, tmp_path: Path) -> None:
