@@ -40,10 +40,10 @@ prove: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(PARALLEL) -m prove --durations=5
 
 check: $(VENV)/.installed-check
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mkdocs build --strict
 
 docs: $(VENV)/.installed-docs
-	@EXECUTE=1 $(BIN)/mkdocs build --strict --quiet && echo 'build/site/index.html'
+	@EXECUTE=1 $(BIN)/mkdocs build --strict && echo 'build/site/index.html'
 
 fuzz: $(VENV)/.installed-fuzz
 	@$(BIN)/python fuzz/run.py --seconds $(FUZZ)

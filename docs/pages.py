@@ -24,7 +24,16 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PROJECT = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")  # pages of the site, though not in docs
 NOTEBOOK = "tour.ipynb"
-WIDE = {"index.md": ["navigation", "toc"], "paper.md": ["toc"]}  # pages, and the columns beside them that give way
+WIDE = ("paper.md",)  # pages of wide tables: their table of contents gives way
+# How pages stand in the search by how their names begin: what one can type first, what was tried last, source not.
+SEARCHED = (
+    ("commands/", {"boost": 2}),
+    ("project/", {"boost": 0.5}),
+    ("log.md", {"boost": 0.2}),
+    ("source/", {"exclude": True}),
+)
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
 
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"""(?<=\]\()[^)\s]+(?=\))|(?<=src=")[^"]+|(?<=srcset=")[^"]+""")
@@ -53,7 +62,7 @@ def on_files(files: Any, config: Any) -> Any:
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, f"project/{name}", content=text))
         wanted |= set(_outside(text, name))
-    for path in sorted(wanted):
+    for path in sorted(name for name in wanted if (ROOT / name).is_file()):
         files.append(
             File.generated(config, f"source/{path}.md", content=source_page(path), inclusion=InclusionLevel.NOT_IN_NAV)
         )
@@ -64,9 +73,15 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     uri = page.file.src_uri
     if uri in WIDE:
-        page.meta["hide"] = WIDE[uri]
+        page.meta["hide"] = ["toc"]
+    page.meta["search"] = next((how for begins, how in SEARCHED if uri.startswith(begins)), {})
     where = uri.removeprefix("project/") if uri.startswith("project/") else f"docs/{uri}"
     return adapted(markdown, where, uri)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Paths in the cells of tables may be broken where their parts end, and only there."""
+    return CELL.sub(lambda cell: CODE.sub(lambda code: re.sub(r"[/_,](?=\w)", r"\g<0><wbr>", code[0]), cell[0]), html)
 
 
 def on_post_build(config: Any) -> None:
@@ -103,7 +118,7 @@ def _adapted(text: str, where: str, uri: str) -> str:
     lines: list[str] = []
     for line in text.split("\n"):
         # A list may follow a line of text; behind an item, and behind its further lines, it goes on.
-        if ITEM.match(line) and lines and lines[-1].strip() and not re.match(r"[-*#|]|\d+\. |\s|<!--", lines[-1]):
+        if ITEM.match(line) and lines and lines[-1].strip() and not re.match(r"[-*] |\d+\. |[#|\s]|<!--", lines[-1]):
             lines.append("")
         lines.append(line)
     return "\n".join(lines)

@@ -48,22 +48,22 @@ PROMISES = {
 
 # Promise -> its test files, test_NAME.py each.
 HELD_BY = {
-    "resume": "around_training checkpoint cluster elastic faults fetch fetch_places fetch_store finetune lora mesh "
-    "proofs rank_faults ray remote saving spikes steps storage train whole_run",
+    "resume": "around_training checkpoint cluster elastic faults fetch fetch_places fetch_store finetune gathering "
+    "lora mesh proofs rank_faults ray remote saving spikes steps storage train whole_run",
     "order": "compiler dedup engine lines near permutation pieces planted web_path windows",
-    "twins": "arxiv_pylatexenc arxiv_twins bootstrap decoding evaluate_harness generate grams layer lid loss modes "
-    "native overlap peers pipeline reference_twins serve serve_clients serve_text stack tensor vocabulary "
+    "twins": "arxiv_pylatexenc arxiv_twins bootstrap decoding device evaluate_harness generate grams layer lid loss "
+    "modes native overlap peers pipeline reference_twins serve serve_clients serve_text stack tensor vocabulary "
     "wiki_scan",
     "alone": "chat convert_hostile evaluate_alone fetch_benchmarks fetch_catalogues fetch_client outside "
-    "perspective push_token sandbox sandbox_messages serve_guard serve_page",
+    "perspective push_token sandbox sandbox_messages sandbox_proxies serve_guard serve_page",
     "exports": "convert convert_others finetune_chat publish push",
     "numbers": "cluster_examples docs examples paper plan plan_command plan_ranks planned_mesh readme site speed",
     "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
     "fuzz github inputs inspect stack_damage stackexchange testsets testsets_traps trace warc wikipedia",
     "honest": "bits cloze cloze_run compression decontaminate evaluate evaluate_answers evaluate_others "
-    "evaluate_overlap "
-    "evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks evaluate_watch heldout "
-    "judged language model_card ngram perplexity present references report report_beside "
+    "evaluate_overlap evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks "
+    "evaluate_watch evaluate_worked heldout judged language model_card ngram perplexity present "
+    "references report report_beside "
     "report_compare report_figure2 report_law safety",
     "paper": "family mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",

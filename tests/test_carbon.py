@@ -14,7 +14,7 @@ from puna import recipe
 from puna.cost import carbon
 from puna.cost.carbon import TABLE_15, of_records
 
-RECIPE = recipe.load("laptop")
+SAID = recipe.load("laptop").carbon
 RAPL = {"cpu_seconds": 100.0, "package_joules": 36_000.0, "share": 0.5}
 
 
@@ -48,7 +48,7 @@ def test_the_published_rows_are_those_of_the_paper(bench: Path) -> None:
 
 
 def test_measured_energy_is_this_works_share_with_pue() -> None:
-    found = of_records(RECIPE, _records(extract_wikipedia=RAPL, train=RAPL))
+    found = of_records(SAID, _records(extract_wikipedia=RAPL, train=RAPL))
     assert [stage.name for stage in found.stages] == ["reading and cleaning", "training"]
     # 36 kJ x 0.5 x 1.1 are 5.5 Wh, twice.
     assert found.kwh == pytest.approx(0.011)
@@ -57,14 +57,14 @@ def test_measured_energy_is_this_works_share_with_pue() -> None:
 
 
 def test_by_the_formula_a_processor_counts_by_the_time_that_it_was_used() -> None:
-    found = of_records(RECIPE, _records(train={"cpu_seconds": 7200.0}), watts=100, cores=4)
+    found = of_records(SAID, _records(train={"cpu_seconds": 7200.0}), watts=100, cores=4)
     # Two hours of one of four threads that take 100 W together: 50 Wh, and PUE.
     assert found.kwh == pytest.approx(0.055)
     assert found.how == "formula"
 
 
 def test_energy_that_nobody_knows_is_unknown_and_not_zero() -> None:
-    found = of_records(RECIPE, _records(train={"cpu_seconds": 7200.0}))
+    found = of_records(SAID, _records(train={"cpu_seconds": 7200.0}))
     assert found.kwh is None
     assert found.as_json()["kg_co2eq"] is None
     text = carbon.as_text(found)
@@ -74,18 +74,18 @@ def test_energy_that_nobody_knows_is_unknown_and_not_zero() -> None:
 
 
 def test_one_stage_that_is_unknown_leaves_the_whole_unknown() -> None:
-    found = of_records(RECIPE, _records(train=RAPL, evaluate={"cpu_seconds": 1.0}))
+    found = of_records(SAID, _records(train=RAPL, evaluate={"cpu_seconds": 1.0}))
     assert (found.kwh, found.how) == (None, "unknown")
     assert [stage.how for stage in found.stages] == ["measured", "unknown"]
 
 
 def test_gpus_that_were_counted_are_added() -> None:
-    found = of_records(RECIPE, _records(train=RAPL | {"gpu_joules": 18_000.0}))
+    found = of_records(SAID, _records(train=RAPL | {"gpu_joules": 18_000.0}))
     assert found.kwh == pytest.approx(0.011)
 
 
 def test_steps_of_an_older_puna_are_named() -> None:
-    found = of_records(RECIPE, _records(train=RAPL, tokenizer=None))
+    found = of_records(SAID, _records(train=RAPL, tokenizer=None))
     assert found.gaps == ("tokenizer",)
     assert "made by an older Puna: tokenizer" in carbon.as_text(found)
 
@@ -97,12 +97,26 @@ def test_what_was_evaluated_later_is_a_stage_of_its_own(tmp_path: Path) -> None:
         path = tmp_path / "evaluations" / "benchmarks" / name / "results.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(value))
-    found = of_records(RECIPE, _records(train=RAPL) | carbon.asked_later(tmp_path))
+    found = of_records(SAID, _records(train=RAPL) | carbon.asked_later(tmp_path))
     assert [(stage.name, stage.kwh) for stage in found.stages] == [
         ("training", pytest.approx(0.0055)),
         ("benchmarks asked later", pytest.approx(0.011)),
     ]
     assert carbon.asked_later(tmp_path / "none") == {}
+
+
+def test_a_finetuning_tells_what_its_parts_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [{"step": "evaluate", "energy": RAPL}, {"step": "train", "energy": RAPL}, {"step": "train", "energy": RAPL}]
+    (tmp_path / "energy.json").write_text(json.dumps({"format": 1, "steps": steps}))
+    found = carbon.account(tmp_path)
+    assert [(stage.name, stage.kwh) for stage in found.stages] == [
+        ("training", pytest.approx(0.011)),
+        ("evaluation", pytest.approx(0.0055)),
+    ]
+    (tmp_path / "energy.json").write_text('{"steps": [5]}')
+    status, _, errors = typed.said(capsys, "carbon", tmp_path)
+    assert status == 2
+    assert "energy.json: is no account of energy; remove it" in errors
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

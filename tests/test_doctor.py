@@ -168,12 +168,22 @@ def test_the_build_of_torch_is_told() -> None:
     assert "bfloat16" in one(torch_build.torch(_torch(wrong=["bfloat16"]))).what
 
 
-def test_gpus_are_named_and_not_trained_on() -> None:
+def test_what_a_run_would_compute_on_is_told() -> None:
     cases = [
-        (_torch(), None, "ok", "none found"),
-        (_torch(gpus=["A100"]), None, "note", "A100"),
-        (_torch(metal=True), None, "note", "Apple GPU"),
-        (_torch(), Answer("NVIDIA H100, 81559 MiB\n"), "note", "NVIDIA H100, 81559 MiB"),
+        (_torch(), None, "ok", "none: a run computes on the processor"),
+        (
+            _torch(gpus=["A100"]),
+            None,
+            "note",
+            "A100; a run computes on it (train.device=auto), as no run of Puna did yet",
+        ),
+        (
+            _torch(metal=True),
+            None,
+            "note",
+            "Apple GPU (Metal), which Puna does not use: a run computes on the processor",
+        ),
+        (_torch(), Answer("NVIDIA H100, 81559 MiB\n"), "note", "NVIDIA H100, 81559 MiB, which this torch does not see"),
         (_torch(), Answer("", "did not answer within 5 s"), "note", "did not answer"),
         (Answer("", "was ended by SIGKILL"), Answer("NVIDIA H100, 81559 MiB\n"), "note", "H100"),
     ]
@@ -181,7 +191,7 @@ def test_gpus_are_named_and_not_trained_on() -> None:
         found = one(torch_build.gpus(torch, nvidia))
         assert found.state == state
         assert told in found.what
-        assert "this version does not train on GPUs yet" in found.what
+        assert ("on the processor" in found.what) == (told[:4] != "A100")
 
 
 def _installed(folder: Path, name: str, version: str, code: str = "") -> None:

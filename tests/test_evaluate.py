@@ -247,7 +247,7 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
             "cut short or not valid JSON (Expecting value: line 1 column 1 (char 0)), garbled/valid.jsonl is empty",
         ),
         (("--tasks", "boolq", "--shots", "9"), "holds too few examples of BoolQ"),
-        (("--tasks", ", "), "--tasks , names none; give names with commas between, or leave it out"),
+        (("--tasks", ", "), "--tasks , names none; there are boolq, piqa"),
         (("--tables", "4", "--shots", "1"), "--shots 1 says nothing of --tables, whose columns have the paper's"),
         (("--tasks", "winogender", "--shots", "1"), "winogender has no examples to show"),
         (("--tasks", "humaneval"), "humaneval: runs programs that the model wrote; give --allow-code"),
@@ -257,7 +257,23 @@ def test_the_command_prints_and_writes_the_tables(folder: Path, data: Path, tmp_
         ),
         (("--tasks", "realtoxicityprompts"), "needs scores of its continuations; give --toxicity"),
         (("--tasks", "realtoxicityprompts", "--toxicity", "perspective"), "PERSPECTIVE_API_KEY: toxicity by"),
-        (("--tasks", "realtoxicityprompts", "--toxicity", "none.jsonl"), "none.jsonl"),
+        (
+            ("--tasks", "realtoxicityprompts", "--toxicity", "x"),
+            "--toxicity x: is no file; give perspective, MODULE:FUNCTION, or a FILE of scores",
+        ),
+        (("--tasks", "realtoxicityprompts", "--toxicity", "os:getpid"), "--toxicity os:getpid: takes no text"),
+        (("--tasks", "realtoxicityprompts", "--toxicity", "os:name"), "--toxicity os:name: takes no text"),
+        (("--tasks", "truthfulqa_judged", "--judge", "other"), "--judge other: is no file; give two models"),
+        (("--tasks", "piqa", "--samples", "5"), "--samples 5 says nothing of these tasks; leave it out"),
+        (
+            ("--tasks", "piqa", "--out", "/proc/x"),
+            "/proc/x: no folder can be made there (No such file or dir",
+        ),
+        (
+            ("--tasks", "piqa", "--out", "other/valid.jsonl"),
+            "no folder can be made there (File exists); give another",
+        ),
+        (("--tasks", ","), "--tasks , names none; there are boolq, piqa"),
         (
             ("--tasks", "truthfulqa_judged", "--judge", "model,"),
             "--judge model, lacks a model; give two, TRUTH,HELP, or",
@@ -290,6 +306,18 @@ def test_what_cannot_be_asked_is_one_line(
     assert not (tmp_path / "o").exists()
 
 
+def test_without_tasks_what_lacks_its_examples_is_left_out_and_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for benchmark in ("piqa", "gsm8k"):
+        made_testsets.write(tmp_path / "data" / benchmark, benchmark)
+    code, out, said = typed.said(capsys, "evaluate", folder, "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert code == 0, said
+    assert "gsm8k, 8-shot is left out: holds too few examples of GSM8k\n" in said
+    assert "| PIQA | 0 |" in out
+    assert "GSM8k" not in out
+
+
 def test_what_winogender_loses_without_its_statistics_is_said_before_and_below(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,15 +331,6 @@ def test_what_winogender_loses_without_its_statistics_is_said_before_and_below(
     lacks = "no occupations-stats.tsv beside its sentences tells the share of women in 1 of its 1 occupations, which no"
     assert f"winogender: {lacks} gotcha counts; put that file of https://github.com/rudinger/winogender-schemas" in said
     assert lacks in out
-
-
-@pytest.mark.promise("errors")
-@pytest.mark.parametrize(("out", "says"), [("/proc/x", "/proc/x: cannot be made; give another folder with --out")])
-def test_where_answers_cannot_lie_is_one_line(
-    out: str, says: str, folder: Path, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, said = typed.said(capsys, "evaluate", folder, "--data", data, "--tasks", "piqa", "--out", out)
-    assert (code, says in said) == (2, True), said
 
 
 @pytest.mark.promise("errors")

@@ -160,6 +160,10 @@ def test_what_cannot_be_asked_is_said_in_one_line(
     told = refused("made_hub", "--include", include)
     assert "made_hub: its data set nobody/such_data is not on this machine, and nothing is fetched" in told
     assert "made_broken: lm-eval cannot run it: no network is reached" in refused("made_broken", "--include", include)
+    (include / "cut.yaml").write_text("task: cut\n  data: [\n")
+    assert "cut.yaml:2: cannot be read as YAML (mapping values" in refused("cut", "--include", include)
+    (include / "cut.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "cut.yaml: cannot be read as YAML" in refused("cut", "--include", include)
     assert "no folder" in refused("made_choice", "--include", tmp_path / "nowhere")
     assert not list((tmp_path / "run").rglob("results.json"))
     monkeypatch.setattr(others, "TaskManager", lambda **_: Index())

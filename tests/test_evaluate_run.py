@@ -205,7 +205,7 @@ def test_more_examples_begin_with_fewer_and_none_is_asked(bench: Path, name: str
     assert not task.drawn or list(reversed_.values()) == [pool]
 
 
-def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path) -> None:
     made_testsets.write(tmp_path, "boolq")
     with pytest.raises(
         InputError,
@@ -218,10 +218,11 @@ def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path, capsys: pyte
     ):
         chosen.questions(PACK["boolq"], items, 2, None)
     both = [run.Wanted(PACK["boolq"], 0), run.Wanted(PACK["boolq"], 2)]
-    assert [one.wanted.shots for one in run.plan(both, tmp_path, lenient=True)] == [0]
-    assert "BoolQ is left out: " in capsys.readouterr().err
+    said: list[str] = []
+    assert [one.wanted.shots for one in run.plan(both, tmp_path, left_out=said.append)] == [0]
+    assert [line[:29] for line in said] == ["boolq, 2-shot is left out: ho"]
     with pytest.raises(InputError, match="too few examples of BoolQ"):
-        run.plan(both[1:], tmp_path, lenient=True)
+        run.plan(both[1:], tmp_path, left_out=said.append)
     (tmp_path / "truth").mkdir()
     made_testsets.write(tmp_path / "truth", "truthfulqa")  # the list of answers, not mc_task.json
     with pytest.raises(InputError, match=r"put mc_task\.json"):
@@ -305,7 +306,7 @@ from puna.generate.packed import pack
 
 torch.set_num_threads(1)
 model = Model(pack(made_model.llama(context=320)), made_model.tokenizer(), 2)
-(plan,) = run.plan([run.Wanted(PACK["piqa"], 0)], Path(sys.argv[1]), limit=6)
+(plan,) = run.plan([run.Wanted(PACK[sys.argv[3]], 0)], Path(sys.argv[1]), limit=6)
 left = 3
 def die():
     global left
@@ -317,22 +318,24 @@ run.answer(plan, model, Path(sys.argv[2]), "a model", advance=die)
 
 
 @pytest.mark.promise("resume")
-def test_killed_it_keeps_what_was_answered_and_ends_with_the_same(bench: Path, tmp_path: Path, model: Model) -> None:
+@pytest.mark.parametrize("task", ["piqa", "naturalquestions"])  # choices are scored, texts are made
+def test_killed_it_keeps_what_was_answered_and_ends_alike(task: str, bench: Path, tmp_path: Path, model: Model) -> None:
     location = tmp_path / "killed.jsonl"
-    command = [sys.executable, "-c", KILLED, str(bench), str(location)]
+    command = [sys.executable, "-c", KILLED, str(bench), str(location), task]
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     lines = [json.loads(line) for line in location.read_text("utf-8").splitlines()]
     assert len(lines) == 1 + 3
-    (plan,) = run.plan([run.Wanted(PACK["piqa"], 0)], bench, limit=6)
+    (plan,) = run.plan([run.Wanted(PACK[task], 0)], bench, limit=6)
     mine = _with_slots(model, 2)
     again = run.answer(plan, mine, location, "a model")
     kept = [json.loads(line) for line in location.read_text("utf-8").splitlines()]
     assert kept[:4] == lines
-    assert len(kept) == 1 + 6
     undisturbed = run.answer(plan, mine, tmp_path / "whole.jsonl", "a model")
-    assert again.values == undisturbed.values
+    assert (len(kept), again.values) == (1 + 6, undisturbed.values)
+    whole = (tmp_path / "whole.jsonl").read_text("utf-8").splitlines()
+    assert sorted(one.get("texts", []) for one in kept) == sorted(json.loads(one).get("texts", []) for one in whole)
 
 
 @pytest.mark.promise("errors")

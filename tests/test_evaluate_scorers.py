@@ -1,7 +1,7 @@
 """Scores held to those of lm-eval's own scorers, item by item on real files, where the two protocols coincide.
 
 Where they differ it is said here, and the texts that show the difference are left out by a stated rule. The same scores
-are held to examples worked by hand in test_evaluate_tasks.py.
+are held to examples worked by hand in test_evaluate_tasks.py and test_evaluate_worked.py.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ import made_model
 import typed
 from made_finetune import PAIRS, SMALL, tune
 from puna.convert.parts import Parts
+from puna.cost import carbon
 from puna.errors import InputError
 from puna.finetune import tune as tuning
 from puna.finetune.choose import Source, choose
@@ -207,6 +208,7 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     more = tune(model, [Source(data)], out, SMALL, plain=text)
     assert more["bits_per_byte"]["before"] > 0
     assert more["answers"] == found["answers"]
+    assert [stage.name for stage in carbon.account(out).stages if stage.cpu_seconds] == ["training", "evaluation"]
 
 
 @pytest.mark.prove

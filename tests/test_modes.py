@@ -68,8 +68,7 @@ def test_the_fastest_mode_that_fits_in_free_memory_is_chosen_and_said(
         (needed["full"] - 1, "full", r"do not hold: lower train\.micro_batch"),
         (None, "hand", "not known"),
     ]:
-        monkeypatch.setattr(memory, "available", lambda free=free: free)
-        choice = memory.choose(config, 8192, dtype)
+        choice = memory.choose(config, 8192, dtype, free)
         assert choice.mode == mode
         assert why.replace("\\", "") in choice.why
 

@@ -77,6 +77,7 @@ def test_json_holds_what_scripts_ask_for() -> None:
     for key in ("tokens_per_second_per_gpu", "days", "mwh", "tco2eq", "memory_per_gpu_bytes"):
         assert told[key] > 0
     assert math.prod(told["mesh"].values()) == 64
+    assert told["saving_bytes"]["checkpoint"] == 12 * told["parameters"]
     assert sum(told["memory"].values()) == told["memory_per_gpu_bytes"]
     assert told["days"] == pytest.approx(told["gpu_hours"] / 64 / 24)
 
@@ -135,6 +136,15 @@ def test_a_plan_keeps_to_the_mesh_of_the_recipe() -> None:
 def test_a_mesh_that_the_search_would_not_try_is_planned_as_it_was_given() -> None:
     plan = planned.plan(recipes.load("llama-7b"), A100, 24, mesh=(1, 8, 1, 3))
     assert plan.choice.layout.mesh() == {"replicate": 1, "shard": 8, "tensor": 1, "pipeline": 3}
+
+
+def test_a_plan_tells_what_checkpoints_take_of_machines() -> None:
+    made = planned.plan(recipes.load("llama-65b"), A100, 2048)
+    saving, ranks = made.saving, made.choice.layout.shard * made.choice.layout.tensor
+    assert saving.checkpoint == 12 * 65_285_660_672 == 3 * saving.whole
+    assert saving.copy * ranks == pytest.approx(saving.checkpoint, rel=1e-3)  # norms stand on each of a tensor group
+    assert saving.gathering == 2 * 4 * 32_000 * 8192
+    assert planned.plan(recipes.load("gpu-day-1"), A100, 1).saving.gathering == 0
 
 
 def test_what_fits_in_no_form_is_shown_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

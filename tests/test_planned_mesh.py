@@ -29,11 +29,10 @@ def test_on_gpus_that_are_known_the_passes_are_planned_unless_the_recipe_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = Windows(made.make(tmp_path))
-    assert planned(pretraining(made.recipe(), windows), 2) is None
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert planned(pretraining(made.recipe(), windows), torch.device("cpu"), 2) is None
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100-SXM4-80GB")
     for passes, expected in ((0, 2), (1, 1)):
-        found = planned(pretraining(made.recipe(f"train.micro_batch={passes}"), windows), 2)
+        found = planned(pretraining(made.recipe(f"train.micro_batch={passes}"), windows), torch.device("cuda"), 2)
         assert found is not None
         assert (found.ranks, found.micro_batch) == (2, expected)
 

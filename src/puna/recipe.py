@@ -205,8 +205,11 @@ class Train(Section):
     in free memory."""
     documents: Literal["packed", "masked"] = "packed"
     """Whether the documents of a window see each other: packed, as in the paper, or masked: each sees itself alone."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where training, and what measures its model, computes. auto: on a GPU where torch sees one, else on processors.
+    Not run on a GPU yet."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Type of the computation; weights are kept in float32. auto: bfloat16 where the processor has it."""
+    """Type of the computation; weights are kept in float32. auto: bfloat16 where the processor or GPU has it."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: where a C++ compiler is found."""
     micro_batch: Whole = 0

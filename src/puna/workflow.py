@@ -182,7 +182,7 @@ def build(recipe: Recipe, inputs: Mapping[str, Located], options: Options, look:
         ),
         Step(
             "cloze",
-            _cloze,
+            partial(_cloze, recipe),
             ("evaluations/cloze.json",),
             ("train", "cloze_items"),
             space=partial(_model_space, recipe),
@@ -290,7 +290,8 @@ def _train(recipe: Recipe, options: Options, context: Context) -> Mapping[str, A
     end_workers()
     if options.ranks:
         options.ranks.tell("train", [str(context.folder), context.fingerprint])
-    with options.ranks.group(_alike(context.folder)) if options.ranks else nullcontext():
+    asked = recipe.train.device
+    with options.ranks.group(_alike(context.folder), asked) if options.ranks else nullcontext():
         done = train(
             context.folder,
             recipe,
@@ -315,8 +316,8 @@ def _train_along(ranks: Meeting, options: Options) -> str:
     if what == "train":
         folder = storage.place(told[0])
         try:
-            with ranks.group(_alike(folder)):
-                recipe = read_recipe(folder)
+            alike, recipe = _alike(folder), read_recipe(folder)
+            with ranks.group(alike, recipe.train.device):
                 train(folder, recipe, fingerprint=told[1], threads=options.threads, allow_other=options.allow_other)
         except ToldElsewhere:
             ranks.over(GRACE)  # torchrun ends all ranks behind the first, also the one that is about to say why
@@ -345,10 +346,10 @@ def _evaluate(recipe: Recipe, context: Context) -> Mapping[str, Any]:
     return heldout.evaluate(context.folder, recipe)
 
 
-def _cloze(context: Context) -> Mapping[str, Any]:
+def _cloze(recipe: Recipe, context: Context) -> Mapping[str, Any]:
     from puna.evaluate import cloze_answers
 
-    found: Mapping[str, Any] = cloze_answers.evaluate(context.folder)["results"]
+    found: Mapping[str, Any] = cloze_answers.evaluate(context.folder, recipe.train.device)["results"]
     return found
 
 

@@ -24,7 +24,7 @@ def carbon(
     cores: Annotated[int | None, typer.Option(min=1, help="Hardware threads that have these watts together.")] = None,
     json: Json = False,
 ) -> None:
-    """Tell the energy and the CO2 equivalent of a run, by stage, data and evaluation among them.
+    """Tell the energy and the CO2 equivalent of a run, or of a finetuning, by stage, data and evaluation among them.
 
     Measured where the machine counts its energy and lets it be read (RAPL, NVML); else by the paper's formula with the
     stated power of the processor, --watts or carbon.watts; else unknown, and never a zero. Grid intensity and PUE are

@@ -116,7 +116,7 @@ def evaluate(
         compare,
         others,
         _named(toxicity, judge),
-        lenient=not (tasks or tables),
+        present=not (tasks or tables),
     )
     if watch:
         from puna.report import figure2
@@ -147,7 +147,7 @@ def _chosen(
         raise InputError(what, mend="name tasks with --tasks, or leave it out")
     names = [word.strip() for word in (tasks or "").split(",") if word.strip()]
     if tasks and not names:
-        raise InputError(f"--tasks {tasks.strip()} names none", mend="give names with commas between, or leave it out")
+        raise InputError(f"--tasks {tasks} names none", mend=f"there are {', '.join(PACK)}")
     unknown = list(dict.fromkeys(name for name in names if name not in PACK))
     names = [name for name in names if name in PACK]
     # Table 14 has multiple choice too, which needs nobody.
@@ -206,7 +206,6 @@ def _basename(word: str | None) -> str:
 
 
 def _outside(toxicity: str | None, judge: str | None, allow_code: bool, folder: Place) -> dict[str, Judge]:
-    from puna import storage
     from puna.evaluate import judged, outside
     from puna.evaluate.perspective import Perspective
 
@@ -218,11 +217,22 @@ def _outside(toxicity: str | None, judge: str | None, allow_code: bool, folder: 
     elif toxicity and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", toxicity):
         found["toxicity"] = outside.toxicity(outside.local(toxicity))
     elif toxicity:
-        found["toxicity"] = outside.toxicity(outside.stored(storage.place(toxicity)))
+        mend = "give perspective, MODULE:FUNCTION, or a FILE of scores"
+        found["toxicity"] = outside.toxicity(outside.stored(_file("--toxicity", toxicity, mend)))
     if judge:
         first, comma, second = (part.strip() for part in judge.partition(","))
         if comma and not (first and second):
             raise InputError(f"--judge {judge} lacks a model", mend="give two, TRUTH,HELP, or a FILE of judgements")
-        pair = judged.by_models(first, second) if comma else judged.stored(storage.place(judge))
+        mend = "give two models, TRUTH,HELP, or a FILE of judgements"
+        pair = judged.by_models(first, second) if comma else judged.stored(_file("--judge", judge, mend))
         found["truth"] = judged.Truthful(*pair)
     return found
+
+
+def _file(option: str, name: str, mend: str) -> Place:
+    from puna import storage
+
+    file = storage.place(name)
+    if not storage.is_file(file):
+        raise InputError("is no file", where=f"{option} {name}", mend=mend)
+    return file

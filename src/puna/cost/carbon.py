@@ -7,7 +7,7 @@ since RAPL sees the processor alone.
 
 Not in it: attempts that were interrupted, whose records were never ended; the rest of the machine (memory without RAPL,
 disks, fans) but for what PUE stands for; and what is done outside of a run's steps, but for `puna evaluate`, whose
-results.json tells what each call took.
+results.json tells what each call took. A finetuning keeps the same of its measures and its training.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from puna import cost, records, run, storage
+from puna.errors import InputError
+from puna.finetune import ENERGY
 from puna.plan.energy import TONNES_PER_MWH, energy
-from puna.recipe import Recipe
+from puna.recipe import Carbon
 from puna.storage import Place
 
 FORMAT = 1  # of the JSON
@@ -113,10 +115,23 @@ class Account:
 
 
 def account(folder: Place, *, watts: float | None = None, cores: int | None = None) -> Account:
-    """Of the run in `folder`. watts, cores: in place of the recipe's. InputError when it is no run."""
+    """Of the run in `folder`, or of a finetuning. watts, cores: in place of the recipe's, which a finetuning does not
+    have. InputError when it is neither."""
+    if storage.is_file(folder / ENERGY):
+        return of_records(Carbon(), _finetuned(folder), watts=watts, cores=cores)
     recipe = run.read_recipe(folder)
     done = {**records.read_records(folder), **asked_later(folder)}
-    return of_records(recipe, done, watts=watts, cores=cores)
+    return of_records(recipe.carbon, done, watts=watts, cores=cores)
+
+
+def _finetuned(folder: Place) -> dict[str, Any]:
+    """What a finetuning took, in the form of records."""
+    file = folder / ENERGY
+    told = storage.read_json(file)
+    steps = told.get("steps") if isinstance(told, dict) else None
+    if not isinstance(steps, list) or not all(isinstance(each, dict) for each in steps):
+        raise InputError("is no account of energy", where=str(file), mend="remove it, and energy is unknown")
+    return {f"{each.get('step')}.{number}": each for number, each in enumerate(steps)} | asked_later(folder)
 
 
 def asked_later(folder: Place) -> dict[str, Any]:
@@ -132,9 +147,9 @@ def asked_later(folder: Place) -> dict[str, Any]:
 
 
 def of_records(
-    recipe: Recipe, done: Mapping[str, Any], *, watts: float | None = None, cores: int | None = None
+    said: Carbon, done: Mapping[str, Any], *, watts: float | None = None, cores: int | None = None
 ) -> Account:
-    said = recipe.carbon
+    """said: the recipe's intensity, PUE and power. done: records by step."""
     watts = watts if watts is not None else said.watts
     cores = cores or said.cores or os.cpu_count() or 1
     stages: dict[str, Stage] = {}

@@ -1,4 +1,4 @@
-"""Torch and what it sees: which build, whether it works here, and GPUs, on which this version does not train."""
+"""Torch and what it sees: which build, whether it works here, and on which device a run would compute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from puna.doctor.ask import Answer
 from puna.doctor.finding import Finding
 
 CPU_BUILD = "make run TORCH='torch==2.13.0+cpu'"
-NO_GPU = "this version does not train on GPUs yet"
+ON_GPU = "a run computes on it (train.device=auto), as no run of Puna did yet"
+ON_CPU = "a run computes on the processor"
 INSTALL = "install it anew: rm -r .venv, then make run (TORCH= chooses the build)"
 
 
@@ -24,26 +25,30 @@ def torch(answer: Answer) -> list[Finding]:
     if found["wrong"]:
         what = f"{what}; wrong results in {', '.join(found['wrong'])}"
         return [Finding("torch", "error", what, INSTALL)]
-    if build != "CPU":
+    if build != "CPU" and not found["gpus"]:
         mend = f"to save space on the disk, take the CPU build: {CPU_BUILD}"
-        return [Finding("torch", "note", f"{what}; {NO_GPU}", mend)]
+        return [Finding("torch", "note", f"{what}, which sees no GPU: {ON_CPU}", mend)]
     return [Finding("torch", "ok", what)]
 
 
 def gpus(answer: Answer, nvidia: Answer | None) -> list[Finding]:
-    """The GPUs that torch or nvidia-smi name. nvidia: None where there is no nvidia-smi."""
+    """The GPUs that torch or nvidia-smi name, and whether a run takes one. nvidia: None where there is no
+    nvidia-smi."""
     found = facts(answer)
+    if seen := found.get("gpus"):
+        mend = "train.device=cpu keeps it on the processor; docs/cluster.md tells how several are used"
+        return [Finding("GPU", "note", f"{'; '.join(seen)}; {ON_GPU}", mend)]
     listed = [line.strip() for line in nvidia.output.splitlines() if line.strip()] if nvidia else []
-    names = listed if listed and nvidia and not nvidia.problem else found.get("gpus", [])
     if found.get("metal"):
-        names = [*names, "Apple GPU (Metal)"]
-    mend = "nothing to do: training takes the processor"
-    if names:
-        return [Finding("GPU", "note", f"{'; '.join(names)}; {NO_GPU}", mend)]
+        what = f"Apple GPU (Metal), which Puna does not use: {ON_CPU}"
+        return [Finding("GPU", "note", what, "no mend but another machine")]
     if nvidia and nvidia.problem:
-        what = f"nvidia-smi is here and sees none: it said {nvidia.problem!r}; {NO_GPU}"
-        return [Finding("GPU", "note", what, mend)]
-    return [Finding("GPU", "ok", f"none found, and none is missed: {NO_GPU}")]
+        what = f"nvidia-smi is here and sees none: it said {nvidia.problem!r}; {ON_CPU}"
+        return [Finding("GPU", "note", what, "see to the driver, if it is to be used")]
+    if listed:
+        what = f"{'; '.join(listed)}, which this torch does not see: {ON_CPU}"
+        return [Finding("GPU", "note", what, "make run TORCH='torch==2.13.0', which installs the CUDA build")]
+    return [Finding("GPU", "ok", f"none: {ON_CPU}")]
 
 
 def features(answer: Answer) -> list[str]:

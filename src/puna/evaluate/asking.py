@@ -40,8 +40,8 @@ class Asking:
     """Tasks that the pack does not have."""
     named: Mapping[str, str] = field(default_factory=dict)
     """Who judges what a task `needs`."""
-    lenient: bool = False
-    """Leave out what has too few examples there, and say so."""
+    present: bool = False
+    """Whether a task whose files are not all there is left out, with a line, rather than refused."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
         samples=asking.samples,
         outside=asking.outside(folder),
         named=asking.named,
-        lenient=asking.lenient,
+        left_out=say if asking.present else None,
     )
     if asking.others:
         asking.others.demand()
@@ -100,8 +100,9 @@ def held(folder: Place) -> Iterator[None]:
     with telling_denial(folder):
         try:
             storage.make_folder(folder)
-        except FileNotFoundError:
-            raise InputError("cannot be made", where=str(folder), mend="give another folder with --out") from None
+        except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+            what = f"no folder can be made there ({error.strerror})"
+            raise InputError(what, where=str(folder), mend="give another with --out") from None
     with lock.locked(folder, mend=f"stop it there; when you know that it is dead, remove {folder / 'run.lock'}"):
         yield
 

@@ -20,6 +20,7 @@ from puna.evaluate.run import Value, mean
 from puna.evaluate.task import Asked, Norm
 from puna.formats import CLOZE
 from puna.generate.packed import pack
+from puna.model import device
 from puna.progress import progress
 from puna.storage import Place
 
@@ -27,15 +28,16 @@ NAME = "cloze.json"
 NORM: Norm = "none"
 
 
-def evaluate(folder: Place) -> dict[str, Any]:
-    """Ask the run's newest checkpoint its cloze items, in f32; writes evaluations/cloze.json and returns it.
+def evaluate(folder: Place, asked_for: device.Asked = "cpu") -> dict[str, Any]:
+    """Ask the run's newest checkpoint its cloze items, in f32; writes evaluations/cloze.json and returns it. asked_for:
+    the recipe's `train.device`.
 
     InputError when the run has no checkpoint or no items.
     """
     questions = cloze_items.read(folder)
     picked: dict[str, list[int]] = {}
     cut: dict[str, int] = {}
-    loaded = generate.load(folder)
+    loaded = generate.load(folder, device=device.chosen(asked_for))
     if questions:
         model = Model(pack(loaded.model), loaded.tokenizer)
         with progress("cloze items", sum(len(each.items) for each in questions.values()), "items") as bar:

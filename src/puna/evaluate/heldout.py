@@ -74,9 +74,10 @@ def baselines(folder: Place, recipe: Recipe, *, workers: int = 1, engine: Engine
 def evaluate(folder: Place, recipe: Recipe) -> dict[str, Any]:
     """Measure the run's newest checkpoint beside its baselines; writes evaluations/heldout.json.
 
-    Runs in f32 on the CPU, whatever type the model was trained in. Returns what was written. InputError when the run
-    has no checkpoint or no baselines of this held-out text.
+    Runs in f32 on `train.device`, whatever type the model was trained in. Returns what was written. InputError when the
+    run has no checkpoint or no baselines of this held-out text.
     """
+    from puna.model import device
     from puna.model.bits import bits as nats_of
     from puna.model.weights import latest_checkpoint, load_checkpoint
 
@@ -90,7 +91,7 @@ def evaluate(folder: Place, recipe: Recipe) -> dict[str, Any]:
         mend = "remove it and give the same command again"
         raise InputError("was measured on other held-out text", where=str(location), mend=mend)
     checkpoint = latest_checkpoint(folder)
-    model = load_checkpoint(checkpoint)
+    model = load_checkpoint(checkpoint, device=device.chosen(recipe.train.device))
     context = recipe.evaluate.context or recipe.train.context
     stride = recipe.evaluate.stride or max(1, context // 2)
     bits: dict[str, dict[str, float]] = {}

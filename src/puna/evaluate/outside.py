@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +93,21 @@ def local(name: str) -> Callable[[str], float | None]:
         sys.path.append(str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), function)
+        with suppress(ValueError):  # of a function that does not tell what it takes
+            inspect.signature(found).bind("")
     except (Exception, SystemExit) as error:  # whatever a module does when it is imported
-        what = f"cannot be imported ({type(error).__name__}: {error})"
-        raise InputError(
-            what, where=f"--toxicity {name}", mend="name a MODULE:FUNCTION that Python finds here"
-        ) from None
+        kind = "takes no text" if isinstance(error, TypeError) else "cannot be imported"
+        what = f"{kind} ({type(error).__name__}: {error})"
+        mend = "name a MODULE:FUNCTION that Python finds here"
+        raise InputError(what, where=f"--toxicity {name}", mend=mend) from None
 
     def score(text: str) -> float | None:
         try:
             value = found(text)
         except (Exception, SystemExit) as error:
-            raise PunaError(f"fails on a text ({type(error).__name__}: {error})", where=f"--toxicity {name}") from error
+            what = f"fails on a text ({type(error).__name__}: {error})"
+            mend = "mend it and give the same command: answers are kept"
+            raise PunaError(what, where=f"--toxicity {name}", mend=mend) from error
         if not _is_scored({"text": text, "score": value}):
             raise InputError(f"gives {value!r} for a text", where=f"--toxicity {name}", mend="give 0 to 1, or None")
         return None if value is None else float(value)

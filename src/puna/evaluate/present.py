@@ -63,9 +63,10 @@ def evaluate(run: Place, recipe: Recipe) -> dict[str, Any]:
     from puna.evaluate.tables import TABLES
     from puna.evaluate.writing import grid, notes
     from puna.generate.packed import pack
+    from puna.model import device
 
     plans = _plans(recipe)
-    loaded = generate.load(run)
+    loaded = generate.load(run, device=device.chosen(recipe.train.device))
     folder = run.joinpath(*FOLDER)
     digest = running.model_digest(loaded.folder, loaded.tokenizer.digest, "f32")
     found = running.evaluate(plans, Model(pack(loaded.model), loaded.tokenizer), folder, digest)

@@ -20,7 +20,7 @@ from puna.evaluate.answering import Model, answers
 from puna.evaluate.kept import Kept
 from puna.evaluate.published import Missing, publisher, together
 from puna.evaluate.task import Answer, Asked, Demanding, Judge, Norm, Prompt, Task
-from puna.progress import progress, say
+from puna.progress import progress
 from puna.storage import Place
 from puna.testsets import BENCHMARKS, Item
 
@@ -123,17 +123,19 @@ def plan(
     samples: int | None = None,
     outside: Outside | None = None,
     named: Mapping[str, str] | None = None,
-    lenient: bool = False,
+    left_out: Callable[[str], object] | None = None,
 ) -> list[Plan]:
     """What is to be asked. data: a folder of release files, or one that others ask of too. norm: None is each task's
-    own. samples: of an item, where a task draws several. named: who judges, by what a task `needs`. lenient: what has
-    too few examples is left out, which is said, where there is more to ask.
+    own. samples: of an item, where a task draws several. named: who judges, by what a task `needs`. left_out: is given
+    a line for each task whose files are not all there, which is not asked then; None: such are refused.
 
     InputError for a task that cannot be judged, a judge that cannot read the questions, a norm that says nothing of any
     task, and, for all tasks at once, files that are not there.
     """
     if norm is not None and not any(norm in each.task.norms for each in wanted):
         raise InputError(f"--norm {norm} says nothing of these tasks", mend="leave it out")
+    if samples is not None and wanted and all(each.task.samples == 1 for each in wanted):
+        raise InputError(f"--samples {samples} says nothing of these tasks", mend="leave it out")
     judges = {each.name: _judge(each, outside or {}, samples) for each in wanted}
     folder = data if isinstance(data, chosen.Folder) else chosen.Folder(data)
     made: list[Plan] = []
@@ -145,16 +147,15 @@ def plan(
             questions = chosen.questions(task, items, each.shots, limit)
         except Missing as error:
             lacking.append(error)
+            if left_out:
+                left_out(f"{task.name}, {each.shots}-shot is left out: {error.what}")
             continue
         if samples is not None:
             questions = {key: (item, _with(asked, samples)) for key, (item, asked) in questions.items()}
         own = norm if norm is not None and norm in task.norms else task.norm
         named_by = (named or {}).get(task.needs, "")
         made.append(Plan(each, own, questions, judges[each.name], items, judged_by=named_by))
-    if lenient and made and all(error.examples for error in lacking):
-        for line in dict.fromkeys(f"{BENCHMARKS[error.benchmark].title} is left out: {error}" for error in lacking):
-            say(line)
-    elif lacking:
+    if lacking and (left_out is None or not made):
         raise together(lacking)
     for one in made:
         who: object = one.judge

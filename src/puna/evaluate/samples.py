@@ -10,6 +10,7 @@ from typing import Any
 
 from puna import generate, storage
 from puna.formats import SAMPLES
+from puna.model import device
 from puna.progress import progress
 from puna.recipe import Recipe
 from puna.storage import Place
@@ -22,7 +23,7 @@ def samples(folder: Place, recipe: Recipe) -> dict[str, Any]:
     was written. InputError when the run has no checkpoint.
     """
     asked = recipe.samples
-    generator = generate.load(folder)
+    generator = generate.load(folder, device=device.chosen(recipe.train.device))
     made = []
     with progress("samples", len(asked.prompts), "prompts") as bar:
         for seed, prompt in enumerate(asked.prompts, start=asked.seed):

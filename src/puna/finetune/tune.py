@@ -13,8 +13,8 @@ function of the files, the model and the values, of which the fingerprint is mad
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from puna import run, storage
 from puna.convert import own
 from puna.convert.parts import Parts
 from puna.errors import InputError, ToldElsewhere
-from puna.finetune import lora
+from puna.finetune import ENERGY, lora
 from puna.finetune.choose import Chosen, Source, choose, located, say_counts
 from puna.finetune.lora import Adapted, Lora
 from puna.finetune.measure import Measured, Texts, change, measured
@@ -35,6 +35,7 @@ from puna.finetune.templated import PLAIN
 from puna.formats import FINETUNE
 from puna.generate import chat
 from puna.generate.chat import Template
+from puna.meter import metered
 from puna.model import weights
 from puna.model.llama import Llama
 from puna.parallel import meeting
@@ -148,8 +149,10 @@ def tune(
         def look(when: str, tensors: Mapping[str, Tensor]) -> tuple[Measured, Mapping[str, Any]]:
             return _look(folder, when, replace(parts, state=tensors), template, chosen, texts, length, measure)
 
-        before, first = look("before", parts.state)
-        follow(folder, course, fingerprint=told["fingerprint"], threads=threads, allow_other=allow_other)
+        with _counted(folder, "evaluate"):
+            before, first = look("before", parts.state)
+        with _counted(folder, "train"):
+            follow(folder, course, fingerprint=told["fingerprint"], threads=threads, allow_other=allow_other)
         last, _ = resumable(folder, told["fingerprint"])
         assert last is not None  # the training has just ended with it
         learnt = checkpoint.read_masters(last.path)
@@ -160,7 +163,8 @@ def tune(
         tuned = replace(parts, state=learnt, name=folder.absolute().name).cast(parts.dtype)
         with _anew(folder / MODEL) as inside:
             own.write(inside, tuned, {"from": "finetune", "name": tuned.name, "model": str(model)})
-        after, then = look("after", tuned.state)
+        with _counted(folder, "evaluate"):
+            after, then = look("after", tuned.state)
         found = {
             "format": FINETUNE.version,
             "answers": change(before, after),
@@ -293,6 +297,17 @@ def _look(
     more = dict(measure(model, parts.tokenizer)) if measure else {}
     storage.write_json(path, {"format": FINETUNE.version, "asked": asked, "measured": found.as_json(), "more": more})
     return found, more
+
+
+@contextmanager
+def _counted(folder: Place, step: str) -> Iterator[None]:
+    """Add what the block took to energy.json, which `puna carbon` reads. One that is interrupted tells nothing."""
+    with metered() as meter:
+        yield
+        path = folder / ENERGY
+        before = storage.read_json(path)["steps"] if storage.is_file(path) else []
+        steps = [*before, {"step": step, "energy": meter.taken().as_json()}]
+        storage.write_json(path, {"format": FINETUNE.version, "steps": steps})
 
 
 def _plain(path: Place, tokenizer: Tokenizer) -> Texts:

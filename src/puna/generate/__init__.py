@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from puna import tokenizer as tokenizers
 from puna.errors import InputError
 from puna.generate.decode import generate
@@ -85,8 +87,8 @@ class Generator:
         return Engine(pack(self.model, dtype), self.tokenizer, slots=slots, context=context)
 
 
-def load(model: Location) -> Generator:
-    """The model of a run folder or a checkpoint folder, in f32, with its tokenizer.
+def load(model: Location, *, device: torch.device | str = "cpu") -> Generator:
+    """The model of a run folder or a checkpoint folder, in f32 and on that device, with its tokenizer.
 
     Raises InputError: no such folder, no checkpoint in it, a broken or newer file, or a tokenizer that is not the one
     the model was trained with.
@@ -99,4 +101,4 @@ def load(model: Location) -> Generator:
         raise InputError(
             what, where=str(tokenizer_file), mend="train the model again, or put its tokenizer.model there"
         )
-    return Generator(load_checkpoint(checkpoint), tokenizer, checkpoint)
+    return Generator(load_checkpoint(checkpoint, device=device), tokenizer, checkpoint)

@@ -160,6 +160,7 @@ def write_tensors(
         for data in itertools.chain((len(header).to_bytes(8, "little"), header), parts):
             file.write(data)
             written.update(data)
+            del data  # before the next one is put together
             advance()
     return f"xxh3:{written.hexdigest()}"
 

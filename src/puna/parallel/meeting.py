@@ -13,10 +13,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from puna import __version__
 from puna.errors import InputError, ToldElsewhere
+
+if TYPE_CHECKING:
+    from puna.model.device import Asked
 
 STARTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 REACH = timedelta(minutes=10)  # for the store; who does not come in that time does not come
@@ -61,19 +64,17 @@ class Meeting:
                 time.sleep(LOOKS)
 
     @contextmanager
-    def group(self, alike: Mapping[str, str]) -> Iterator[None]:
+    def group(self, alike: Mapping[str, str], asked: Asked) -> Iterator[None]:
         """Torch's process group of all ranks, while the block lasts. Small things go over gloo, those of a GPU over
         NCCL. alike: what must be the same on all of them, beside the versions of Puna and torch; InputError: it is
-        not."""
+        not. asked: for which device, as in the recipe."""
         import torch
         import torch.distributed as dist
         from torch.distributed.distributed_c10d import PrefixStore
 
-        cuda = torch.cuda.is_available()
-        if cuda:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS gives other bits each time
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        from puna.model import device
+
+        backend = "gloo" if device.chosen(asked) == device.CPU else "cpu:gloo,cuda:nccl"
         inside = PrefixStore("group", self._store)
         dist.init_process_group(backend, store=inside, rank=self.rank, world_size=self.ranks, timeout=FOREVER)
         try:

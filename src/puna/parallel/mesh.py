@@ -23,6 +23,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from puna.errors import InputError, ToldElsewhere
 from puna.model.config import ModelConfig
+from puna.model.device import CPU
 from puna.parallel import pieces
 from puna.parallel.layout import Layout, filled, said
 from puna.recipe import Mesh as Wanted
@@ -158,13 +159,18 @@ ALONE = Mesh()
 
 
 def arrange(
-    config: ModelConfig, wanted: Wanted, rows: int, micro_batch: int, chosen: Callable[[int], Layout | None]
+    config: ModelConfig,
+    wanted: Wanted,
+    rows: int,
+    micro_batch: int,
+    chosen: Callable[[int], Layout | None],
+    device: torch.device = CPU,
 ) -> Mesh:
     """The mesh of the ranks of torch's process group, or ALONE where there is none.
 
     rows: of a batch. micro_batch: those of a forward pass; 0: all that a rank reads. chosen: what a planner finds for
-    so many ranks where the recipe leaves all to it; None: all ranks share weights. InputError: ranks, heads, layers or
-    rows do not divide so.
+    so many ranks where the recipe leaves all to it; None: all ranks share weights. device: of this rank. InputError:
+    ranks, heads, layers or rows do not divide so.
     """
     if not dist.is_initialized():
         return ALONE
@@ -179,8 +185,7 @@ def arrange(
             raise ToldElsewhere(str(error)) from None  # every rank finds the same
         raise
     shape = (layout.pipeline, layout.replicate, layout.shard, layout.tensor)
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
-    devices = init_device_mesh(kind, shape, mesh_dim_names=AXES)
+    devices = init_device_mesh(device.type, shape, mesh_dim_names=AXES)
     return Mesh(layout, dist.get_rank(), devices, config.layers, planned.micro_batch if planned else 0)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from puna import recipe as recipes
 from puna.model import flop
@@ -18,6 +19,20 @@ from puna.plan.search import Choice, Wanted, best
 from puna.recipe import Recipe
 
 FORMAT = 1
+CHECKPOINT = 12  # bytes of a weight: its master and two moments in f32
+
+
+class Saving(NamedTuple):
+    """What checkpoints take, in bytes: `copy`, `gathering` and `whole` of a machine's memory, not the GPU's."""
+
+    checkpoint: int
+    """On the disk; rank 0 writes it, whoever shares the model."""
+    copy: int
+    """Of each rank of the first replica, beside the steps."""
+    gathering: int
+    """Of rank 0, which puts one tensor after another together (train/gathering.py)."""
+    whole: int
+    """Of rank 0, for held-out loss and whatever else takes the trained model: the f32 weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,14 @@ class Plan:
         """Tokens a second and GPU."""
         return self.choice.step.tokens_per_second_per_gpu
 
+    @property
+    def saving(self) -> Saving:
+        layout = self.choice.layout
+        copy = CHECKPOINT * shapes.held_elements(self.config, layout)
+        largest = 4 * max(math.prod(shape) for shape in shapes.all_weights(self.config).values())
+        whole = shapes.parameters(self.config)
+        return Saving(CHECKPOINT * whole, copy, 2 * largest if layout.ranks > 1 else 0, 4 * whole)
+
     def flop_per_token(self) -> dict[str, float]:
         """FLOP of a token by each of the formulas in use."""
         config = self.config
@@ -101,6 +124,7 @@ class Plan:
             "memory_per_gpu_bytes": memory.total,
             "memory": dict(memory.tensors),
             "memory_peak": memory.peak,
+            "saving_bytes": self.saving._asdict(),
             "memory_of_gpu_bytes": self.gpu.memory - RESERVE,
             "seconds_per_step": step.seconds,
             "seconds": step.parts(),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from puna.plan import shapes
 from puna.plan.energy import PUE, TONNES_PER_MWH
 from puna.plan.memory import RESERVE
-from puna.plan.planned import Plan
+from puna.plan.planned import Plan, Saving
 from puna.plan.serving import Serving
 from puna.progress import WIDTH, size
 
@@ -35,6 +35,7 @@ def as_text(plan: Plan) -> str:
         *_said("Mesh", f"{mesh}; {layout.mode} layer; a data rank reads {times} x {windows} a step{kept}"),
         *_said("Memory", f"{size(memory.total)} of {size(room)} a GPU, at its peak ({memory.peak})"),
         *_rows("", [(size(each), name) for name, each in _by_size(memory.tensors)]),
+        *_said("Saving", _saving(plan.saving)),
         *_said("Step", f"{step.tokens:,} tokens in {_seconds(step.seconds)}: {_shares(step.parts(), step.seconds)}"),
         *_said("Speed", f"{plan.rate:,.0f} tokens a second and GPU, {_count(plan.rate * plan.gpus)} in all"),
         *_said("Run", f"{_count(plan.tokens)} tokens in {plan.steps:,} steps: {_days(plan)}{_hours(plan)}"),
@@ -106,6 +107,14 @@ def _by_size(tensors: Mapping[str, int]) -> Iterable[tuple[str, int]]:
 def _shares(parts: Mapping[str, float], seconds: float) -> str:
     named = {PARTS.get(name, name): part / seconds for name, part in parts.items()}
     return ", ".join(f"{name} {share:.0%}" for name, share in named.items() if share >= 0.005)
+
+
+def _saving(saving: Saving) -> str:
+    gathering = f", {size(saving.gathering)} more to gather" if saving.gathering else ""
+    told = (
+        f"a checkpoint has {size(saving.checkpoint)}, which rank 0 writes; memory of machines: {size(saving.copy)} a "
+    )
+    return f"{told}GPU for the copy{gathering}, {size(saving.whole)} to measure held-out text"
 
 
 def _energy(plan: Plan) -> str:

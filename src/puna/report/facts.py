@@ -169,7 +169,7 @@ def read(folder: Place) -> Facts:
         benchmarks=json_of("evaluations", "benchmarks", "curve.json"),
         benchmarked=benchmarked,
         checkpoint=checkpoints[-1].name if checkpoints else "",
-        carbon=of_records(asked, {**records, **asked_later(folder)}) if asked else None,
+        carbon=of_records(asked.carbon, {**records, **asked_later(folder)}) if asked else None,
         finetuned=tuple(_finetuned(folder, checkpoints[-1])) if checkpoints else (),
         curve=_curve(folder / "metrics.jsonl"),
         told=_told(folder / "metrics.jsonl"),

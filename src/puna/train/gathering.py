@@ -48,10 +48,14 @@ class Gathering:
                 tensor[region] = came
         return tensor
 
-    def send(self, name: str, part: Tensor) -> None:
-        """On another rank: send what the tensor needs of it."""
-        if any(rank == self._mesh.rank for rank, _ in self._pieces(name)):
-            dist.send(part.cpu().contiguous(), 0, self._group)
+    def needed(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of this rank's parts of which whole tensors are put together; replicas bring none."""
+        mine = self._mesh.rank
+        return {name: part for name, part in parts.items() if any(rank == mine for rank, _ in self._pieces(name))}
+
+    def send(self, part: Tensor) -> None:
+        """On another rank: send one of the parts that are `needed`, in the order of names."""
+        dist.send(part.cpu().contiguous(), 0, self._group)
 
     def stands(self) -> None:
         """Wait on every rank until rank 0 says that the checkpoint stands."""

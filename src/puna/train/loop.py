@@ -25,7 +25,7 @@ import torch
 
 from puna import storage
 from puna.errors import InputError, Interrupted, PunaError
-from puna.model import modes
+from puna.model import device, modes
 from puna.model.llama import Llama
 from puna.parallel.mesh import Mesh, arrange, fill
 from puna.parallel.peers import Peers
@@ -92,16 +92,16 @@ def follow(
     """
     reading, settings = course.reading, course.settings
     steps, checkpoints, lines = reading.steps, folder / "checkpoints", folder / METRICS_NAME
-    chosen = partial(planned, course)
-    mesh = arrange(course.config, settings.mesh, reading.rows, settings.micro_batch, chosen)
+    at = device.chosen(settings.device)
+    mesh = arrange(course.config, settings.mesh, reading.rows, settings.micro_batch, partial(planned, course, at), at)
     under_way = UnderWay()
     with nullcontext() if mesh.alone else Peers(mesh, under_way.state, under_way.alive).watched():
-        begin = mesh.told(lambda: _where_to_begin(folder, course, mesh, fingerprint, threads, allow_other))
+        begin = mesh.told(lambda: _where_to_begin(folder, course, mesh, at, fingerprint, threads, allow_other))
         found = Checkpoint.from_json(checkpoints, begin["found"]) if begin["found"] else None
         if found is None or found.position.step < steps:
             machine = Machine(**begin["machine"])
             with machines.settled(machine):
-                model, optimizer = _begin(course, machine, mesh, found)
+                model, optimizer = _begin(course, machine, mesh, at, found)
                 training = Training(
                     folder=folder,
                     settings=settings,
@@ -145,7 +145,13 @@ class UnderWay:
 
 
 def _where_to_begin(
-    folder: Place, course: Course, mesh: Mesh, fingerprint: str, threads: int | None, allow_other: bool
+    folder: Place,
+    course: Course,
+    mesh: Mesh,
+    at: torch.device,
+    fingerprint: str,
+    threads: int | None,
+    allow_other: bool,
 ) -> dict[str, Any]:
     """The checkpoint that is gone on from, if there is one, and the machine: what rank 0 decides for all."""
     settings, rows = course.settings, course.reading.rows
@@ -158,7 +164,7 @@ def _where_to_begin(
     most = -(-rows // mesh.layout.data)
     windows = min(mesh.rows_of_pass(settings.micro_batch, most), most)
     earlier = found.machine if found else None
-    machine = machines.choose(settings, threads, course.config, windows=windows, earlier=earlier, mesh=mesh)
+    machine = machines.choose(settings, threads, course.config, windows=windows, earlier=earlier, mesh=mesh, device=at)
     _remove(without, machine, allow_other)
     if found:
         _refuse_other_machine(found, machine, allow_other)
@@ -253,14 +259,17 @@ def _spike(training: Training, reading: Reading, loss: float, nats_BL: npt.NDArr
     return Spike(position.step + 1, loss, *found, settings.spike, read, named)
 
 
-def _begin(course: Course, machine: Machine, mesh: Mesh, found: Checkpoint | None) -> tuple[Llama, Optimizer]:
+def _begin(
+    course: Course, machine: Machine, mesh: Mesh, at: torch.device, found: Checkpoint | None
+) -> tuple[Llama, Optimizer]:
     """Model and optimizer as they were at the checkpoint, or as the course gives them."""
     dtype = getattr(torch, machine.dtype)
-    model = _model(course, mesh, dtype)
+    model = _model(course, mesh, dtype, at)
     if not found or course.adapted:
         fill(model, mesh, course.initial)
     if course.adapted:
         course.adapted.attach(model, dtype)
+        model.to(at)
     optimizer = Optimizer(model, dtype, course.settings, mesh)
     if found:
         masters, moments = (read(found.path, mesh.part) for read in (checkpoint.read_masters, checkpoint.read_moments))
@@ -270,9 +279,9 @@ def _begin(course: Course, machine: Machine, mesh: Mesh, found: Checkpoint | Non
     return model, optimizer
 
 
-def _model(course: Course, mesh: Mesh, dtype: torch.dtype) -> Llama:
+def _model(course: Course, mesh: Mesh, dtype: torch.dtype, at: torch.device) -> Llama:
     if mesh.alone:
-        return Llama(course.config, dtype=torch.float32)
+        return Llama(course.config, device=at, dtype=torch.float32)
     from puna.parallel.sharded import sharded  # with it comes more of torch than one process needs
 
     return sharded(course.config, mesh, dtype)

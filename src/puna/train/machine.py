@@ -24,6 +24,7 @@ from puna.engine import usable_cpus
 from puna.errors import InputError
 from puna.formats import MACHINE
 from puna.model.config import ModelConfig
+from puna.model.device import CPU
 from puna.model.modes import Mode
 from puna.parallel.mesh import ALONE, Mesh
 from puna.progress import say
@@ -51,6 +52,8 @@ class Machine:
     """Which layer, instruction set, matmuls and compiler, such as "hand layer, AVX512, compiled by g++ 12.2.0"."""
     mesh: str = ONE_RANK
     """How ranks share the model, such as "shard 4 x tensor 2"."""
+    device: str = CPU.type
+    """Where it computes: "cpu", or "cuda", of which `kernels` names the kind."""
 
     @property
     def compiles(self) -> bool:
@@ -69,37 +72,41 @@ def choose(
     windows: int = 1,
     earlier: Mapping[str, Any] | None = None,
     mesh: Mesh = ALONE,
+    device: torch.device = CPU,
 ) -> Machine:
     """Decide for this machine. threads: None takes every usable CPU, shared with the other ranks of this machine.
 
     config, windows: the model, and the windows of one forward pass, whose memory decides what `train.layer` "auto" is.
     earlier: the machine of the checkpoint that is gone on from; what was found by looking at free memory or by
-    measuring stays as it was then, since looking again may find something else.
+    measuring stays as it was then, since looking again may find something else. device: `device.chosen`'s.
     Says what was chosen against a recipe's `auto` and why. InputError when `train.compile` is "on" and cannot be.
     """
     before = str((earlier or {}).get("kernels", ""))
     threads = threads or max(1, usable_cpus() // local_ranks(mesh))
     dtype = train.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if has_bfloat16() else "float32"
+        dtype = "bfloat16" if has_bfloat16(device) else "float32"
     mode, why = train.layer, ""
     if mode == "auto":
-        mode, why = _mode(train, config, windows, getattr(torch, dtype), before, mesh)
-    path = f"{mode} layer, {torch.backends.cpu.get_cpu_capability()}"
-    if dtype == "float32" and onednn.allowed() and onednn.exact():
+        mode, why = _mode(train, config, windows, getattr(torch, dtype), before, mesh, device)
+    on_cpu = device.type == "cpu"
+    kind = torch.backends.cpu.get_cpu_capability() if on_cpu else torch.cuda.get_device_name()
+    path = f"{mode} layer, {kind}"
+    if on_cpu and dtype == "float32" and onednn.allowed() and onednn.exact():
         as_before = onednn.NAME in before
         path += f", {onednn.NAME}" if as_before or (not before and onednn.faster()) else ""
     kernels = f"{path}, not compiled"
     if train.compile != "off":
-        reason = why_not_compiled()
+        reason = why_not_compiled(device.type)
         if not reason:
-            kernels = f"{path}, compiled by {compiler()}"
+            kernels = f"{path}, compiled by {compiler() if on_cpu else 'Triton'}"
         elif train.compile == "on":
             mend = "install a C++ compiler (g++) and Python's headers, or set train.compile=auto"
+            mend = mend if on_cpu else "see that Triton works on this GPU, or set train.compile=auto"
             raise InputError(f"kernels cannot be compiled here: {reason}", where="train.compile", mend=mend)
         else:
             say(f"kernels are not compiled, since {reason}; training is slower")
-    machine = Machine(torch.__version__, threads, dtype, kernels, str(mesh))
+    machine = Machine(torch.__version__, threads, dtype, kernels, str(mesh), device.type)
     first = "; the first step takes longer, since it compiles them" if machine.compiles else ""
     shared = "" if mesh.alone else f"{mesh.layout.ranks} ranks ({mesh}), "
     say(f"training in {dtype}, {shared}threads: {threads}, {kernels}{first}")
@@ -113,7 +120,8 @@ def differences(then: Mapping[str, Any], now: Machine) -> list[str]:
     on one the number of threads, which goes with it, is none either."""
     left_out = {"mesh"} if _mesh(then) == now.mesh else {"mesh", "threads"}
     told = {name: value for name, value in asdict(now).items() if name not in left_out}
-    return [f"{name} {then.get(name)} (here {value})" for name, value in told.items() if then.get(name) != value]
+    before = {"device": CPU.type, **then}  # earlier versions knew no other
+    return [f"{name} {before.get(name)} (here {value})" for name, value in told.items() if before.get(name) != value]
 
 
 def moved(then: Mapping[str, Any], now: Machine) -> str:
@@ -148,6 +156,7 @@ def record(folder: Place, machine: Machine, start: int, fingerprint: str) -> Non
         "dtype": machine.dtype,
         "kernels": machine.kernels,
         "mesh": machine.mesh,
+        "device": machine.device,
         "compiler": compiler(),
     }
     earlier = storage.read_json(path) if storage.exists(path) else []
@@ -210,7 +219,13 @@ def _mesh(then: Mapping[str, Any]) -> str:
 
 
 def _mode(
-    train: Train, config: ModelConfig | None, windows: int, dtype: torch.dtype, before: str, mesh: Mesh
+    train: Train,
+    config: ModelConfig | None,
+    windows: int,
+    dtype: torch.dtype,
+    before: str,
+    mesh: Mesh,
+    device: torch.device,
 ) -> tuple[Mode, str]:
     """What "auto" is, and why."""
     if mode := _layer(before):
@@ -218,7 +233,11 @@ def _mode(
     if config is None:
         return memory.ORDER[0], ""
     parts, stages = mesh.layout.shard * mesh.layout.tensor, mesh.layout.pipeline
-    return memory.choose(config, windows * train.context, dtype, parts=parts, stages=stages, ranks=local_ranks(mesh))
+    free, sharing = memory.available(), local_ranks(mesh)
+    if device.type == "cuda":  # a rank has a GPU of its own
+        free, sharing = torch.cuda.mem_get_info()[0], 1
+    tokens = windows * train.context
+    return memory.choose(config, tokens, dtype, free, parts=parts, stages=stages, ranks=sharing)
 
 
 def _layer(kernels: str) -> Mode | None:
@@ -226,25 +245,28 @@ def _layer(kernels: str) -> Mode | None:
     return next((mode for mode in get_args(Mode) if kernels.startswith(f"{mode} layer")), None)
 
 
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 matrices in hardware; elsewhere that type is slower than float32."""
+def has_bfloat16(device: torch.device = CPU) -> bool:
+    """Whether this processor or GPU multiplies bfloat16 matrices in hardware; elsewhere that type is slower than
+    float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
     return any(features.get(name) for name in BFLOAT16_FEATURES)
 
 
 @cache
-def why_not_compiled() -> str:
+def why_not_compiled(device: str = CPU.type) -> str:
     """Why torch.compile gives no kernel here, in words that follow "since"; "" when a trial gave one."""
-    if not compiler():
+    if device == "cpu" and not compiler():
         return "no C++ compiler was found"
     if any(character.isspace() for character in torch.__file__):
         return "torch lies in a folder with a space in its path, which its calls of the compiler cannot take"
     _set_up_inductor()
     try:
-        torch.compile(lambda x: x.exp() + 1, dynamic=False)(torch.zeros(64))
+        torch.compile(lambda x: x.exp() + 1, dynamic=False)(torch.zeros(64, device=device))
     except Exception as error:  # whatever a half-installed compiler raises: the answer is the same
         last = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"{compiler()} gave no kernel ({last[:200]})"
+        return f"{compiler() if device == 'cpu' else 'Triton'} gave no kernel ({last[:200]})"
     return ""
 
 

@@ -28,12 +28,18 @@ class Choice(NamedTuple):
 
 
 def choose(
-    config: ModelConfig, tokens: int, dtype: torch.dtype, *, parts: int = 1, stages: int = 1, ranks: int = 1
+    config: ModelConfig,
+    tokens: int,
+    dtype: torch.dtype,
+    free: int | None,
+    *,
+    parts: int = 1,
+    stages: int = 1,
+    ranks: int = 1,
 ) -> Choice:
-    """The first mode of ORDER whose step of `tokens` tokens fits in the memory that is free; the last one where none
-    does, or the first where the system does not tell. parts: into which the model, or each of its stages, is cut.
-    ranks: that share the memory."""
-    free = available()
+    """The first mode of ORDER whose step of `tokens` tokens fits in `free` bytes of memory; the last one where none
+    does, or the first where the system does not tell how much is free. parts: into which the model, or each of its
+    stages, is cut. ranks: that share the memory."""
     if free is None:
         return Choice(ORDER[0], "the fastest; how much memory is free is not known here")
     free = free // ranks

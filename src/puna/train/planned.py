@@ -18,10 +18,10 @@ from puna.progress import say
 from puna.train.course import Course
 
 
-def planned(course: Course, ranks: int) -> Layout | None:
+def planned(course: Course, at: torch.device, ranks: int) -> Layout | None:
     """The fastest mesh of so many ranks, without a pipeline, which depends on a recipe's own micro-batches; None where
-    the GPUs are not known. InputError: the model does not fit on them."""
-    gpu = known(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+    the GPUs are not known. at: this rank's device. InputError: the model does not fit on them."""
+    gpu = known(torch.cuda.get_device_name()) if at.type == "cuda" else None
     if gpu is None:
         return None
     train = course.settings

@@ -15,6 +15,7 @@ def of_the_result(train: Mapping[str, Any]) -> dict[str, Any]:
     the 10 that they had by itself.
     """
     left_out = {
+        "device",  # which the machine tells
         "keep",
         "keep_every",
         "save",

@@ -66,6 +66,8 @@ class Checkpoints(Callback):
         if self._losses is not None:
             self._losses.save()
         masters, moments = training.optimizer.masters, training.optimizer.state()
+        if self._gathering is not None:
+            masters, moments = self._gathering.needed(masters), self._gathering.needed(moments)
         beside = not leaving and training.settings.save == "beside" and self._has_room(masters, moments)
         if beside:
             masters, moments = _copy(masters), _copy(moments)
@@ -185,7 +187,7 @@ class _Writing(threading.Thread):
         assert self._gathering is not None
         for tensors in (self._masters, self._moments):
             for name in sorted(tensors):
-                self._gathering.send(name, tensors[name])
+                self._gathering.send(tensors[name])
                 self._training.alive()
         self._gathering.stands()
 

@@ -9,6 +9,7 @@ killed asks only what was not answered. lm-eval's bootstrap is left out; standar
 from __future__ import annotations
 
 import difflib
+import itertools
 import logging
 import math
 import re
@@ -22,6 +23,7 @@ from lm_eval import __version__
 from lm_eval.api.metrics import mean
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from puna import storage
 from puna.errors import InputError, PunaError
@@ -101,6 +103,8 @@ def _found(names: Sequence[str], include: Path | None) -> TaskManager:
         raise InputError("is no folder", where=str(include), mend="--include names one with tasks of lm-eval")
     manager = TaskManager(include_path=include, include_defaults=False)
     if not all(name in manager.task_index for name in names):
+        if include is not None:
+            _refuse_broken(include)
         say("reading lm-eval's index of tasks")
         manager = TaskManager(include_path=include)
     for name in names:
@@ -111,9 +115,30 @@ def _found(names: Sequence[str], include: Path | None) -> TaskManager:
     return manager
 
 
+def _refuse_broken(include: Path) -> None:
+    """InputError for the first file of the folder that is no YAML: lm-eval passes over such in silence, and the task
+    that is not found may be in it."""
+    for path in storage.listing(include, "**/*.yaml"):
+        try:
+            load_yaml(str(path), resolve_func=False, recursive=False)
+        except Exception as error:
+            of_yaml = type(error).__module__.partition(".")[0] == "yaml"
+            if not of_yaml and not isinstance(error, UnicodeError | OSError):
+                continue  # YAML, but no task
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            told = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+            mend = "mend it, or take it out of the folder"
+            raise InputError(f"cannot be read as YAML ({told})", where=where, mend=mend) from None
+
+
 def _failed(name: str, error: Exception) -> PunaError:
     """What to say of a task that cannot be loaded or asked, in one line."""
-    told = " ".join(str(error).split())[:300] or type(error).__name__
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    said = dict.fromkeys(" ".join(str(each).split())[:300] or type(each).__name__ for each in causes)
+    told = ": ".join(itertools.islice(said, 3))
     if unreached := UNREACHED.search(told):
         what = f"its data set {unreached.group(1)} is not on this machine, and nothing is fetched during evaluation"
         mend = f"fetch it first, with datasets.load_dataset({unreached.group(1)!r}, ...), or give a task of local files"
@@ -164,11 +189,12 @@ def _value(number: float, metric: str, samples: Sequence[Mapping[str, Any]], tas
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what lm-eval and `datasets` say of settings that a reader cannot change here."""
+    """Without what lm-eval and `datasets` say of settings that a reader cannot change here, and of errors that are told
+    in one line."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     levels = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(logging.ERROR)
+    for each, least in zip(loggers, (logging.ERROR, logging.CRITICAL), strict=True):
+        each.setLevel(least)
     try:
         yield
     finally:

@@ -27,8 +27,8 @@ MEND = "run where Linux lets a user make namespaces (`puna doctor` says why not 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use. seconds: of a processor, and running.PATIENCE times as many by the clock; memory,
-    files, output: bytes; threads: at a time."""
+    """What one program may use. seconds: of a processor, and running.PATIENCE times as many by the clock; memory, of it
+    and of its tests each, files, output: bytes; threads: at a time."""
 
     seconds: float = 10.0
     memory: int = 1 << 30

@@ -167,7 +167,7 @@ def _read(folder: Place, label: str, recipe: Recipe) -> Compared:
         cloze=_items(found),
         bits={name: values["model"] for name, values in by_source(found).items() if "model" in values},
         bytes_per_token=_bytes_per_token(found),
-        energy=carbon.of_records(recipe, found.records),
+        energy=carbon.of_records(recipe.carbon, found.records),
     )
 
 
