@@ -62,7 +62,7 @@ HELD_BY = {
     "fuzz github inputs inspect stack_damage stackexchange testsets testsets_traps trace warc wikipedia",
     "honest": "bits cloze "
     "cloze_run compression decontaminate evaluate evaluate_answers evaluate_chosen evaluate_others "
-    "evaluate_overlap evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks "
+    "evaluate_kept evaluate_overlap evaluate_run evaluate_scorers evaluate_smollm evaluate_tables evaluate_tasks "
     "evaluate_watch evaluate_worked heldout judged language model_card ngram perplexity present "
     "references report report_beside "
     "report_compare report_figure2 report_law safety",

@@ -25,7 +25,6 @@ from puna.evaluate import answering, outside, reference, results, run
 from puna.evaluate.answering import Model, answers
 from puna.evaluate.perspective import Toxicity
 from puna.evaluate.run import Wanted, plan
-from puna.evaluate.sandbox import isolation, running
 from puna.evaluate.task import Asked, Prompt, Score
 from puna.evaluate.tasks import PACK
 from puna.generate.packed import pack
@@ -153,25 +152,6 @@ def test_a_model_that_gives_no_number_is_an_error_and_no_score(data: Path, tmp_p
     broken = Model(pack(llama), made_model.tokenizer())
     with pytest.raises(PunaError):
         run.evaluate(plan([Wanted(PACK["hellaswag"], 0)], data), broken, tmp_path, "m")
-
-
-@pytest.mark.skipif(bool(isolation()), reason=f"no cage here: {isolation()}")
-def test_programs_are_run_and_counted_without_bias() -> None:
-    extra = {"solution": "", "test": "def check(f):\n    assert f(2) == 4\n", "entry_point": "double"}
-    item = Item("humaneval", "test", "HumanEval/0", "def double(x):\n", extra=extra)
-    right, wrong = "    return 2 * x\n", "    return 3 * x\n"
-    found = outside.programs()(item, Prompt("", (), 1), (right, wrong, right, "    import os; os._exit(0)\n"), "none")
-    assert found == {"pass@1": 0.5}
-
-
-@pytest.mark.skipif(bool(isolation()), reason=f"no cage here: {isolation()}")
-def test_a_program_that_was_not_run_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    extra = {"solution": "", "test": "def check(f): pass\n", "entry_point": "double"}
-    item = Item("humaneval", "test", "HumanEval/0", "def double(x):\n", extra=extra)
-    judge = outside.programs(workers=1)
-    monkeypatch.setattr(running, "_seen", lambda: (["/no such folder"], {}))
-    with pytest.raises(PunaError, match=r"HumanEval/0: .* could not be isolated: .*/no such folder: No such file"):
-        judge(item, Prompt("", (), 1), ("    return x\n",), "none")
 
 
 def test_toxicity_is_that_of_others_and_never_a_zero_where_there_is_none(tmp_path: Path) -> None:
@@ -337,6 +317,7 @@ def test_what_winogender_loses_without_its_statistics_is_said_before_and_below(
         '{"results": [], "energy": 5}',
         '{"results": [], "earlier": [1]}',
         '{"results": [], "earlier_others": [{"task": "a", "shots": 0}]}',
+        '{"results": [], "others": [{"task": "a", "shots": 0, "values": {"acc": 3}}]}',
     ],
 )
 def test_another_file_of_results_is_refused_before_anything_is_asked(text: str, tmp_path: Path) -> None:

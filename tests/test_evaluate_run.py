@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,8 +19,7 @@ import made_model
 from puna.errors import InputError
 from puna.evaluate import chosen, encoded, reference, run
 from puna.evaluate.answering import Answered, Model, answers
-from puna.evaluate.kept import Kept
-from puna.evaluate.task import Answer, Asked, Choice, Prompt, Ranking, Score, digest
+from puna.evaluate.task import Answer, Asked, Choice, Prompt, Ranking, Score
 from puna.evaluate.tasks import PACK
 from puna.generate.packed import pack
 from puna.testsets import Item
@@ -266,71 +263,3 @@ def test_killed_it_keeps_what_was_answered_and_ends_alike(task: str, bench: Path
     assert (len(kept), again.values) == (1 + 6, undisturbed.values)
     whole = (tmp_path / "whole.jsonl").read_text("utf-8").splitlines()
     assert sorted(one.get("texts", []) for one in kept) == sorted(json.loads(one).get("texts", []) for one in whole)
-
-
-@pytest.mark.promise("errors")
-@given(data=st.data())
-@settings(deadline=None, max_examples=60)
-def test_garbled_answers_are_read_or_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    location = tmp_path_factory.mktemp("kept") / "answers.jsonl"
-    ranking, prompt = Ranking((Choice("a", " b"),)), Prompt("a", (), 3)
-    kept = Kept(location, "m")
-    kept.add("1", ranking, (Score(-1.5, 2, None),), cut=False)
-    kept.add("2", prompt, ("ü",), cut=True)
-    kept.close()
-    whole = location.read_bytes()
-    cut = data.draw(st.integers(0, len(whole)))
-    end = data.draw(st.integers(cut, len(whole)))
-    location.write_bytes(whole[:cut] + data.draw(st.binary(max_size=6)) + whole[end:])
-    again = None
-    with suppress(InputError):  # always one line
-        again = Kept(location, "m")
-    if again is None:
-        return
-    for key, asked in (("1", ranking), ("2", prompt)):
-        found = again.answer(key, asked, alone=False)
-        assert found is None or len(found) == 1
-    again.close()
-    shutil.rmtree(location.parent)
-
-
-def test_two_that_begin_one_file_of_answers_at_once_leave_one_that_is_read(tmp_path: Path) -> None:
-    location, asked = tmp_path / "answers.jsonl", Prompt("a", (), 3)
-    Kept(location, "m").close()
-    head = location.read_text()
-    location.write_text(head + head)
-    both = Kept(location, "m")
-    both.add("1", asked, ("b",), cut=False)
-    both.close()
-    location.write_text(location.read_text() + head)
-    again = Kept(location, "m")
-    assert again.answer("1", asked, alone=False) == ("b",)
-    again.close()
-    location.write_text(head + head.replace('"m"', '"n"'))
-    with pytest.raises(InputError, match="holds answers of another model"):
-        Kept(location, "m")
-
-
-def test_a_line_that_answers_in_another_form_than_was_asked_is_asked_again(tmp_path: Path) -> None:
-    location, ranking = tmp_path / "answers.jsonl", Ranking((Choice("a", " b"),))
-    kept = Kept(location, "m")
-    kept.add("1", ranking, (Score(-1.5, 2, None),), cut=False)
-    kept.close()
-    location.write_bytes(location.read_bytes().replace(b'"scores": [[-1.5, 2, null]]', b'"texts": ["b"]'))
-    again = Kept(location, "m")
-    assert again.answer("1", ranking, alone=False) is None
-    again.close()
-
-
-def test_another_question_is_not_answered_by_what_is_kept(tmp_path: Path) -> None:
-    kept = Kept(tmp_path / "answers.jsonl", "m")
-    asked = Ranking((Choice("a", " b"),))
-    kept.add("1", asked, (Score(-1.5, 2),), cut=False)
-    assert kept.answer("1", asked, alone=False) == (Score(-1.5, 2),)
-    assert kept.answer("1", asked, alone=True) is None
-    assert kept.answer("1", Ranking((Choice("a", " c"),)), alone=False) is None
-    assert kept.answer("2", asked, alone=False) is None
-    kept.close()
-    assert digest(asked) in (tmp_path / "answers.jsonl").read_text("utf-8")

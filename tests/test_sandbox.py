@@ -21,10 +21,13 @@ import pytest
 
 from puna import testsets
 from puna.doctor import isolation
-from puna.errors import InputError
+from puna.errors import InputError, PunaError
 from puna.evaluate import sandbox
+from puna.evaluate.outside import programs
 from puna.evaluate.sandbox import Limits, Program, running, seccomp
+from puna.evaluate.task import Prompt
 from puna.evaluate.tasks.programs import program as program_of
+from puna.testsets import Item
 
 SHORT = Limits(seconds=0.75, memory=256 << 20, files=1 << 20, output=200_000)
 
@@ -163,6 +166,23 @@ def test_a_cage_that_cannot_be_made_is_no_verdict(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(running, "_seen", lambda: (["/no such folder"], {}))
     with pytest.raises(running.NoCage, match="/no such folder: No such file or directory"):
         sandbox.judge(Program("assert True"))
+
+
+def test_programs_are_run_and_counted_without_bias() -> None:
+    extra = {"solution": "", "test": "def check(f):\n    assert f(2) == 4\n", "entry_point": "double"}
+    item = Item("humaneval", "test", "HumanEval/0", "def double(x):\n", extra=extra)
+    right, wrong = "    return 2 * x\n", "    return 3 * x\n"
+    found = programs()(item, Prompt("", (), 1), (right, wrong, right, "    import os; os._exit(0)\n"), "none")
+    assert found == {"pass@1": 0.5}
+
+
+def test_a_program_that_was_not_run_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"solution": "", "test": "def check(f): pass\n", "entry_point": "double"}
+    item = Item("humaneval", "test", "HumanEval/0", "def double(x):\n", extra=extra)
+    judge = programs(workers=1)
+    monkeypatch.setattr(running, "_seen", lambda: (["/no such folder"], {}))
+    with pytest.raises(PunaError, match=r"HumanEval/0: .* could not be isolated: .*/no such folder: No such file"):
+        judge(item, Prompt("", (), 1), ("    return x\n",), "none")
 
 
 def test_a_program_dies_with_who_judges_it() -> None:

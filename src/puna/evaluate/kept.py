@@ -8,6 +8,7 @@ then; scores are made of answers at the end, so that another metric or norm cost
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
@@ -35,10 +36,11 @@ class Kept:
             raise
 
     def answer(self, key: str, asked: Asked, *, alone: bool) -> Answer | None:
-        """What was answered; None when this was not asked. alone: with scores behind "Answer:"."""
+        """What was answered; None when this was not asked, or not all of it is there. alone: with scores behind
+        "Answer:"."""
         line = self._lines.get(key)
-        name = "texts" if isinstance(asked, Prompt) else "scores"
-        if line is None or line["asked"] != digest(asked) or name not in line:
+        name, count = ("texts", asked.samples) if isinstance(asked, Prompt) else ("scores", len(asked.choices))
+        if line is None or line["asked"] != digest(asked) or len(line.get(name, ())) != count:
             return None
         if isinstance(asked, Prompt):
             return tuple(str(text) for text in line["texts"])
@@ -111,6 +113,7 @@ def _scored(values: list[Any]) -> bool:
     return (
         len(values) == 3
         and isinstance(values[0], number)
+        and not math.isnan(values[0])
         and isinstance(values[1], int)
         and isinstance(values[2], number | None)
     )

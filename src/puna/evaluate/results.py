@@ -111,7 +111,15 @@ def _is_kept(told: Mapping[str, Any]) -> bool:
 
 
 def _is_like(each: object, known: Mapping[str, Any]) -> bool:
-    return isinstance(each, dict) and all(isinstance(each.get(name), kind) for name, kind in known.items())
+    if not isinstance(each, dict) or not all(isinstance(each.get(name), kind) for name, kind in known.items()):
+        return False
+    number = int | float
+    return all(
+        isinstance(value, dict)
+        and isinstance(value.get("mean"), number)
+        and isinstance(value.get("error"), number | None)
+        for value in each["values"].values()
+    )
 
 
 def changed(folder: Place, plans: Sequence[Plan]) -> list[str]:
