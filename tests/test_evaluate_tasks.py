@@ -30,10 +30,18 @@ def _contexts(item: Item, task: str, shown: str = "") -> tuple[set[str], list[st
     return {choice.context for choice in asked.choices}, [choice.text for choice in asked.choices]
 
 
+# Section 3 names "Answer:" for OpenBookQA and BoolQ; RACE follows GPT-3, which ranked it so.
+CHARACTERS = {"piqa", "siqa", "hellaswag", "arc_easy", "arc_challenge"}
+RACE = ("race_middle", "race_high")
+
+
 def test_there_is_a_task_for_every_benchmark_of_the_paper() -> None:
     assert {task.benchmark for task in PACK.values()} == set(BENCHMARKS)
     assert all(name == task.name and task.version >= 1 for name, task in PACK.items())
     assert all(task.norm in task.norms or len(task.norms) == 1 for task in PACK.values())
+    norms = {name: task.norm for name, task in PACK.items() if len(task.norms) > 1}
+    assert {name for name, norm in norms.items() if norm == "char"} == CHARACTERS
+    assert {name for name, norm in norms.items() if norm == "answer"} == {"boolq", "openbookqa", *RACE}
     assert all(task.paper.endswith(".") and task.ours.endswith(".") for task in PACK.values())
     assert all(task.example or task.shots == (0,) for task in PACK.values())
 

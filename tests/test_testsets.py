@@ -28,6 +28,8 @@ REAL = {  # items in each file of the samples
     "triviaqa_mosaic_fewshot.jsonl": 128, "triviaqa_original_sample.json": 1, "truthfulqa_mc_task.json": 400,
     "winogender_all_sentences.tsv": 360, "winogrande.jsonl": 401, "winogrande_train_xs.jsonl": 64,
 }  # fmt: skip
+# Of the 57 files of test items of MMLU, those that have not eight.
+MMLU = {"elementary_mathematics_test.csv": 9, "high_school_chemistry_test.csv": 10}
 
 
 def _read(folder: Path, benchmark: str) -> list[Item]:
@@ -44,9 +46,14 @@ def test_every_real_file_is_told_and_every_item_of_it_read(bench: Path, proved: 
         assert all(any(True for _ in BENCHMARKS[benchmark].texts(item)) for item in items)
         choosing = [item for item in items if item.choices and benchmark != "crows_pairs"]
         assert all(item.gold is not None and item.gold < len(item.choices) for item in choosing)
-        counts["mmlu" if benchmark == "mmlu" else path.name] += len(items)
-    assert dict(counts) == {**REAL, "mmlu": counts["mmlu"]}
-    assert counts["mmlu"] == 744
+        counts[path.name] += len(items)
+    mmlu = {name: counts.pop(name) for name in [*counts] if name.endswith(("_dev.csv", "_test.csv"))}
+    assert dict(counts) == REAL
+    assert Counter(size for name, size in mmlu.items() if name.endswith("_dev.csv")) == {5: 57}
+    tests = {name: size for name, size in mmlu.items() if name.endswith("_test.csv")}
+    assert {name: size for name, size in tests.items() if size != 8} == MMLU
+    assert len(tests) == 57
+    counts.update(mmlu)
     assert not found.unknown
     assert {name for name, _ in found.files} == BENCHMARKS.keys() - {"race_middle", "race_high"}
     proved(f"benchmark items read: {sum(counts.values()):,} of {len(found.files)} real files")
