@@ -254,7 +254,7 @@ def test_every_prompt_is_continued_once_unselected_and_recorded(
         return f"text {len(asked)}"
 
     loaded = SimpleNamespace(generate=continued, folder=tmp_path / "checkpoints" / "step-000007")
-    monkeypatch.setattr(generate, "load", lambda folder: loaded)
+    monkeypatch.setattr(generate, "load", lambda folder, device: loaded)
     recipe = recipes.load("laptop", ['samples.prompts=["a", "", "a"]', "samples.seed=5", "samples.tokens=9"])
     result = make_samples(tmp_path, recipe)
     values = {"tokens": 9, "temperature": recipe.samples.temperature, "top_p": recipe.samples.top_p}
