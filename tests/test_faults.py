@@ -1,9 +1,9 @@
 """A fault at every border of durable bytes: the same command again ends as if nothing had been.
 
-`make test` takes a seeded sample of the borders, `make prove` every eighth of them: the process killed there, the disk
+`make test` takes a seeded sample of the borders, `make prove` every twelfth of them: the process killed there, the disk
 full from there on, an input/output error there, SIGTERM there, and a power cut of which only stays what was synced.
 What a kill or a power cut leaves is the same at many borders that follow each other, and is tried once then. On an
-object store: killed at every sixteenth state of the store, and a seeded sample of the other faults. With
+object store: killed at every twenty-fourth state of the store, and a seeded sample of the other faults. With
 PUNA_EVERY_STATE=1 `make prove` tries each border and each state, which takes an hour. faults.py and warm.py are the
 machinery.
 """
@@ -29,8 +29,8 @@ from puna import storage
 from puna.data import asked
 
 SEED = 7
-EVERY = 1 if os.environ.get("PUNA_EVERY_STATE") else 8  # of the borders, or of the states that a kill leaves at them
-EVERY_STORED = 1 if EVERY == 1 else 16
+EVERY = 1 if os.environ.get("PUNA_EVERY_STATE") else 12  # of the borders, or of the states that a kill leaves at them
+EVERY_STORED = 1 if EVERY == 1 else 24
 MEMORY = Path("/dev/shm")  # a file system in memory: syncs cost nothing there, and no inode comes twice
 ALONE = ("sources.github=none",)
 FRESH = Scenario("fresh", faulted=ALONE, again=ALONE)
@@ -97,13 +97,13 @@ def test_after_a_fault_at_any_of_some_borders_the_same_command_ends_as_undisturb
 
 
 def _told_states(where: str, kind: str, borders: Sequence[Border], states: int, step: int = EVERY) -> str:
-    each = {1: "each", 8: "each eighth", 16: "each sixteenth", 20: "each twentieth"}[step]
+    each = {1: "each", 12: "each twelfth", 24: "each twenty-fourth", 20: "each twentieth"}[step]
     return f"{_told(where, borders, [kind], states)}, one for {each} state that they leave"
 
 
 @pytest.mark.prove
 @pytest.mark.parametrize("kind", ["full", "broken", "stop"])
-def test_after_a_fault_at_every_eighth_border_the_same_command_ends_as_undisturbed(
+def test_after_a_fault_at_every_twelfth_border_the_same_command_ends_as_undisturbed(
     disk: WarmParent, kind: str, proved: Callable[[str], None]
 ) -> None:
     borders = disk.borders(FRESH)
@@ -113,7 +113,7 @@ def test_after_a_fault_at_every_eighth_border_the_same_command_ends_as_undisturb
 
 
 @pytest.mark.prove
-def test_after_a_kill_at_every_eighth_state_the_same_command_ends_as_undisturbed(
+def test_after_a_kill_at_every_twelfth_state_the_same_command_ends_as_undisturbed(
     disk: WarmParent, proved: Callable[[str], None]
 ) -> None:
     borders = disk.borders(FRESH)
@@ -176,7 +176,7 @@ def _compared(digests: Mapping[str, str], read: Callable[[str], bytes]) -> dict[
 
 @needs_memory
 @pytest.mark.prove
-def test_after_a_power_cut_at_every_eighth_state_what_was_synced_is_enough_to_end_as_undisturbed(
+def test_after_a_power_cut_at_every_twelfth_state_what_was_synced_is_enough_to_end_as_undisturbed(
     disk: WarmParent, proved: Callable[[str], None]
 ) -> None:
     borders = disk.borders(FRESH)
@@ -195,7 +195,7 @@ def test_after_a_power_cut_at_every_eighth_state_what_was_synced_is_enough_to_en
     ],
     ids=["added", "back", "cleaned"],
 )
-def test_killed_at_every_eighth_state_of_a_change_the_old_value_gives_the_old_result(
+def test_killed_at_every_twelfth_state_of_a_change_the_old_value_gives_the_old_result(
     disk: WarmParent, scenario: Scenario, where: str, proved: Callable[[str], None]
 ) -> None:
     borders = disk.borders(scenario)
@@ -205,12 +205,12 @@ def test_killed_at_every_eighth_state_of_a_change_the_old_value_gives_the_old_re
 
 
 @pytest.mark.prove
-def test_killed_at_every_twelfth_state_of_an_object_store_the_same_command_ends_as_undisturbed(
+def test_killed_at_every_twenty_fourth_state_of_an_object_store_the_same_command_ends_as_undisturbed(
     store: WarmParent, proved: Callable[[str], None]
 ) -> None:
     borders = store.borders(FRESH)
     states = _all_kept(store.states(FRESH, "kill", first=SEED % EVERY_STORED, step=EVERY_STORED))
-    assert states > len(borders) / 80
+    assert states > len(borders) / 5 / EVERY_STORED
     proved(_told_states("a run over the S3 protocol", "kill", borders, states, EVERY_STORED))
 
 
