@@ -182,7 +182,9 @@ def training(recipe: Recipe, vocabulary: int, steps: int, tokens: int) -> Need:
     return Need(lines + one * min(train.keep + 2 + for_good, ever), one, lines + one + tokens)
 
 
-def whole(recipe: Recipe, raw: Mapping[str, Mapping[str, int]], station: str | None) -> dict[str, int]:
+def whole(
+    recipe: Recipe, raw: Mapping[str, Mapping[str, int]], station: str | tuple[str, ...] | None
+) -> dict[str, int]:
     """A guess for a whole run, part by part in bytes, from no more than the recipe and what is read of each input.
 
     raw: by source and the input's name. station: what the run ends with, as `workflow.targets` names it; None: all.

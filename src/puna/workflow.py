@@ -98,7 +98,7 @@ def bring(recipe: Recipe, folder: Place, target: str | tuple[str, ...] | None, o
     ):
         workers = options.workers or (engine.workers if engine else usable_cpus())
         say(f"{recipe.name}: into {folder}, {workers} data workers")
-        _foretell(recipe, inputs, run.folder, "mixture" if isinstance(target, tuple) else target)
+        _foretell(recipe, inputs, run.folder, target)
         records = run_steps(
             run.folder,
             steps,
@@ -126,7 +126,9 @@ def _local(inputs: Mapping[str, Located]) -> list[tuple[str, int]]:
     return files + of_packages
 
 
-def _foretell(recipe: Recipe, inputs: Mapping[str, Located], folder: Place, station: str | None) -> None:
+def _foretell(
+    recipe: Recipe, inputs: Mapping[str, Located], folder: Place, station: str | tuple[str, ...] | None
+) -> None:
     """Before the first step: what the whole run may take of the disk, and whether that is there. A guess refuses
     nothing; each step does, when it knows more."""
     if read_records(folder):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -145,6 +144,7 @@ def _training(target: str | None) -> Callable[..., None]:
     ) -> None:
         from puna import recipe as recipes
         from puna import workflow
+        from puna.parallel import meeting
         from puna.progress import configure
 
         configure(quiet=quiet)
@@ -156,14 +156,11 @@ def _training(target: str | None) -> Callable[..., None]:
             verify=verify,
             allow_other=allow_other_machine,
         )
-        last = None
-        if target is None and "RANK" not in os.environ and recipes.load(recipe, overrides or []).family:
+        if target is None and meeting.rank() is None and recipes.load(recipe, overrides or []).family:
             from puna import family
 
-            last = family.raise_all(recipe, overrides or [], out, options)
-        elif done := workflow.work(recipe, overrides or [], out, target, options):
-            last = done
-        if last:
+            show(family.raise_all(recipe, overrides or [], out, options))
+        elif last := workflow.work(recipe, overrides or [], out, target, options):
             show(last)
 
     return command

@@ -1,8 +1,8 @@
 """On which device a training computes, chosen once: `train.device`.
 
 All that follows goes where the model is: batches, gradients, moments, held-out text. Checkpoints are read into and
-written from the memory of the machine, so that one made on any device goes on on any other. Not run on a GPU yet; on
-fake tensors that say they are on one, no step computes anything on the processor (tests/test_device.py).
+written from the memory of the machine, so that one made on any device goes on on any other. Not run on a GPU yet;
+on torch's device "meta", which has shapes alone, no step computes anything on the processor (tests/test_device.py).
 """
 
 from __future__ import annotations
