@@ -12,7 +12,7 @@ core. Two figures say what of the delays stood out, over their sum; less than 30
 Beside it, `reference`, in which nothing runs meanwhile. Bytes that a layer sends stand beside the formula.
 
 Needs matmuls that take longer than the delays: a layer of this shape takes some 0.5 s of a core. `--quick`: one round,
-two layers, and one window instead of two, which hides less.
+two layers, and one window instead of four, which hides less.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="steps of each (5; 1 with --quick)")
     parser.add_argument("--layer", nargs="+", default=["hand", "reference"], help="modes")
     asked = parser.parse_args()
-    rounds, windows, layers = (1, 1, 2) if asked.quick else (5, 2, SHAPE.layers)
+    rounds, windows, layers = (1, 1, 2) if asked.quick else (5, 4, SHAPE.layers)
     how = {"delay": asked.delay / 1e3, "rounds": asked.rounds or rounds, "layers": layers}
     found = {mode: overlap(Asked(SHAPE, 2, windows, mode, **how)) for mode in asked.layer}
     for each in found.values():

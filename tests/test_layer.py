@@ -152,15 +152,19 @@ def test_in_bfloat16_the_gradients_by_hand_are_no_farther_from_the_exact_ones(
     groups: tuple[int, int], masked: bool
 ) -> None:
     changes = {"dim": 8 * groups[0], "heads": groups[0], "kv_heads": groups[1]}
-    tokens = torch.randint(60, (4, 32), generator=torch.Generator().manual_seed(1))
     documents = make_segments(31, 4) if masked else None
     narrow = {mode: make_model(mode, torch.bfloat16, **changes) for mode in ("hand", "selective")}
     exact = make_model("reference", torch.float64, **changes)
     exact.load_state_dict(narrow["hand"].state_dict())
-    expected = gradients(exact, tokens, documents)
-    found = {mode: gradients(model, tokens, documents) for mode, model in narrow.items()}
-    assert farthest(found["hand"], expected) <= 1.1 * farthest(found["selective"], expected)
-    assert farthest(found["hand"], expected) <= 0.05
+    off: dict[str, list[float]] = {mode: [] for mode in narrow}
+    # Which is farther on one batch is chance: products round differently from processor to processor.
+    for seed in range(4):
+        tokens = torch.randint(60, (4, 32), generator=torch.Generator().manual_seed(seed))
+        expected = gradients(exact, tokens, documents)
+        for mode, model in narrow.items():
+            off[mode].append(farthest(gradients(model, tokens, documents), expected))
+    assert sum(off["hand"]) <= sum(off["selective"])
+    assert max(off["hand"]) <= 0.05
 
 
 @pytest.mark.parametrize("mode", ["selective", "full", "hand", "lean"])

@@ -36,6 +36,7 @@ SETTINGS = (
     "train.spike_window=8",
     "train.spike_score=5",
     "train.checkpoint_every=5",
+    "train.dtype=float32",  # on a processor that computes in bfloat16, what is traced is not what was computed to 1e-5
 )
 POISONED, SPIKE = 9, 29  # the document of random bytes, and the step that reads its second window
 MARGIN = "train.spike_margin=2"
