@@ -2,11 +2,11 @@
 
     python benchmarks/family.py [--json FILE] [--quick] [--keep FOLDER]
 
-Held-out bits per byte of each size, the mean over its seeds, beside those of the 5-gram; the exponent of the law through
-them with half its interval of 95 % (src/puna/report/compare/law.py); wall seconds of the command after installation,
-whose limit is the hour that the recipe is made for, on two cores. `--quick` trains 61k tokens, so its quality means
-nothing. `--keep` leaves the family there; a family that lies there already is gone on with, and then its seconds are
-not those of a whole one and are left out.
+Held-out bits per byte of each size, the mean over its seeds, beside those of the n-gram; the exponent of the law
+through them with half its interval of 95 % (src/puna/report/compare/law.py); wall seconds of the command after
+installation, whose limit is the hour that the recipe is made for, on two cores. `--quick` trains 61k tokens, so its
+quality means nothing. `--keep` leaves the family there; a family that lies there already is gone on with, and then its
+seconds are not those of a whole one and are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from form import metric
-from puna.report.compare import law, runs
+from puna.report.compare import law, page, runs
 
 HOUR = 3600.0
 
@@ -54,17 +54,19 @@ def main() -> None:
 def figures(family: Path) -> dict[str, Any]:
     """What the members in this folder came to."""
     found = runs.read(sorted(folder for folder in family.glob("*-seed*") if folder.is_dir()))
-    sizes = runs.groups(found)
-    points = [(float(size.weights), [run.bits["all"] for run in size.runs]) for size in sizes]
+    points = page.points(runs.groups(found))
     table = json.loads((family / found[0].label / "evaluations" / "heldout.json").read_text())["bits_per_byte"]
-    five_gram = {name: value for name, value in table["all"].items() if "gram" in name}
+    ngram = {name: value for name, value in table["all"].items() if "gram" in name}
     told = {
-        f"heldout_{size.label}": metric(statistics.mean(bits), f"bits per byte, {len(bits)} seeds", peers=five_gram)
-        for size, (_, bits) in zip(sizes, points, strict=True)
+        f"heldout_{weights / 1e6:.2f}M": metric(statistics.mean(bits), f"bits per byte, {len(bits)} seeds", peers=ngram)
+        for weights, bits in points
     }
     told |= {"tokens": metric(found[0].tokens, "tokens each")}
     if (fitted := law.fit(points)) is not None:
-        told |= {"exponent": metric(fitted.exponent, "of weights"), "reach": metric(fitted.reach, "to either side, 95 %")}
+        told |= {
+            "exponent": metric(fitted.exponent, "of weights"),
+            "reach": metric(fitted.reach, "to either side, 95 %"),
+        }
     if (spread := law.seed_spread(points)) is not None:
         told["seeds"] = metric(spread, "bits per byte, standard deviation among seeds")
     return told
