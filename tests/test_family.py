@@ -52,12 +52,14 @@ def test_one_rule_sets_rate_and_batch_and_all_read_the_same_tokens() -> None:
     assert {recipes.steps(each) * recipes.batch_tokens(each) for each in own} == {1_966_080}
     rates, batches = ([f(each) for each in own] for f in (lambda each: each.train.learning_rate, recipes.batch_tokens))
     assert rates == sorted(rates, reverse=True)
-    assert batches == sorted(batches)
-    assert recipe.family is not None
-    compute = 6.0 * several[-1].weights * 1_966_080
-    rate, windows = family.rule(recipe.family, several[-1].weights, 7680, 256)
-    assert rate == pytest.approx(0.3118 * compute**-0.125)
-    assert windows * 256 == pytest.approx(0.292 * compute**0.3271, rel=0.15)  # the nearest that divides
+    assert set(batches) == {4096}
+    assert [rate * each.model.dim for rate, each in zip(rates, own, strict=True)] == pytest.approx(
+        [0.576] * 8, rel=0.01
+    )
+    laptop = recipes.load("laptop")
+    assert laptop.train.learning_rate == pytest.approx(0.576 / laptop.model.dim)
+    assert family.rule(recipe, 192, 7680) == (pytest.approx(3e-3), 16)
+    assert family.rule(recipe, 192, 77)[1] == 11  # of 1, 7, 11 and 77, as nearest to 16
     assert {each.seed for each in own} == {recipe.seed}  # the text follows from it
     assert [each.training_seed for each in own] == [1, 2, 3, 1, 2, 3, 1, 1]
     assert {source.max_epochs for each in own for _, source in each.sources.items()} == {1.0}

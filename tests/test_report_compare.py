@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import compared_runs
 from compared_runs import family, heldout_record, made, manifest
 from puna.cli import app
 from puna.errors import InputError
@@ -45,6 +46,19 @@ def test_a_family_is_compared_by_size_with_its_law(tmp_path: Path) -> None:
         assert f"{key}{values}" in "".join(page.text.split())
     assert "train.learning_rate" not in page.text  # it is the same in all
     assert "1, 2, 3" in page.text
+
+
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [(0.06, "Ten times the weights take"), (-0.06, "Larger is worse here"), (0.0, "it cannot be told that larger")],
+)
+def test_what_the_law_says_of_size_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: float, told: str
+) -> None:
+    monkeypatch.setattr(compared_runs, "PLANTED", planted)
+    text = compared(*family(tmp_path)).text
+    assert told in text
+    assert ("The interval holds 0" in text) == (planted == 0)
 
 
 def test_runs_of_one_size_are_named_by_themselves_and_have_no_law(tmp_path: Path) -> None:

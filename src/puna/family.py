@@ -5,10 +5,10 @@
     FOLDER/report.html      all members on one page: the paper's Figure 1, and a law of size
 
 Learning rate and batch follow from the size by one rule that is fixed before anything is trained, and is not tuned on
-what comes out: the power laws of compute C = 6 x weights x tokens of DeepSeek LLM (arXiv 2401.02954, section 3.1). A
-member's records vouch for the same inputs and digests as those of `data`, so that it is not told apart from a run that
-made its text itself. Members are raised one after another, each as `puna run` would; a command that was killed goes on
-with the one that it was at.
+what comes out: that of the paper's Table 2, where all sizes have one batch, and twice the width has half the learning
+rate. A member's records vouch for the same inputs and digests as those of `data`, so that it is not told apart from a
+run that made its text itself. Members are raised one after another, each as `puna run` would; a command that was killed
+goes on with the one that it was at.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _member(recipe: Recipe, family: Family, windows: int, size: int, seed: int) 
     config = ModelConfig.from_recipe(recipe.model_copy(update={"model": model}), recipe.tokenizer.pieces)
     weights = flop.matmul_weights(config)
     context = recipe.train.context
-    rate, batch = rule(family, weights, windows, context)
+    rate, batch = rule(recipe, shape["dim"], windows)
     name = f"{weights / 1e6:.2f}M-seed{seed}" if weights >= 1e5 else f"{weights / 1e3:.1f}K-seed{seed}"
     overrides = [f"model.{key}={value}" for key, value in shape.items()]
     overrides += [
@@ -110,14 +110,14 @@ def _member(recipe: Recipe, family: Family, windows: int, size: int, seed: int) 
     return Member(name, tuple(overrides), weights, float(flop.token_flop(config, context)) * windows * context)
 
 
-def rule(family: Family, weights: int, windows: int, context: int) -> tuple[float, int]:
-    """The learning rate and the windows of a batch for a size: of all that divide the training without rest, that which
-    is nearest in proportion, so that every member reads the same tokens."""
-    compute = 6.0 * weights * windows * context
-    wanted = family.batch_factor * compute**family.batch_power / context
+def rule(recipe: Recipe, dim: int, windows: int) -> tuple[float, int]:
+    """The learning rate of a size, and the windows of a batch: of all that divide the training without rest, that which
+    is nearest in proportion to `train.batch`, so that every member reads the same tokens."""
+    assert recipe.family is not None
+    wanted = recipes.batch_tokens(recipe) / recipe.train.context
     dividing = [batch for batch in range(1, windows + 1) if windows % batch == 0]
     batch = min(dividing, key=lambda each: max(each / wanted, wanted / each))
-    return family.rate_factor * compute**-family.rate_power, batch
+    return recipe.family.rate / dim, batch
 
 
 def share(data: Place, folder: Place, recipe: Recipe, options: Options) -> None:

@@ -301,14 +301,9 @@ class Family(Section):
     """`model.layers` of each size."""
     seeds: Sizes
     """How many models of each size are trained; they differ in `train.seed`, from 1 on."""
-    rate_factor: PositiveNumber = 0.3118
-    """The learning rate is this by C^-rate_power, where C is 6 times weights times tokens (DeepSeek LLM)."""
-    rate_power: Number = 0.125
-    """See `rate_factor`."""
-    batch_factor: PositiveNumber = 0.292
-    """A batch has this by C^batch_power tokens, then as many as divide the training (DeepSeek LLM)."""
-    batch_power: Number = 0.3271
-    """See `batch_factor`."""
+    rate: PositiveNumber = 0.576
+    """The learning rate is this over `model.dim`: 3e-3 at 192, as in `laptop`, and half of it at twice the width, as in
+    the paper's Table 2. The batch, `train.batch`, is that of every size there, and here."""
     warmup: Fraction = 0.05
     """The warm-up's share of the steps."""
 

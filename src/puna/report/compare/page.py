@@ -223,7 +223,9 @@ def _told(found: law.Law | None, known: Sequence[law.Point]) -> list[str]:
             "which no size gets on so many tokens. "
         )
     said.append(f"The sizes lie {100 * found.spread:.2f} % about it. ")
-    if not found.falls:
+    if found.exponent + found.reach < 0:
+        said.append("Larger is worse here: on so few tokens, or with these settings, weights do not help.")
+    elif not found.falls:
         said.append("The interval holds 0: from these runs it cannot be told that larger is better.")
     elif not found.floor:
         ten = 100 * (1 - 10**-found.exponent)
