@@ -2,8 +2,8 @@
 
     python benchmarks/evaluate.py MODEL HF [NAME ...] --data BENCHMARKS [--json FILE] [--quick] [--rounds N]
 
-    multiple_choice   MMLU with five examples, items of two subjects: 246 of a subject share their examples in all of
-                      it, 8 here, so that the whole is faster still
+    multiple_choice   MMLU with five examples: 64 items from all its subjects, asked with the examples of one of them,
+                      since in the whole release 246 items of a subject share theirs, and 8 in a sample of it
     hellaswag         HellaSwag, four endings an item
     race_like         BoolQ's passages joined to the length of a RACE article, four questions each
     generation        TriviaQA, five examples, 16 tokens, greedy
@@ -25,6 +25,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +155,15 @@ def texts(asked: Any) -> Group:
 
 
 def multiple_choice(data: Path, count: int) -> list[Group]:
-    found = asked_of("mmlu", 5, data)
-    subjects = list(dict.fromkeys(item.extra["subject"] for item, _ in found))
-    largest = sorted(subjects, key=lambda name: -sum(item.extra["subject"] == name for item, _ in found))[:2]
+    from puna.evaluate import chosen as choosing
+    from puna.evaluate.tasks import PACK
+
+    items = choosing.read("mmlu", data)
+    keys = list(items.asked)[:: max(1, len(items.asked) // (4 * count))][: 4 * count]
+    subject = items.asked[keys[0]].extra["subject"]
+    of_one = {key: replace(items.asked[key], extra={**items.asked[key].extra, "subject": subject}) for key in keys}
     return [
-        texts(asked)
-        for subject in largest
-        for asked in [asked for item, asked in found if item.extra["subject"] == subject][: count // 2]
+        texts(asked) for _, asked in choosing.questions(PACK["mmlu"], replace(items, asked=of_one), 5, None).values()
     ]
 
 
