@@ -1,20 +1,25 @@
-"""Ranks that start together: who waits says for whom, and hears signals meanwhile; who differs is named."""
+"""Ranks that start together: who waits says for whom, and hears signals meanwhile; who differs is named. And who is
+said to be gone, on machines that are busy."""
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch.distributed as dist
 
-from puna import workflow
+from puna import processes, workflow
 from puna.errors import PunaError, Terminated, ToldElsewhere
-from puna.parallel import meeting
+from puna.parallel import meeting, peers
 
 
 def _started(monkeypatch: pytest.MonkeyPatch, rank: int, ranks: int = 2, seconds: float = 3.0) -> int:
@@ -49,9 +54,7 @@ def test_a_rank_that_waits_for_others_hears_a_signal(monkeypatch: pytest.MonkeyP
 
 def test_ranks_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _started(monkeypatch, 0, 4, 0.1)
-    with pytest.raises(
-        PunaError, match=r"1 of 4 ranks came within .* minutes; missing: 1, 2, 3; start them"
-    ):
+    with pytest.raises(PunaError, match=r"1 of 4 ranks came within .* minutes; missing: 1, 2, 3; start them"):
         meeting.Meeting()
 
 
@@ -103,3 +106,40 @@ def test_a_rank_that_says_nothing_ends_behind_the_one_that_says_why(
         patch.setattr(meeting.time, "sleep", looks.append)
         one._store = dist.HashStore()
         one.over(0.05)
+
+
+def _gone(monkeypatch: pytest.MonkeyPatch, count: Callable[[int, float], int], *others: dict[str, Any]) -> int | None:
+    """Whom rank 0 says to be gone. count: of a rank, at a second; others: what they say of themselves."""
+    now, store = [0.0], dist.HashStore()
+
+    def told() -> None:
+        for rank, of in enumerate(({}, *others)):
+            store.set(str(rank), json.dumps({**of, "count": count(rank, now[0])}))
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        told()
+
+    one = object.__new__(peers.Peers)
+    one._store, one._rank, one._ranks = store, 0, 1 + len(others)  # type: ignore[assignment]
+    told()
+    monkeypatch.setattr(peers, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
+    return one._lost()
+
+
+ELSEWHERE = {"host": "beta", "namespace": "1", "pid": 1, "born": "b"}
+
+
+def test_a_rank_that_counts_late_on_a_busy_machine_is_not_said_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(rank: int, second: float) -> int:
+        return 7 + (0 if rank == 2 else int(second / 4))  # one count in four seconds, on the ranks that are there
+
+    assert _gone(monkeypatch, count, ELSEWHERE, ELSEWHERE) == 2
+    assert _gone(monkeypatch, lambda rank, second: 7 + int(second / 4), ELSEWHERE, ELSEWHERE) is None
+    assert _gone(monkeypatch, lambda rank, second: 7, ELSEWHERE, ELSEWHERE) == 1  # not for ever
+
+
+def test_a_rank_of_this_machine_is_gone_when_its_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {**peers._here(), "pid": os.getpid(), "born": processes.birth(os.getpid())}
+    assert _gone(monkeypatch, lambda rank, second: 7, here, {**here, "born": "before"}) == 2
+    assert _gone(monkeypatch, lambda rank, second: 7, here, here) is None
