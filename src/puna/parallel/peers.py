@@ -197,7 +197,7 @@ def _there(seen: Mapping[str, Any]) -> bool | None:
     """Whether the process of a rank that says this of itself is there; None where that is not known from here."""
     if not _here().items() <= seen.items():
         return None
-    return processes.birth(seen["pid"]) == seen["born"]
+    return bool(processes.birth(seen["pid"]) == seen["born"])
 
 
 def _here() -> dict[str, str]:
