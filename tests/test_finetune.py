@@ -347,6 +347,15 @@ def test_what_is_typed_wrong_is_one_line(
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
+def test_the_next_command_is_told_as_a_shell_takes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"answers": {"before": None}, "bits_per_byte": {"before": None}, "measured": {"before": {}, "after": {}}}
+    monkeypatch.setattr(tuning, "tune", lambda *args, **kwargs: found)
+    status, out, _ = typed.said(capsys, "finetune", "base", "a.json", "--out", "my chat")
+    assert (status, out) == (0, "my chat: puna chat 'my chat', or generate, serve, evaluate, export\n")
+
+
 def test_an_answer_that_runs_into_its_question_is_encoded_by_itself() -> None:
     from puna.generate.chat import Template
 
