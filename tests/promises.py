@@ -68,7 +68,7 @@ HELD_BY = {
     "report_compare report_figure2 report_law safety",
     "paper": "family mixture model recipe recipe_text schedule token_steps",
     "formats": "document formats shards tokenizer tokenizer_json weights",
-    "errors": "cli fetch_command history push_refusals talk",
+    "errors": "cli fetch_command history meeting push_refusals talk",
     "care": "carbon care clean completion cost doctor doctor_machine doctor_ranks meter progress run "
     "serve_readers space",
     "house": "house promises ranks",

@@ -63,6 +63,24 @@ def test_by_the_formula_a_processor_counts_by_the_time_that_it_was_used() -> Non
     assert found.how == "formula"
 
 
+def test_a_stated_power_is_shared_by_the_threads_of_the_machine_that_did_the_work() -> None:
+    """Whoever asks, as for a run that was moved, may have another number of them."""
+    moved = {"cpu_seconds": 7200.0, "threads": 4}
+    assert of_records(SAID, _records(train=moved), watts=100).kwh == pytest.approx(0.055)
+    assert of_records(SAID, _records(train=moved), watts=100, cores=8).kwh == pytest.approx(0.0275)
+    two = of_records(SAID, _records(train=moved, evaluate=moved | {"threads": 2}), watts=100)
+    assert two.kwh == pytest.approx(0.165)
+    assert "processor time / the hardware threads of each step's machine x 100 W" in carbon.as_text(two)
+
+
+def test_energy_that_is_known_is_never_shown_as_zero() -> None:
+    found = of_records(SAID, _records(train={"cpu_seconds": 0.05, "threads": 4}), watts=40)
+    assert found.kwh == pytest.approx(0.05 / 4 * 40 * 1.1 / 3.6e6)
+    text = carbon.as_text(found)
+    assert "1.5e-07     5.9e-08  formula" in text
+    assert "1.5e-10 MWh, 5.9e-11 tCO2eq" in text
+
+
 def test_energy_that_nobody_knows_is_unknown_and_not_zero() -> None:
     found = of_records(SAID, _records(train={"cpu_seconds": 7200.0}))
     assert found.kwh is None

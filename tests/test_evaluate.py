@@ -21,7 +21,7 @@ import made_testsets
 import typed
 from puna import storage
 from puna.errors import InputError, PunaError
-from puna.evaluate import answering, outside, reference, results, run
+from puna.evaluate import answering, asking, outside, reference, results, run
 from puna.evaluate.answering import Model, answers
 from puna.evaluate.perspective import Toxicity
 from puna.evaluate.run import Wanted, plan
@@ -289,6 +289,21 @@ def test_without_tasks_what_lacks_its_examples_is_left_out_and_said(
     assert "gsm8k, 8-shot is left out: holds too few examples of GSM8k\n" in said
     assert "| PIQA | 0 |" in out
     assert "GSM8k" not in out
+
+
+def test_how_long_many_samples_take_is_said_before(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_testsets.write(tmp_path / "data", "gsm8k")
+    monkeypatch.setattr(asking, "MANY", 2)
+    monkeypatch.setattr(asking, "tokens_a_second", lambda *_: 100.0)
+    words = ("evaluate", folder, "--tasks", "gsm8k_maj", "--shots", "0", "--samples", "2", "--data", tmp_path / "data")
+    code, _, said = typed.said(capsys, *words, "--out", tmp_path / "out")
+    assert code == 0, said
+    line = (
+        "gsm8k_maj, 0-shot draws 2 texts of 1 items: at most 512 tokens, 5 s at the 100 tokens a second of this machine"
+    )
+    assert f"{line}; what was drawn before is kept, and --samples draws fewer\n" in said
 
 
 def test_what_winogender_loses_without_its_statistics_is_said_before_and_below(

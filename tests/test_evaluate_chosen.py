@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path) -> None:
         InputError, match=r"holds too few examples of BoolQ; put train\.jsonl of https.* or give --shots 0"
     ):
         chosen.questions(PACK["boolq"], items, 2, None)
+    made_testsets.write(tmp_path / "subjects", "mmlu")
+    subjects = chosen.read("mmlu", tmp_path / "subjects")
+    (item,) = subjects.asked.values()
+    of_one = [dataclasses.replace(item, id=f"example {number}", split="train") for number in range(5)]
+    whole = dataclasses.replace(subjects, others=tuple(of_one))
+    with pytest.raises(InputError, match=r"holds too few examples of MMLU \(5\); give --shots 5 with --tasks$"):
+        chosen.questions(PACK["mmlu"], whole, 6, None)
+    part = dataclasses.replace(subjects, others=tuple(of_one[:2]))
+    with pytest.raises(
+        InputError, match=r"MMLU \(2\); put dev/\*_dev\.csv of .* there, or give --shots 2 with --tasks$"
+    ):
+        chosen.questions(PACK["mmlu"], part, 6, None)
     both = [run.Wanted(PACK["boolq"], 0), run.Wanted(PACK["boolq"], 2)]
     said: list[str] = []
     assert [one.wanted.shots for one in run.plan(both, tmp_path, left_out=said.append)] == [0]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import made_model
 from puna.errors import InputError
 from puna.evaluate import chosen, encoded, reference, run
-from puna.evaluate.answering import Answered, Model, answers
+from puna.evaluate.answering import Answered, Model, answers, tokens_a_second
 from puna.evaluate.task import Answer, Asked, Choice, Prompt, Ranking, Score
 from puna.evaluate.tasks import PACK
 from puna.generate.packed import pack
@@ -263,3 +263,7 @@ def test_killed_it_keeps_what_was_answered_and_ends_alike(task: str, bench: Path
     assert (len(kept), again.values) == (1 + 6, undisturbed.values)
     whole = (tmp_path / "whole.jsonl").read_text("utf-8").splitlines()
     assert sorted(one.get("texts", []) for one in kept) == sorted(json.loads(one).get("texts", []) for one in whole)
+
+
+def test_the_speed_of_drawing_is_tried(model: Model) -> None:
+    assert tokens_a_second(model, Prompt("the cat", (), 8, 4, 0.6, 0.95), 0.05) > 0

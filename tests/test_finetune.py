@@ -28,7 +28,7 @@ from puna.convert.parts import Parts
 from puna.cost import carbon
 from puna.errors import InputError
 from puna.finetune import tune as tuning
-from puna.finetune.choose import Source, choose
+from puna.finetune.choose import Source, choose, say_counts
 from puna.finetune.examples import Example, Message
 from puna.finetune.measure import Measured, answer_nats, change
 from puna.finetune.packing import laid
@@ -175,6 +175,35 @@ def test_repeats_and_questions_of_benchmarks_go_and_are_counted(tmp_path: Path) 
     assert found["heldout"] == 1
 
 
+def test_whatever_was_set_aside_is_counted_in_the_line_of_its_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    path = tmp_path / "a.jsonl"
+    lines = [{"inputs": "q", "targets": "a"}, *({"inputs": number, "targets": "a"} for number in range(5))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sources = [Source(path)]
+    say_counts(sources, choose(sources, template, tokenizer, context=60, heldout=0).counts, benchmarks=False)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "1 of 6 records learnt; 1 set aside (inputs is 0, not a text); " in said
+    assert said.endswith("; 2 more for other reasons, all in finetune.json")
+
+
+def test_a_file_of_which_nothing_can_be_used_is_told_by_its_own_records(tmp_path: Path) -> None:
+    """Not by those of the files before it."""
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    lines = [{"inputs": "q", "targets": "a"}, {"other": 1}, {"other": 2}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "b.jsonl").write_text(json.dumps({"inputs": "q", "targets": ""}) + "\n")
+    with pytest.raises(InputError, match=r"b\.jsonl: none of its 1 records can be used: its answer is empty"):
+        choose([Source(tmp_path)], template, tokenizer, context=60, heldout=0)
+    (tmp_path / "b.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"b\.jsonl: holds no record"):
+        choose([Source(tmp_path)], template, tokenizer, context=60, heldout=0)
+
+
 def test_held_out_examples_do_not_depend_on_the_order_of_files(tmp_path: Path, data: Path) -> None:
     llama, tokenizer = made_model.llama(), made_model.tokenizer()
     template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
@@ -292,6 +321,7 @@ def _until(met: Callable[[], bool]) -> None:
     [
         (("nowhere.json",), "nowhere.json: there is no such file or folder"),
         (("DATA=0",), "weight 0 is not above 0"),
+        (("DATA=0.01",), "of its 23 examples an epoch reads none at a weight of 0.01; give it at least 0.0435, or"),
         (("DATA", "--mmlu", "5"), "--mmlu asks benchmarks; name their folder with --benchmarks"),
         (("DATA", "--layer", "best"), "--layer best is unknown; give one of auto, reference"),
         (("DATA", "--text", "nowhere.txt"), "nowhere.txt"),
@@ -315,6 +345,15 @@ def test_what_is_typed_wrong_is_one_line(
     assert status == 2
     assert said in errors.splitlines()[-1]
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_the_next_command_is_told_as_a_shell_takes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"answers": {"before": None}, "bits_per_byte": {"before": None}, "measured": {"before": {}, "after": {}}}
+    monkeypatch.setattr(tuning, "tune", lambda *args, **kwargs: found)
+    status, out, _ = typed.said(capsys, "finetune", "base", "a.json", "--out", "my chat")
+    assert (status, out) == (0, "my chat: puna chat 'my chat', or generate, serve, evaluate, export\n")
 
 
 def test_an_answer_that_runs_into_its_question_is_encoded_by_itself() -> None:

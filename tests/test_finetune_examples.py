@@ -82,8 +82,9 @@ def test_the_same_records_are_read_from_every_kind_of_file(tmp_path: Path) -> No
     (tmp_path / "b.json").write_text(json.dumps(records, indent=1))
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(lines.read_bytes()))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "d.parquet")
+    (tmp_path / "e.json").write_text(json.dumps(records), encoding="utf-8-sig")
     found = files(tmp_path)
-    assert [path.name for path in found] == ["a.jsonl", "b.json", "c.jsonl.gz", "d.parquet"]
+    assert [path.name for path in found] == ["a.jsonl", "b.json", "c.jsonl.gz", "d.parquet", "e.json"]
     said = [[each.text for each in read(path) if isinstance(each, Example)] for path in found]
     assert len(said[0]) == len(records)
     assert all(each == said[0] for each in said)
@@ -110,11 +111,13 @@ def test_what_cannot_be_used_is_set_aside_with_its_reason(record: dict[str, Any]
     assert isinstance(kept, Example)
 
 
-@pytest.mark.parametrize("data", [b'{"a": ', b"[1]", b"PAR1 and no more", b"\xff\xfe{}", b'[{"a": 1}, {"b"'])
-def test_a_damaged_file_is_an_error_that_names_it(data: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data", [b'{"a": ', b'{\n "a": 1\n}', b"[1]", b"PAR1 and no more", b"\xff\xfe{}", b'[{"a": 1}, {"b"']
+)
+def test_a_damaged_file_is_an_error_that_names_it_and_what_files_are_read(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"a\.json"):
+    with pytest.raises(InputError, match=r"a\.json.*; a file is JSON objects, one a line, or one JSON list of them"):
         list(read(path))
 
 

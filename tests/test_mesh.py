@@ -15,9 +15,9 @@ import pytest
 import torch.distributed as dist
 
 import made_training as made
-from puna import storage, workflow
-from puna.errors import PunaError, ToldElsewhere
-from puna.parallel import meeting, peers
+from puna import storage
+from puna.errors import PunaError
+from puna.parallel import peers
 from puna.train import checkpoint
 from puna.train.callbacks import Training
 from ranks import RankError, Ranks
@@ -344,47 +344,3 @@ def test_a_spike_is_found_and_rewound_by_all_ranks_as_by_one(ranks: Group, tmp_p
         told.append([(spike["step"], spike["rewound"], spike["documents"][0]["id"]) for spike in found])
     assert told[0] == told[1]
     assert told[0]
-
-
-@pytest.mark.promise("errors")
-@pytest.mark.parametrize(("name", "value"), [("torch", "1.0"), ("puna", "9.9"), ("recipe", "other")])
-def test_ranks_that_are_not_alike_are_named_by_all(name: str, value: str) -> None:
-    mine = {"puna": "0.1.0", "torch": "2.13.0", "recipe": "xxh3:1"}
-    store = dist.HashStore()
-    for rank in range(3):
-        store.set(f"alike/{rank}", json.dumps(mine if rank < 2 else {**mine, name: value}))
-    for rank in range(3):
-        error = meeting.unlike(store, rank, 3, mine if rank < 2 else {**mine, name: value})
-        assert f"torchrun: rank 2 has {name} {value}, and rank 0 {mine[name]}; install" in str(error)
-    assert meeting.unlike(store, 1, 2, mine) is None
-
-
-@pytest.mark.promise("errors")
-def test_a_rank_that_says_nothing_ends_behind_the_one_that_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """torchrun ends all ranks as soon as one has ended, and would cut rank 0 off."""
-    one = object.__new__(meeting.Meeting)
-    one._store = dist.HashStore()
-    one.rank, one.ranks = 1, 2
-    one.tell("train", [str(tmp_path), "xxh3:1"])
-    looks: list[float] = []
-
-    def slept(seconds: float) -> None:
-        looks.append(seconds)
-        if len(looks) == 3:
-            one.tell("over", None)
-
-    def refuses(folder: object) -> dict[str, str]:
-        raise ToldElsewhere("a mesh that cannot be")
-
-    monkeypatch.setattr(meeting.time, "sleep", slept)
-    monkeypatch.setattr(workflow, "_alike", refuses)
-    monkeypatch.setattr(workflow, "configure", lambda quiet: None)  # other tests of this process are not silent
-    with pytest.raises(ToldElsewhere):
-        workflow._train_along(one, workflow.Options())
-    assert len(looks) == 3
-    with monkeypatch.context() as patch:  # a rank 0 that never ends is not waited for longer
-        patch.setattr(meeting.time, "sleep", looks.append)
-        one._store = dist.HashStore()
-        one.over(0.05)

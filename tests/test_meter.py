@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -61,7 +62,8 @@ def test_where_nothing_counts_energy_it_is_unknown(tmp_path: Path) -> None:
         taken = taking.taken()
     assert taken.package_joules is None
     assert taken.gpu_joules is None
-    assert set(taken.as_json()) == {"cpu_seconds"}
+    assert set(taken.as_json()) == {"cpu_seconds", "threads"}
+    assert taken.threads == os.cpu_count()
 
 
 @pytest.mark.parametrize("damage", ["", "many", "-"])

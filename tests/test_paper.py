@@ -208,6 +208,7 @@ def test_a_figure_of_other_code_than_this_is_told_as_such(tmp_path: Path, monkey
     account = Account(LEDGER, [claim], TODAY, tmp_path)
     told = " ".join(account.as_text().split())
     assert "= 21 days" in told
+    assert "1 claim: 1 shown. Figures from 1 result file, 1 day old at most" in told
     assert "2029-12-31, 1 day old, at aaaaaaaaaa; changed since: errors.py" in told
     assert "1 of them from before a change of their code" in told
     (row,) = account.as_json()["claims"]
@@ -293,6 +294,8 @@ def test_the_command_prints_claims_and_json(capsys: pytest.CaptureFixture[str]) 
     status, told, _ = typed.said(capsys, "paper", "--open")
     assert status == 0
     assert not re.search(r"^  (shown|recomputed)  ", told, re.MULTILINE)
+    status, _, errors = typed.said(capsys, "paper", "")
+    assert (status, errors) == (2, "error: PART is empty; is a variable of the shell unset?\n")
     status, _, errors = typed.said(capsys, "paper", "table", "17")
     assert status == 2
     assert errors.startswith('error: the paper has no "Table 17"; ')

@@ -13,14 +13,15 @@ from puna import storage
 from puna.errors import InputError
 from puna.evaluate import results, run, stored
 from puna.evaluate.answering import Model
-from puna.evaluate.run import Result, Wanted
+from puna.evaluate.others import Other
+from puna.evaluate.run import Result, Value, Wanted
 from puna.evaluate.tables import TABLES
 from puna.evaluate.tasks import PACK
 from puna.formats import Newer
 from puna.generate import load
 from puna.generate.packed import pack
 from puna.model.weights import write_model
-from puna.report import facts, safety
+from puna.report import facts, safety, tables
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,6 +70,24 @@ def test_what_was_asked_before_is_read_back_and_another_call_keeps_it(checkpoint
     assert stored.of(checkpoint).keys() == {("crows_pairs", 0), ("winogender", 0)}
     told = storage.read_json(results.folder_of(checkpoint) / results.NAME)
     assert told["energy"] == [{"cpu_seconds": 1.5}] * 3  # of each call, those before it too
+
+
+def test_what_tasks_of_lm_eval_gave_before_stands_in_json_and_report(checkpoint: Path) -> None:
+    found = [Other(name, "1", None, 6, 9, {"acc": Value(0.5, 0.25, 6)}, "lm-eval 0.4") for name in ("first", "second")]
+    folder, digest = (
+        results.folder_of(checkpoint),
+        run.model_digest(checkpoint, load(checkpoint).tokenizer.digest, "f32"),
+    )
+    for each in found:
+        results.write(folder, "mine", [], [], [each], digest=digest, dtype="f32", energy={})
+    told = results.as_json(folder, "mine", [], [], found[1:])
+    assert [[each["task"] for each in told[name]] for name in ("others", "earlier_others")] == [["second"], ["first"]]
+    assert stored.read(checkpoint) == ({}, found[::-1])
+    page = tables.asked(facts.read(checkpoint.parent.parent))
+    assert "Other tasks" in page
+    for each in found:
+        assert f"{each.task}: 6 of 9 items; its first items, so that the numbers do not compare; version 1" in page
+    assert page.count("0.5000") == page.count("0.2500") == 2
 
 
 def test_results_of_other_weights_are_nobody_s(checkpoint: Path, tmp_path: Path) -> None:

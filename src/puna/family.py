@@ -13,6 +13,7 @@ goes on with the one that it was at.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from puna import recipe as recipes
 from puna import records, storage, workflow
 from puna.engine import usable_cpus
 from puna.errors import InputError, PunaError
+from puna.last_screen import called
 from puna.model import flop
 from puna.model.config import ModelConfig
 from puna.progress import say, seconds
@@ -67,7 +69,7 @@ def raise_all(name: str, overrides: Sequence[str], out: str | None, options: Opt
         _forget_kernels()
         workflow.bring(own, folder / member.name, None, options)
     page = compare.write([folder / member.name for member in several], folder / "report.html")
-    return f"\nReport  {page}\nNext    puna ls {folder}"
+    return f"\nReport  {page}\nNext    {called()} ls {shlex.quote(str(folder))}"
 
 
 def members(recipe: Recipe) -> list[Member]:

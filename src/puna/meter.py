@@ -38,6 +38,8 @@ class Taken:
     share: float | None = None
     """Of the machine's busy processor time that was this work's, 0 to 1."""
     gpu_joules: float | None = None
+    threads: int | None = None
+    """Hardware threads of the machine, among which a stated power is shared."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -90,7 +92,7 @@ class Meter:
         now = _gpu_joules(self._gpus)
         if now is not None and self._gpu is not None:
             gpu = max(0.0, now - self._gpu)
-        return Taken(own, joules if share is not None else None, share, gpu)
+        return Taken(own, joules if share is not None else None, share, gpu, os.cpu_count())
 
     def _watch(self) -> None:
         while not self._ended.wait(EVERY):

@@ -318,7 +318,7 @@ class Carbon(Section):
     watts: Maybe[PositiveNumber] = None
     """Stated power of the machine's processors together, for machines whose energy cannot be read; unset: unknown."""
     cores: Maybe[Positive] = None
-    """Hardware threads that have these watts together; unset: those of the machine that asks."""
+    """Hardware threads that have these watts together; unset: those of the machine that did a step."""
     intensity: Number = 0.385
     """kg of CO2 equivalent a kWh; the paper's is the average of the United States."""
     pue: Annotated[Number, Field(ge=1), Takes("a number from 1")] = 1.1

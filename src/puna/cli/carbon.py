@@ -21,7 +21,10 @@ def carbon(
     watts: Annotated[
         float | None, typer.Option(min=0.1, help="Stated power of the processors together, in watts.")
     ] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="Hardware threads that have these watts together.")] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(min=1, help="Hardware threads with these watts together; else the machine's that did it."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Tell the energy and the CO2 equivalent of a run, or of a finetuning, by stage, data and evaluation among them.

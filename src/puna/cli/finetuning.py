@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -95,6 +96,7 @@ def finetune(
     from puna.evaluate.before_after import Mmlu
     from puna.finetune import tune as tuning
     from puna.finetune.lora import LORA_RATE, MODES, Lora
+    from puna.last_screen import called
     from puna.progress import configure
 
     configure(quiet=quiet)
@@ -126,7 +128,8 @@ def finetune(
         take_over=take_over,
         measure=measure,
     )
-    show("\n".join([*_lines(found), f"{out}: puna chat {out}, or generate, serve, evaluate, export"]))
+    next_one = f"{called()} chat {shlex.quote(out)}, or generate, serve, evaluate, export"
+    show("\n".join([*_lines(found), f"{out}: {next_one}"]))
 
 
 def _source(word: str) -> Source:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from puna.cli.words import Json, epilog, show, show_json
+from puna.cli.words import Json, epilog, none_empty, show, show_json
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 def paper(
     part: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PART", help="Such as 2.4, B, table 15, figures; else all of it."),
+        typer.Argument(metavar="PART", callback=none_empty, help="Such as 2.4, B, table 15, figures; else all of it."),
     ] = None,
     unshown: Annotated[bool, typer.Option("--open", help="Only what is not shown, or only on a small scale.")] = False,
     json: Json = False,

@@ -22,9 +22,9 @@ def not_empty(parameter: typer.CallbackParam, value: Any) -> Any:
     return value
 
 
-def none_empty(parameter: typer.CallbackParam, values: list[str]) -> list[str]:
-    """The same for each of several words."""
-    for value in values:
+def none_empty(parameter: typer.CallbackParam, values: list[str] | None) -> list[str] | None:
+    """The same for each of several words; None: nothing was given."""
+    for value in values or ():
         not_empty(parameter, value)
     return values
 

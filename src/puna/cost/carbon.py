@@ -82,7 +82,8 @@ class Account:
     intensity: float
     pue: float
     watts: float | None
-    cores: int
+    cores: int | None
+    """Hardware threads among which the watts were shared; None where steps ran on machines with different numbers."""
     gaps: tuple[str, ...]
     """Steps that tell nothing of their processor time."""
 
@@ -90,6 +91,10 @@ class Account:
     def kwh(self) -> float | None:
         known = [stage.kwh for stage in self.stages]
         return None if not known or None in known else sum(each for each in known if each is not None)
+
+    @property
+    def threads(self) -> str:
+        return f"{self.cores} hardware threads" if self.cores else "the hardware threads of each step's machine"
 
     @property
     def how(self) -> How:
@@ -149,9 +154,11 @@ def asked_later(folder: Place) -> dict[str, Any]:
 def of_records(
     said: Carbon, done: Mapping[str, Any], *, watts: float | None = None, cores: int | None = None
 ) -> Account:
-    """said: the recipe's intensity, PUE and power. done: records by step."""
+    """said: the recipe's intensity, PUE and power. done: records by step, which tell how many hardware threads their
+    machine has; those of an older Puna do not, and this machine's are taken."""
     watts = watts if watts is not None else said.watts
-    cores = cores or said.cores or os.cpu_count() or 1
+    cores = cores or said.cores
+    shared: set[int] = set()
     stages: dict[str, Stage] = {}
     gaps = []
     for step, record in done.items():
@@ -160,11 +167,14 @@ def of_records(
         if not isinstance(used, int | float):
             gaps.append(step)
             continue
-        name = _stage(step)
-        _add(stages.setdefault(name, Stage(name)), taken, float(used), said.pue, watts, cores)
+        name, own = _stage(step), taken.get("threads")
+        among = cores or (own if isinstance(own, int) and own > 0 else None) or os.cpu_count() or 1
+        shared.add(among)
+        _add(stages.setdefault(name, Stage(name)), taken, float(used), said.pue, watts, among)
     order = [*dict.fromkeys(cost.LABELS.values()), "training", "evaluation", "report", LATER]
     ranked = sorted(stages.values(), key=lambda stage: order.index(stage.name) if stage.name in order else len(order))
-    return Account(tuple(ranked), said.intensity, said.pue, watts, cores, tuple(sorted(gaps)))
+    one = shared.pop() if len(shared) == 1 else cores
+    return Account(tuple(ranked), said.intensity, said.pue, watts, one, tuple(sorted(gaps)))
 
 
 def _stage(step: str) -> str:
@@ -200,13 +210,11 @@ def as_text(found: Account) -> str:
     lines.append("")
     if found.kwh is None:
         lines.append(
-            "The energy is unknown: this machine's counters could not be read (RAPL is for root), and nobody said"
+            "The energy is unknown: the machine's counters could not be read (RAPL is for root), and nobody said the"
         )
-        lines.append("the power of its processor: give --watts, or carbon.watts in the recipe.")
+        lines.append("power of its processors: give --watts, or before a run carbon.watts in its recipe.")
     if found.how == "formula":
-        lines.append(
-            f"By the formula: processor time / {found.cores} hardware threads x {found.watts:g} W x PUE {found.pue:g}."
-        )
+        lines.append(f"By the formula: processor time / {found.threads} x {found.watts:g} W x PUE {found.pue:g}.")
     if found.gaps:
         lines.append(f"Without an account of processor time, made by an older Puna: {', '.join(found.gaps)}.")
     lines += ["", "Table 15, recomputed: Wh = GPU hours x 400 W x PUE 1.1, tCO2eq = MWh x 0.385", ""]
@@ -218,14 +226,19 @@ def as_text(found: Account) -> str:
     own = (
         "unknown"
         if found.kwh is None
-        else f"{found.kwh / 1000:.6f} MWh, {found.kwh * found.intensity / 1000:.6f} tCO2eq"
+        else f"{fixed(found.kwh / 1000, 6)} MWh, {fixed(found.kwh * found.intensity / 1000, 6)} tCO2eq"
     )
     lines.append(f"{'this run':12}{'none':>12}   {own}, on processors, {found.how}")
     return "\n".join(lines)
 
 
+def fixed(value: float, places: int) -> str:
+    """With so many decimals; by its power of ten where they would make a zero of what is none."""
+    return f"{value:.1e}" if 0 < value < 10 ** (1 - places) else f"{value:.{places}f}"
+
+
 def _line(name: str, seconds: float, kwh: float | None, intensity: float, how: str) -> str:
-    known = ("unknown", "unknown") if kwh is None else (f"{kwh:.5f}", f"{kwh * intensity:.5f}")
+    known = ("unknown", "unknown") if kwh is None else (fixed(kwh, 5), fixed(kwh * intensity, 5))
     return f"{name:26}{seconds / 3600:>16.4f}{known[0]:>12}{known[1]:>12}  {how}"
 
 

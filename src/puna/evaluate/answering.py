@@ -10,6 +10,7 @@ reference.py.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,20 @@ def _made(model: Model, asked: Mapping[str, Prompt]) -> Iterator[Answered]:
             texts.append(sample.text)
         key = order[number]
         yield Answered(key, tuple(texts), starts[key].cut)
+
+
+def tokens_a_second(model: Model, asked: Prompt, seconds: float) -> float:
+    """How fast samples of a question are drawn behind its prompt, tried for so long; 0 where the model ends each at
+    once."""
+    start = begun(model.tokenizer, asked, model.context)
+    engine = model.engine(min(len(start.ids) + asked.tokens, model.context))
+    engine.submit(Request(start.ids, asked.tokens, Sampling(asked.temperature, asked.top_p, seed=0), asked.samples))
+    while engine.busy and not engine.counts.generated_tokens:
+        engine.step()
+    before, began = engine.counts.generated_tokens, time.perf_counter()
+    while engine.busy and time.perf_counter() - began < seconds:
+        engine.step()
+    return (engine.counts.generated_tokens - before) / max(1e-9, time.perf_counter() - began)
 
 
 def _request(key: str, asked: Prompt, start: Begun) -> Request:

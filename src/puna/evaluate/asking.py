@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from puna import generate, lock, storage
 from puna.errors import InputError, telling_denial
 from puna.evaluate import overlap, results, run
-from puna.evaluate.answering import Model
+from puna.evaluate.answering import Model, tokens_a_second
 from puna.evaluate.others import Other, Others
-from puna.evaluate.run import Result, Wanted
+from puna.evaluate.run import Plan, Result, Wanted
 from puna.evaluate.tables import Filled, Table
-from puna.evaluate.task import Judge, Norm
+from puna.evaluate.task import Judge, Norm, Prompt
 from puna.generate.packed import pack
 from puna.meter import metered
-from puna.progress import say
+from puna.progress import say, seconds
 from puna.storage import Location, Place
+
+MANY = 1000  # texts of a task from which on it is said how long they take
+TRIED = 2.0  # seconds in which that is tried
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,27 @@ def ask(model: Location, asking: Asking, out: Place | None = None) -> Asked:
     with held(folder):
         with metered() as meter:
             answering = Model(pack(loaded.model, asking.dtype), loaded.tokenizer)
+            for plan in plans:
+                if line := _foretold(plan, answering):
+                    say(line)
             found = run.evaluate(plans, answering, folder, digest)
             others = asking.others.ask(loaded, answering, folder, digest) if asking.others else []
             taken = meter.taken().as_json()
         kind = asking.dtype
         tables = results.write(folder, name, found, asking.tables, others, digest=digest, dtype=kind, energy=taken)
     return Asked(folder, name, found, tables, others)
+
+
+def _foretold(plan: Plan, model: Model) -> str:
+    """A line for a task that draws many samples of its items: how many, and how long that takes at most; else ""."""
+    drawn = [asked for _, asked in plan.questions.values() if isinstance(asked, Prompt) and asked.samples > 1]
+    texts, tokens = sum(each.samples for each in drawn), sum(each.samples * each.tokens for each in drawn)
+    if texts < MANY:
+        return ""
+    rate = tokens_a_second(model, drawn[0], TRIED)
+    time = f", {seconds(tokens / rate)} at the {rate:,.0f} tokens a second of this machine" if rate else ""
+    what = f"{plan.wanted.task.name}, {plan.wanted.shots}-shot draws {texts:,} texts of {len(drawn):,} items"
+    return f"{what}: at most {tokens:,} tokens{time}; what was drawn before is kept, and --samples draws fewer"
 
 
 @contextmanager

@@ -116,11 +116,13 @@ def questions(task: Task, items: Items, shots: int, limit: int | None) -> dict[s
     if limit is not None:
         kept = {key: kept[key] for key in sorted(kept, key=lambda key: _drawn(task.benchmark, key))[:limit]}
     pools = _pools(task, items.others) if shots else {}
+    most = min(len(pools.get(task.alike(item), ())) for item in kept.values()) if shots else 0
+    if most < shots:
+        whole = not task.drawn and most >= max(task.shots)  # the release has these, and no file gives more
+        raise Missing(task.benchmark, items.folder, examples=most, whole=whole, damaged=items.damaged)
     found = {}
     for key, item in kept.items():
-        pool = pools.get(task.alike(item), ())
-        if len(pool) < shots:
-            raise Missing(task.benchmark, items.folder, examples=True, damaged=items.damaged)
+        pool = pools.get(task.alike(item), [])
         found[key] = (item, task.ask(item, task.shown(pool[:shots], item)))
     return found
 

@@ -53,11 +53,12 @@ def as_text(found: Sequence[Other]) -> str:
         for metric, value in each.values.items():
             error = "" if value.error is None else f" ± {value.error:.4f}"
             lines.append(f"| {each.task} | {shots} | {metric} | {value.mean:.4f}{error} | {each.items:,} |")
-    notes = dict.fromkeys(f"- {each.task}: {_note(each)}." for each in found)
+    notes = dict.fromkeys(f"- {each.task}: {note(each)}." for each in found)
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
-def _note(other: Other) -> str:
+def note(other: Other) -> str:
+    """What does not show in its numbers: how many items, which version, and who asked them."""
     whole = f" of {other.of:,}" if other.of != other.items else ""
     few = "; its first items, so that the numbers do not compare" if whole else ""
     return f"{other.items:,}{whole} items{few}; version {other.version}, by {other.by}"

@@ -58,20 +58,28 @@ def publisher(benchmark: str) -> str:
 
 
 class Missing(InputError):
-    """A benchmark's items or examples are not in the folder of benchmarks. damaged: what is wrong with files there that
-    may be it."""
+    """A benchmark's items or examples are not in the folder of benchmarks. examples: how many of those there are for
+    each item; None: it is items that lack. whole: the release has no more of them. damaged: what is wrong with files
+    there that may be it."""
 
     def __init__(
-        self, benchmark: str, folder: Place, *, examples: bool = False, damaged: Sequence[InputError] = ()
+        self,
+        benchmark: str,
+        folder: Place,
+        *,
+        examples: int | None = None,
+        whole: bool = False,
+        damaged: Sequence[InputError] = (),
     ) -> None:
         self.benchmark, self.folder, self.examples, self.damaged = benchmark, folder, examples, damaged
         files, title = FILES[benchmark], BENCHMARKS[benchmark].title
-        self.put = f"{files.examples if examples else files.measured} of {publisher(benchmark)}"
-        what = f"too few examples of {title}" if examples else f"no {BENCHMARKS[benchmark].split} items of {title}"
-        mend = f"put {self.put} there"
-        mend = (
-            f"{mend}, or give --shots 0 with --tasks" if examples else f"puna fetch --benchmarks {benchmark}, or {mend}"
-        )
+        bare = examples is None
+        self.put = "" if whole else f"{files.measured if bare else files.examples} of {publisher(benchmark)}"
+        what = f"no {BENCHMARKS[benchmark].split} items of {title}" if bare else f"too few examples of {title}"
+        what += f" ({examples})" if examples else ""
+        ways = [f"put {self.put} there"] if self.put else []
+        ways.insert(0 if bare else 1, f"puna fetch --benchmarks {benchmark}" if bare else _fewer([self]))
+        mend = ", or ".join(ways)
         super().__init__(f"{_holds(folder)} {what}{_beside(damaged)}", where=str(folder), mend=mend)
 
 
@@ -80,14 +88,19 @@ def together(found: Sequence[Missing]) -> InputError:
     each = list({(one.benchmark, one.examples): one for one in found}.values())
     if len(each) == 1:
         return each[0]
-    bare, few = [one for one in each if not one.examples], [one for one in each if one.examples]
+    bare, few = [one for one in each if one.examples is None], [one for one in each if one.examples is not None]
     parts = [f"no items of {_titles(bare)}"] if bare else []
     parts += [f"too few examples of {_titles(few)}"] if few else []
     what = f"{_holds(each[0].folder)} {', '.join(parts)}{_beside(each[0].damaged)}"
     ways = [f"puna fetch --benchmarks {' '.join(one.benchmark for one in bare)}"] if bare else []
-    ways += ["give --shots 0 with --tasks"] if few else []
-    put = ", ".join(f"{one.put} for {BENCHMARKS[one.benchmark].title}" for one in each)
-    return InputError(what, where=str(each[0].folder), mend=f"{', '.join(ways)}, or put there {put}")
+    ways += [_fewer(few)] if few else []
+    put = ", ".join(f"{one.put} for {BENCHMARKS[one.benchmark].title}" for one in each if one.put)
+    mend = ", ".join(ways) + (f", or put there {put}" if put else "")
+    return InputError(what, where=str(each[0].folder), mend=mend)
+
+
+def _fewer(found: Sequence[Missing]) -> str:
+    return f"give --shots {min(one.examples or 0 for one in found)} with --tasks"
 
 
 def _titles(found: Sequence[Missing]) -> str:

@@ -138,11 +138,15 @@ def changed(folder: Place, plans: Sequence[Plan]) -> list[str]:
 def as_json(
     folder: Place, name: str, results: Sequence[Result], tables: Sequence[Filled], other: Sequence[Other] = ()
 ) -> dict[str, Any]:
+    """What was written to `folder`, with what stands there of earlier calls."""
+    before = kept(folder)
     return {
         "model": name,
         "folder": str(folder),
         "results": [each.as_json() for each in results],
         "others": [each.as_json() for each in other],
+        "earlier": before.get("earlier", []),
+        "earlier_others": before.get("earlier_others", []),
         "tables": [writing.as_json(each) for each in tables],
     }
 

@@ -23,6 +23,7 @@ from puna.data.benchmark_grams import Known, in_memory
 from puna.data.decontaminate import search
 from puna.errors import InputError
 from puna.finetune.examples import Example, SetAside, files, read
+from puna.finetune.reading import times
 from puna.finetune.templated import Encoded, encode, shortened
 from puna.generate.chat import Template
 from puna.progress import progress, say
@@ -33,7 +34,7 @@ NGRAM, SHORTEST = 13, 8  # words, as a corpus is decontaminated by default
 TOKENS = 500_000_000
 HELDOUT = 100  # examples kept aside, where nobody says how many
 TOGETHER = 512  # examples searched at once
-SHOWN = 3  # places of each kind that are told
+SHOWN = 3  # places of each kind that are told, and reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def choose(
     """Read, sort out and encode. heldout: examples kept aside; None: a tenth, at most HELDOUT. benchmarks:
     (benchmark, file) to be kept out.
 
-    InputError when a file cannot be read, when none of a source's records can be used, and when nothing is left.
+    InputError when a file cannot be read, when none of its records can be used, when an epoch reads nothing of a
+    source, by its weight, and when nothing is left.
     """
     known = in_memory(benchmarks, NGRAM, SHORTEST) if benchmarks else None
     seen: set[bytes] = set()
@@ -128,6 +130,7 @@ def choose(
         own = [encoded for key, _, encoded in kept if key not in aside]
         heldout_examples += [(example, encoded) for key, example, encoded in kept if key in aside]
         count.heldout, count.kept = len(kept) - len(own), len(own)
+        _refuse_nothing(source, len(own))
         count.tokens = sum(len(encoded.ids) for encoded in own)
         count.scored = sum(int(encoded.scored.sum()) for encoded in own)
         for encoded in own:
@@ -137,6 +140,13 @@ def choose(
         mend = "give more examples, or hold out fewer (--heldout)"
         raise InputError("no example is left to learn from", where=str(sources[0].location), mend=mend)
     return Chosen(tuple(train), tuple(heldout_examples), tuple(counts), f"xxh3:{state.hexdigest()}")
+
+
+def _refuse_nothing(source: Source, examples: int) -> None:
+    """Of a source whose examples are fewer than its weight asks for, an epoch would read none."""
+    if examples and not times(source.weight, examples):
+        what = f"of its {examples:,} examples an epoch reads none at a weight of {source.weight:g}"
+        raise InputError(what, where=str(source.location), mend=f"give it at least {1 / examples:.3g}, or leave it out")
 
 
 def _clean(
@@ -162,19 +172,22 @@ def _clean(
 def _sound(source: Source, count: Counts, advance: Any) -> Iterator[Example]:
     for file in files(source.location):
         usable = before = 0
+        aside: Counter[str] = Counter()
         for each in read(file):
             before += 1
             advance()
             if isinstance(each, SetAside):
-                count.aside[each.reason] += 1
+                aside[each.reason] += 1
                 _place(count, each.reason, each.where)
                 continue
             usable += 1
             yield each
         count.records += before
+        count.aside.update(aside)
         if not usable:
-            reason = count.aside.most_common(1)[0][0] if before else "it is empty"
-            what = f"none of its {before:,} records can be used: {reason}"
+            what = "holds no record"
+            if before:
+                what = f"none of its {before:,} records can be used: {aside.most_common(1)[0][0]}"
             raise InputError(what, where=str(file), mend="the forms are those that puna finetune --help lists")
 
 
@@ -211,7 +224,10 @@ def say_counts(sources: Sequence[Source], counts: Iterable[Counts], *, benchmark
         parts += [f"{count.repeated:,} repeated"] if count.repeated else []
         parts += [f"{number:,} hold {name}" for name, number in sorted(count.benchmarks.items())]
         parts += ["none holds a benchmark's question"] if benchmarks and not count.benchmarks else []
-        parts += [f"{number:,} set aside ({reason})" for reason, number in count.aside.most_common(3)]
+        shown = count.aside.most_common(SHOWN)
+        parts += [f"{number:,} set aside ({reason})" for reason, number in shown]
+        others = count.aside.total() - sum(number for _, number in shown)
+        parts += [f"{others:,} more for other reasons, all in finetune.json"] if others else []
         parts += [f"{count.long:,} with an answer longer than the context"] if count.long else []
         parts += [f"{count.cut:,} cut at their beginning"] if count.cut else []
         weight = f", weight {source.weight:g}" if source.weight != 1 else ""

@@ -16,6 +16,7 @@ with its reason, place and count; a file of which none can be used is an error.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typing import Any
 from puna import storage
 from puna.errors import InputError
 from puna.storage import Place
+from puna.testsets import records
 from puna.testsets.records import Record, beginning, json_lines, json_list
 
 ROLES = {
@@ -33,7 +35,7 @@ ROLES = {
 END = "<|endoftext|>"  # GPT-2's end of a text, which files of pairs write behind an answer
 LONGEST = 1_000_000  # characters of a conversation
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".gz", ".parquet")
-MEND = "its keys are to be those of a form that puna finetune --help lists"
+MEND = "a file is JSON objects, one a line, or one JSON list of them, or Parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,12 @@ class SetAside:
 
 def read(file: Place) -> Iterator[Example | SetAside]:
     """The examples of one file, in its order. InputError when the file cannot be read on."""
-    for record in _records(file):
-        yield from _examples(record)
+    try:
+        for record in _records(file):
+            yield from _examples(record)
+    except InputError as error:
+        mend = MEND if error.mend == records.MEND else error.mend
+        raise InputError(error.what, where=error.where, mend=mend) from None
 
 
 def files(location: Place) -> list[Place]:
@@ -90,7 +96,7 @@ def _records(file: Place) -> Iterator[Record]:
     start = beginning(file, 4096)
     if start[:4] == b"PAR1":
         yield from _parquet(file)
-    elif start.lstrip()[:1] == b"[":
+    elif start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
         yield from json_list(file)
     else:
         yield from json_lines(file)
@@ -109,7 +115,7 @@ def _parquet(file: Place) -> Iterator[Record]:
                     yield Record({key: value for key, value in values.items() if value is not None}, f"{file}:{number}")
     except pyarrow.ArrowException as error:
         what = f"cannot be read as Parquet behind row {number} ({' '.join(str(error).split())[:200]})"
-        raise InputError(what, where=str(file)) from None
+        raise InputError(what, where=str(file), mend=MEND) from None
 
 
 def _examples(record: Record) -> Iterator[Example | SetAside]:

@@ -30,6 +30,11 @@ class Weighted:
     name: str
 
 
+def times(weight: float, count: int) -> int:
+    """How many of `count` examples an epoch reads at this weight, repeats counted."""
+    return int(weight) * count + round(weight % 1 * count)
+
+
 class Rows:
     """What a finetuning reads: see `Reading` of train/course.py.
 
@@ -97,10 +102,10 @@ class Rows:
     def _packed(self, epoch: int) -> list[list[tuple[int, int]]]:
         keys: list[tuple[int, int]] = []
         for number, source in enumerate(self.sources):
-            whole, part = divmod(source.weight, 1)
             count = len(source.examples)
-            sample = sorted(self._order(f"{number} {source.name}", epoch, count)[: round(part * count)])
-            keys += [(number, index) for index in [*range(count)] * int(whole) + sample]
+            whole, part = divmod(times(source.weight, count), count) if count else (0, 0)
+            sample = sorted(self._order(f"{number} {source.name}", epoch, count)[:part])
+            keys += [(number, index) for index in [*range(count)] * whole + sample]
         shuffled = [keys[place] for place in self._order("epoch", epoch, len(keys))]
         rows = packed([len(self._example(*key).ids) for key in shuffled], self.length + 1)
         return [[shuffled[place] for place in row] for row in rows]

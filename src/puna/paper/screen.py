@@ -77,7 +77,8 @@ class Account:
             lines += _wrapped(_said(source, self.today), "")
         if whole:
             lines += _wrapped(f"by {', '.join(claim.module)}", "")
-            lines += _wrapped(f"held by {', '.join(claim.test)}", "")
+            # A long name of a test breaks behind its file and not within the name, where there is room for it.
+            lines += _wrapped(f"held by {', '.join(claim.test).replace('::', ':: ')}", "")
             lines += _wrapped(f"$ {claim.command}", "")
             lines += _wrapped(f"recorded by {source.command} on {source.on()}", "") if source else []
             lines += _wrapped(f"docs/{claim.docs}", "") if claim.docs else []
@@ -85,11 +86,11 @@ class Account:
 
     def _summary(self) -> list[str]:
         counts = [f"{count} {status}" for status in STATUSES if (count := self._count(status))]
-        told = f"{len(self.claims)} claims: {', '.join(counts)}."
+        told = f"{_counted(len(self.claims), 'claim')}: {', '.join(counts)}."
         if self.results:
             ages = [result.age_days(self.today) for result in self.results.values()]
             old = sum(bool(result.changed()) for result in self.results.values())
-            told += f" Figures from {len(ages)} result files, {_days(max(ages))} old at most"
+            told += f" Figures from {_counted(len(ages), 'result file')}, {_counted(max(ages), 'day')} old at most"
             told += f", {old} of them from before a change of their code." if old else ", all of this very code."
         return textwrap.wrap(told, WIDTH, break_on_hyphens=False)
 
@@ -117,13 +118,14 @@ class Account:
 
 def _said(result: Result, today: datetime.date) -> str:
     """Where a figure is from and how old it is."""
-    told = f"{result.name}, {result.date.isoformat()}, {_days(result.age_days(today))} old, at {result.commit[:10]}"
+    age = _counted(result.age_days(today), "day")
+    told = f"{result.name}, {result.date.isoformat()}, {age} old, at {result.commit[:10]}"
     changed = result.changed()
     return f"{told}; changed since: {', '.join(changed)}" if changed else told
 
 
-def _days(number: int) -> str:
-    return f"{number} day{'' if number == 1 else 's'}"
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _wrapped(text: str, head: str, indent: str = " " * INDENT) -> list[str]:

@@ -3,20 +3,24 @@
 Rank 0 holds the run's lock, makes what is missing before training, and tells the others when it trains and with what;
 they wait for that and end behind it. What is told goes over the store by which torch's ranks find each other. Torch is
 loaded where ranks are, and not by a command that is alone.
+
+Torch's own waits for a rank that has not come let no signal in, for minutes: so nothing of torch is asked for before
+all are there, and the waiting is done here, by looks.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from puna import __version__
-from puna.errors import InputError, ToldElsewhere
+from puna.errors import InputError, PunaError, ToldElsewhere
 
 if TYPE_CHECKING:
     from puna.model.device import Asked
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 STARTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 REACH = timedelta(minutes=10)  # for the store; who does not come in that time does not come
 LOOKS = 0.5  # seconds between two looks at what was told
+ANSWER = 5.0  # seconds in which an address answers; a signal is heard meanwhile
+FIRST_LOOK = 0.01  # seconds to the first look whether all are there; the next ones take twice as long each, up to LOOKS
 FOREVER = timedelta(days=365)  # for a collective: ranks that are gone or hang are noticed by peers.py
 
 
@@ -35,15 +41,15 @@ def rank() -> int | None:
 
 
 class Meeting:
-    """A place where all ranks of one start find what rank 0 told."""
+    """A place where all ranks of one start find what rank 0 told. PunaError: they are not all there in REACH."""
 
     def __init__(self) -> None:
         from torch.distributed.distributed_c10d import PrefixStore
-        from torch.distributed.rendezvous import rendezvous
 
-        store, self.rank, self.ranks = next(rendezvous("env://", timeout=REACH))
+        self.rank, self.ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         # A start by torchrun may be one of several over the same store, where a rank was lost before.
-        self._store = PrefixStore(f"puna/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        self._store = PrefixStore(f"puna/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", _store(self.rank))
+        self._meet("here")
 
     def tell(self, name: str, value: Any) -> None:
         self._store.set(name, json.dumps(value))
@@ -74,26 +80,68 @@ class Meeting:
 
         from puna.model import device
 
+        self._meet("alike", {"puna": __version__, "torch": torch.__version__, **alike})
+        other = unlike([json.loads(self._store.get(f"alike/{each}")) for each in range(self.ranks)])
+        self._meet("read")  # who holds the store may end
+        if other:
+            raise other if self.rank == 0 else ToldElsewhere(str(other))
         backend = "gloo" if device.chosen(asked) == device.CPU else "cpu:gloo,cuda:nccl"
         inside = PrefixStore("group", self._store)
         dist.init_process_group(backend, store=inside, rank=self.rank, world_size=self.ranks, timeout=FOREVER)
         try:
-            mine = {"puna": __version__, "torch": torch.__version__, **alike}
-            other = unlike(inside, self.rank, self.ranks, mine)
-            dist.barrier()  # all have read: who holds the store may end
-            if other:
-                raise other if self.rank == 0 else ToldElsewhere(str(other))
             yield
         finally:
             dist.destroy_process_group()
 
+    def _meet(self, where: str, value: Any = None) -> None:
+        """Say a value under this name, and wait until every rank has. PunaError: some did not, within REACH."""
+        self._store.set(f"{where}/{self.rank}", json.dumps(value))
+        self._store.add(where, 1)
+        until, pause = time.monotonic() + REACH.total_seconds(), FIRST_LOOK
+        while self._store.add(where, 0) < self.ranks:
+            if time.monotonic() > until:
+                raise self._incomplete(where)
+            time.sleep(pause)
+            pause = min(2 * pause, LOOKS)
 
-def unlike(store: Any, rank: int, ranks: int, mine: Mapping[str, str]) -> InputError | None:
-    """What each rank says of itself, told to all by a store of torch; the first in which one differs from rank 0."""
-    store.set(f"alike/{rank}", json.dumps(dict(mine)))
-    keys = [f"alike/{each}" for each in range(ranks)]
-    store.wait(keys)
-    first, *others = (json.loads(store.get(key)) for key in keys)
+    def _incomplete(self, where: str) -> PunaError:
+        here = [rank for rank in range(self.ranks) if self._store.check([f"{where}/{rank}"])]
+        missing = [str(rank) for rank in range(self.ranks) if rank not in here]
+        few = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+        minutes = REACH.total_seconds() / 60
+        what = f"{len(here)} of {self.ranks} ranks came within {minutes:g} minutes; missing: {few}"
+        mend = "start them all; puna doctor, started the same way, tells more"
+        return PunaError(what, where="torchrun", mend=mend) if self.rank == here[0] else ToldElsewhere(what)
+
+
+def _store(rank: int) -> Any:
+    """Torchrun's own store, or where it has none (srun) one that rank 0 keeps, which is waited for."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    kept = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    until = time.monotonic() + REACH.total_seconds()
+    while not kept:
+        try:
+            socket.create_connection((host, port), timeout=ANSWER).close()
+            break
+        except OSError as error:  # also a name that is not known yet
+            if time.monotonic() > until:
+                mend = "see that rank 0 was started there; puna doctor, started the same way, tells more"
+                raise PunaError(
+                    f"rank {rank} does not reach {host}:{port}: {error}", where="torchrun", mend=mend
+                ) from None
+            time.sleep(LOOKS)
+    try:
+        return TCPStore(host, port, is_master=kept, timeout=REACH, wait_for_workers=False)
+    except RuntimeError as error:
+        what = f"rank {rank} cannot meet the others at {host}:{port}: {str(error).splitlines()[0]}"
+        raise PunaError(what, where="torchrun", mend="give another MASTER_PORT, or rank 0's address") from error
+
+
+def unlike(ranks: Sequence[Mapping[str, str]]) -> InputError | None:
+    """Of what each rank says of itself, the first in which one differs from rank 0."""
+    first, *others = ranks
     for number, other in enumerate(others, 1):
         for name, value in first.items():
             if other.get(name) != value:

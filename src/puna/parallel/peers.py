@@ -3,9 +3,9 @@
 A collective waits for every rank, also for one that is stopped, swapped out or on a machine that froze. So a thread of
 each rank counts up once a second in the store by which ranks found each other; rank 0 looks at all others, and they at
 rank 0. Who does not count for SILENT seconds is accused. A rank that is gone closes its connections, which ends the
-collectives of the others; who is gone is told by the same count. What goes wrong first, on whichever rank, is kept in
-the store: that one is said, and the other ranks end without a word. They end soon, also out of a collective that would
-wait for ever, and take down an accused rank that a stopped process may be.
+collectives of the others; who is gone is told by its process, or from elsewhere by the same count. What goes wrong
+first, on whichever rank, is kept in the store: that one is said, and the other ranks end without a word. They end soon,
+also out of a collective that would wait for ever, and take down an accused rank that a stopped process may be.
 
 Time in which this thread did not run either does not count, so a machine that slept accuses nobody.
 """
@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -32,7 +32,8 @@ from puna.progress import tell
 
 LOOK = 1.0  # seconds between two counts
 SILENT = 30.0  # seconds without one
-GONE = 3.0  # seconds without one, once a collective has ended with an error
+GONE = 3  # counts of every other rank without one, once a collective has ended with an error
+LATEST = 30.0  # seconds in which it is known who is gone, on machines so busy that counts do not come
 GRACE = 5.0  # seconds in which a rank may end by itself after another's error
 STATUS = 75  # EX_TEMPFAIL, as watchdog.py's
 GOES_ON = "torchrun --max-restarts begins again by itself; the same command goes on from the last checkpoint"
@@ -119,7 +120,7 @@ class Peers:
         accused = json.loads(self._store.get("error"))["accused"]
         if accused is not None and accused != self._rank:
             seen = self._read(accused)
-            if _here().items() <= seen.items() and processes.birth(seen["pid"]) == seen["born"]:
+            if _there(seen):
                 with suppress(ProcessLookupError):
                     os.kill(seen["pid"], signal.SIGKILL)
         if not self._ended.wait(GRACE):
@@ -145,13 +146,24 @@ class Peers:
         return PunaError(what, where=where, mend=GOES_ON)
 
     def _lost(self) -> int | None:
-        """The rank that does not count any more."""
-        before = {rank: self._read(rank).get("count") for rank in range(self._ranks) if rank != self._rank}
-        until = time.monotonic() + GONE
-        while before and time.monotonic() < until and not self._store.check(["error"]):
+        """The rank that is gone: one of this machine when its process is, another when all but such have counted GONE
+        times and it did not once. So seconds alone accuse nobody where machines are busy. None: all count, or somebody
+        said more."""
+        before = {rank: self._read(rank).get("count", 0) for rank in range(self._ranks)}
+        until = time.monotonic() + LATEST
+        while not self._store.check(["error"]):
+            late = time.monotonic() > until
+            seen = {rank: self._read(rank) for rank in before}
+            silent = [rank for rank in seen if rank != self._rank and seen[rank].get("count", 0) == before[rank]]
+            there = {rank: _there(seen[rank]) for rank in silent}
+            if gone := [rank for rank in silent if there[rank] is False]:
+                return min(gone)
+            fair = all(seen[rank]["count"] - before[rank] >= GONE for rank in seen if rank not in silent)
+            elsewhere = [rank for rank in silent if there[rank] is None]
+            if not silent or late or (fair and elsewhere):
+                return min(elsewhere, default=None)
             time.sleep(LOOK / 2)
-            before = {rank: count for rank, count in before.items() if self._read(rank).get("count") == count}
-        return min(before, default=None)
+        return None
 
     def _count(self, over: bool = False) -> None:
         self._counted += 1
@@ -179,6 +191,13 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _there(seen: Mapping[str, Any]) -> bool | None:
+    """Whether the process of a rank that says this of itself is there; None where that is not known from here."""
+    if not _here().items() <= seen.items():
+        return None
+    return bool(processes.birth(seen["pid"]) == seen["born"])
 
 
 def _here() -> dict[str, str]:

@@ -239,7 +239,7 @@ def _energy(told: ModelFacts) -> Iterator[str]:
         return
     yield f"{found.kwh:.4g} kWh and {found.kwh * found.intensity:.4g} kg CO2eq for all steps of the run, data and"
     how = "as the machine's counters say" if found.how == "measured" else (
-        f"by the formula of the paper: processor time / {found.cores} hardware threads x {found.watts or 0:g} W"
+        f"by the formula of the paper: processor time / {found.threads} x {found.watts or 0:g} W"
     )  # fmt: skip
     yield f"evaluation included, {how}; PUE {found.pue:g}, {found.intensity:g} kg CO2eq a kWh."
     yield ""

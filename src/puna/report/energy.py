@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from puna.cost.carbon import LATER, STAGES, TABLE_15, Account, Stage
+from puna.cost.carbon import LATER, STAGES, TABLE_15, Account, Stage, fixed
 from puna.report.facts import Facts
-from puna.report.markup import Html, absent, element, fixed, join, note, seconds, table
+from puna.report.markup import NONE, Html, absent, element, join, note, seconds, table
 
 OTHERS = {*STAGES.values(), LATER}
 """Stages that are not of the data."""
@@ -40,9 +40,7 @@ def spent(facts: Facts) -> Html:
 def _how(found: Account) -> list[str]:
     said = [f"PUE {found.pue:g}, {found.intensity:g} kg of CO2 equivalent a kWh, as the recipe says. "]
     if found.how == "formula" and found.watts is not None:
-        said.append(
-            f"By the paper's formula: processor time / {found.cores} hardware threads x {found.watts:g} W x PUE. "
-        )
+        said.append(f"By the paper's formula: processor time / {found.threads} x {found.watts:g} W x PUE. ")
     if found.kwh is None:
         said.append(
             "Energy is not known, which is no zero, where the machine's counters could not be read and nobody stated "
@@ -62,8 +60,12 @@ def _row(name: object, stages: Sequence[Stage], of: Account, told: bool) -> list
     known = [stage.kwh for stage in stages if stage.kwh is not None]
     kwh = sum(known) if len(known) == len(stages) else None
     carbon = None if kwh is None else kwh * of.intensity
-    return [name, time, fixed(kwh, 5), fixed(carbon, 5), " and ".join(dict.fromkeys(stage.how for stage in stages))]
+    return [name, time, _known(kwh), _known(carbon), " and ".join(dict.fromkeys(stage.how for stage in stages))]
 
 
 def _small(kwh: float, intensity: float) -> tuple[str, str]:
-    return f"{kwh / 1000:.6f}", f"{kwh * intensity / 1000:.6f}"
+    return fixed(kwh / 1000, 6), fixed(kwh * intensity / 1000, 6)
+
+
+def _known(value: float | None) -> str:
+    return NONE if value is None else fixed(value, 5)

@@ -23,6 +23,7 @@ from puna.data import exclude
 from puna.data.exclude import Exclusions
 from puna.errors import PunaError
 from puna.evaluate import stored
+from puna.evaluate.others import Other
 from puna.evaluate.stored import Known
 from puna.formats import refuse_newer
 from puna.model.weights import digest, read_tensors
@@ -73,6 +74,7 @@ class Facts:
     benchmarks: Any = None
     """Along the training, what `puna evaluate --watch` measured."""
     benchmarked: Known = field(default_factory=dict)
+    others: tuple[Other, ...] = ()  # of lm-eval's tasks, as the model was asked last and before
     """What is known of the newest checkpoint (evaluate/stored.py)."""
     checkpoint: str = ""
     """The newest one's name."""
@@ -141,8 +143,10 @@ def read(folder: Place) -> Facts:
     pieces = number(records.get("tokenizer"), "counts", "pieces")
     checkpoints = [path.parent for path in storage.listing(folder / "checkpoints", "*/checkpoint.json")]
     benchmarked: Known = {}
+    others: list[Other] = []
     try:
-        benchmarked = stored.of(checkpoints[-1]) if checkpoints else {}
+        if checkpoints:
+            benchmarked, others = stored.read(checkpoints[-1])
     except (OSError, PunaError):
         unreadable.append("results.json of the benchmarks")
     return Facts(
@@ -168,6 +172,7 @@ def read(folder: Place) -> Facts:
         tables=json_of("evaluations", "tables", "tables.json"),
         benchmarks=json_of("evaluations", "benchmarks", "curve.json"),
         benchmarked=benchmarked,
+        others=tuple(others),
         checkpoint=checkpoints[-1].name if checkpoints else "",
         carbon=of_records(asked.carbon, {**records, **asked_later(folder)}) if asked else None,
         finetuned=tuple(_finetuned(folder, checkpoints[-1])) if checkpoints else (),

@@ -1,27 +1,45 @@
-"""The report's tables of the paper, with the model's row, of the benchmarks that were present when the run ended."""
+"""The report's tables of the paper, with the model's row, of the benchmarks that were present when the run ended; and
+what `puna evaluate` asked of lm-eval's tasks."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from puna.evaluate.others import note as note_of
 from puna.report.facts import Facts, at
-from puna.report.markup import Html, element, join, paragraph, table
+from puna.report.markup import Html, count, element, fixed, join, paragraph, table
 
 SAFETY = (11, 12, 13, 14)  # they have a section of their own
 
 
 def asked(facts: Facts) -> Html:
-    """Each table with its notes folded below it; where there is none, how to have some."""
+    """Each table with its notes folded below it; where there is none, how to have some. Then other tasks."""
     found = at(facts.tables, "tables")
     sound = [one for one in found if grid_of(one)] if isinstance(found, list) else []
     shown = [shown_table(one, at(facts.tables, "model")) for one in sound if at(one, "table") not in SAFETY]
-    if not shown:
-        return paragraph(
-            "None was asked: no benchmark's release files lay in the folder that the recipe names. ",
-            element("code", "puna fetch --benchmarks"),
-            " gets them; the same run then asks them, and nothing else again.",
-        )
-    return join(*shown)
+    none = paragraph(
+        "None was asked: no benchmark's release files lay in the folder that the recipe names. ",
+        element("code", "puna fetch --benchmarks"),
+        " gets them; the same run then asks them, and nothing else again.",
+    )
+    return join(*(shown or [none]), _others(facts))
+
+
+def _others(facts: Facts) -> Html:
+    """Tasks of lm-eval that `puna evaluate` asked this model, in its last call or an earlier one."""
+    if not facts.others:
+        return Html("")
+    lines = []
+    for each in facts.others:
+        shots = "-" if each.shots is None else each.shots
+        for metric, value in each.values.items():
+            lines.append([each.task, shots, metric, fixed(value.mean, 4), fixed(value.error, 4), count(each.items)])
+    said = dict.fromkeys(f"{each.task}: {note_of(each)}." for each in facts.others)
+    return join(
+        element("h3", "Other tasks"),
+        table(["task", "shots", "metric", "value", "standard error", "items"], lines),
+        element("ul", *(element("li", each) for each in said), class_="note"),
+    )
 
 
 def grid_of(one: Any) -> list[list[str]]:
