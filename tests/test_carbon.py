@@ -78,6 +78,7 @@ def test_energy_that_is_known_is_never_shown_as_zero() -> None:
     assert found.kwh == pytest.approx(0.05 / 4 * 40 * 1.1 / 3.6e6)
     text = carbon.as_text(found)
     assert "1.5e-07     5.9e-08  formula" in text
+    assert "0.0000" not in text
     assert "1.5e-10 MWh, 5.9e-11 tCO2eq" in text
 
 

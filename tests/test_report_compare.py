@@ -12,6 +12,8 @@ from compared_runs import family, heldout_record, made, manifest
 from puna.cli import app
 from puna.errors import InputError
 from puna.report import compare
+from puna.report.compare import law
+from puna.report.compare.page import _told
 from test_report import LOADING, LOADING_TAGS, Page
 
 SECTIONS = [
@@ -45,6 +47,11 @@ def test_a_family_is_compared_by_size_with_its_law(tmp_path: Path) -> None:
         assert f"{key}{values}" in "".join(page.text.split())
     assert "train.learning_rate" not in page.text  # it is the same in all
     assert "1, 2, 3" in page.text
+
+
+def test_one_degree_of_freedom_is_told_as_one() -> None:
+    known = [(1e5, [2.0]), (2e5, [1.9]), (4e5, [1.85])]
+    assert "(3 sizes, 1\u00a0degree of freedom)" in "".join(_told(law.fit(known), known))
 
 
 def test_runs_of_one_size_are_named_by_themselves_and_have_no_law(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def fixed(value: float, places: int) -> str:
 
 def _line(name: str, seconds: float, kwh: float | None, intensity: float, how: str) -> str:
     known = ("unknown", "unknown") if kwh is None else (fixed(kwh, 5), fixed(kwh * intensity, 5))
-    return f"{name:26}{seconds / 3600:>16.4f}{known[0]:>12}{known[1]:>12}  {how}"
+    return f"{name:26}{fixed(seconds / 3600, 4):>16}{known[0]:>12}{known[1]:>12}  {how}"
 
 
 def _row(row: Published) -> dict[str, Any]:

@@ -269,7 +269,11 @@ def _refuse_another(folder: Place, told: Mapping[str, Any]) -> None:
             name for name in ("model", "settings", "template", "benchmarks", "sources")
             if not isinstance(there, dict) or there.get(name) != told[name]
         ]  # fmt: skip
-        what = f"holds a finetuning with other values ({', '.join(differs) or 'other text'} differ)"
+        values = (there.get("settings") if isinstance(there, dict) else None, told["settings"])
+        if "settings" in differs and isinstance(values[0], dict):
+            keys = [key for key in {**values[0], **values[1]} if values[0].get(key) != values[1].get(key)]
+            differs[differs.index("settings")] = f"settings: {', '.join(keys)}"
+        what = f"holds a finetuning with other values ({'; '.join(differs) or 'other text'} differ)"
         raise InputError(what, where=str(folder), mend="choose another folder with --out")
 
 
