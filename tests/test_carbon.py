@@ -132,6 +132,9 @@ def test_a_finetuning_tells_what_its_parts_took(tmp_path: Path, capsys: pytest.C
         ("training", pytest.approx(0.011)),
         ("evaluation", pytest.approx(0.0055)),
     ]
+    (tmp_path / "model" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "model" / "benchmarks" / "results.json").write_text(json.dumps({"energy": [RAPL]}))
+    assert carbon.account(tmp_path).stages[-1].name == "benchmarks asked later"
     (tmp_path / "energy.json").write_text('{"steps": [5]}')
     status, _, errors = typed.said(capsys, "carbon", tmp_path)
     assert status == 2

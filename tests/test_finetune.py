@@ -241,8 +241,10 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     assert template is not None
     messages = [{"role": "user", "content": "the cat?"}]
     assert template.ids(messages, loaded.tokenizer) == PAIRS[0].ids[: int(np.argmax(PAIRS[0].scored))].tolist()
+    (out / "model" / "benchmarks").mkdir()  # where `puna evaluate` keeps its answers
     again = tune(model, [Source(data)], out, SMALL)
     assert again == found
+    assert (out / "model" / "benchmarks").is_dir()
     text = tmp_path / "plain.txt"
     text.write_text("the cat and the hat.")
     more = tune(model, [Source(data)], out, SMALL, plain=text)

@@ -143,7 +143,9 @@ def asked_later(folder: Place) -> dict[str, Any]:
     """What calls of `puna evaluate` took that wrote into the run, each in the form of a record. A call that was stopped
     tells nothing, and one with --out tells it there alone."""
     found = {}
-    for file in storage.listing(folder / "evaluations" / "benchmarks", f"*/{RESULTS}"):
+    files = storage.listing(folder / "evaluations" / "benchmarks", f"*/{RESULTS}")
+    files += storage.listing(folder / "model" / "benchmarks", RESULTS)  # of a finetuning
+    for file in files:
         told = storage.read_json(file)
         calls = told.get("energy") if isinstance(told, dict) else None
         for number, taken in enumerate(calls if isinstance(calls, list) else []):
