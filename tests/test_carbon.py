@@ -87,6 +87,7 @@ def test_energy_that_nobody_knows_is_unknown_and_not_zero() -> None:
     assert found.kwh is None
     assert found.as_json()["kg_co2eq"] is None
     text = carbon.as_text(found)
+    assert "Not in it: attempts that were interrupted" in text
     assert "unknown" in text
     assert "give --watts" in text
     assert "0.00000" not in text

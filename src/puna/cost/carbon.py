@@ -219,6 +219,7 @@ def as_text(found: Account) -> str:
         lines.append(f"By the formula: processor time / {found.threads} x {found.watts:g} W x PUE {found.pue:g}.")
     if found.gaps:
         lines.append(f"Without an account of processor time, made by an older Puna: {', '.join(found.gaps)}.")
+    lines.append("Not in it: attempts that were interrupted, whose steps were done again or went on.")
     lines += ["", "Table 15, recomputed: Wh = GPU hours x 400 W x PUE 1.1, tCO2eq = MWh x 0.385", ""]
     lines.append(f"{'':12}{'GPU hours':>12}{'MWh':>8}{'again':>9}{'tCO2eq':>9}{'again':>9}")
     for row in TABLE_15:
