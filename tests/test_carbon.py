@@ -78,6 +78,7 @@ def test_energy_that_is_known_is_never_shown_as_zero() -> None:
     assert found.kwh == pytest.approx(0.05 / 4 * 40 * 1.1 / 3.6e6)
     text = carbon.as_text(found)
     assert "1.5e-07     5.9e-08  formula" in text
+    assert "0.0000" not in text
     assert "1.5e-10 MWh, 5.9e-11 tCO2eq" in text
 
 
@@ -86,6 +87,7 @@ def test_energy_that_nobody_knows_is_unknown_and_not_zero() -> None:
     assert found.kwh is None
     assert found.as_json()["kg_co2eq"] is None
     text = carbon.as_text(found)
+    assert "Not in it: attempts that were interrupted" in text
     assert "unknown" in text
     assert "give --watts" in text
     assert "0.00000" not in text
@@ -131,6 +133,9 @@ def test_a_finetuning_tells_what_its_parts_took(tmp_path: Path, capsys: pytest.C
         ("training", pytest.approx(0.011)),
         ("evaluation", pytest.approx(0.0055)),
     ]
+    (tmp_path / "model" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "model" / "benchmarks" / "results.json").write_text(json.dumps({"energy": [RAPL]}))
+    assert carbon.account(tmp_path).stages[-1].name == "benchmarks asked later"
     (tmp_path / "energy.json").write_text('{"steps": [5]}')
     status, _, errors = typed.said(capsys, "carbon", tmp_path)
     assert status == 2

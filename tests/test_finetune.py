@@ -190,6 +190,17 @@ def test_whatever_was_set_aside_is_counted_in_the_line_of_its_source(
     assert said.endswith("; 2 more for other reasons, all in finetune.json")
 
 
+def test_a_question_that_just_fits_is_not_counted_as_cut(tmp_path: Path) -> None:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"inputs": "the cat?", "targets": "the hat."}) + "\n")
+    fits = len(PAIRS[0].ids) - 1
+    for context, cut in ((fits, 0), (fits - 1, 1)):
+        (count,) = choose([Source(path)], template, tokenizer, context=context, heldout=0).counts
+        assert (count.kept, count.cut) == (1, cut)
+
+
 def test_a_file_of_which_nothing_can_be_used_is_told_by_its_own_records(tmp_path: Path) -> None:
     """Not by those of the files before it."""
     llama, tokenizer = made_model.llama(), made_model.tokenizer()
@@ -230,8 +241,10 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     assert template is not None
     messages = [{"role": "user", "content": "the cat?"}]
     assert template.ids(messages, loaded.tokenizer) == PAIRS[0].ids[: int(np.argmax(PAIRS[0].scored))].tolist()
+    (out / "model" / "benchmarks").mkdir()  # where `puna evaluate` keeps its answers
     again = tune(model, [Source(data)], out, SMALL)
     assert again == found
+    assert (out / "model" / "benchmarks").is_dir()
     text = tmp_path / "plain.txt"
     text.write_text("the cat and the hat.")
     more = tune(model, [Source(data)], out, SMALL, plain=text)
@@ -267,7 +280,7 @@ def test_exported_it_reads_a_talk_as_the_same_ids_in_transformers(model: Path, d
 @pytest.mark.usefixtures("one_thread")
 def test_another_finetuning_is_not_laid_over_one(model: Path, data: Path, tmp_path: Path) -> None:
     tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.2))
-    with pytest.raises(InputError, match=r"other values \(settings differ\)"):
+    with pytest.raises(InputError, match=r"other values \(settings: epochs differ\)"):
         tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.3))
 
 

@@ -13,6 +13,8 @@ from compared_runs import family, heldout_record, made, manifest
 from puna.cli import app
 from puna.errors import InputError
 from puna.report import compare
+from puna.report.compare import law
+from puna.report.compare.page import _told
 from test_report import LOADING, LOADING_TAGS, Page
 
 SECTIONS = [
@@ -59,6 +61,12 @@ def test_what_the_law_says_of_size_is_told(
     text = compared(*family(tmp_path)).text
     assert told in text
     assert ("The interval holds 0" in text) == (planted == 0)
+
+
+def test_one_degree_of_freedom_is_told_as_one() -> None:
+    known = [(1e5, [2.0]), (2e5, [1.9]), (4e5, [1.85])]
+    told = "".join(_told(law.fit(known), known)).replace("\u00a0", " ")
+    assert "(3 sizes, 1 degree of freedom)" in told
 
 
 def test_runs_of_one_size_are_named_by_themselves_and_have_no_law(tmp_path: Path) -> None:

@@ -44,10 +44,11 @@ def puna(*arguments: str, monkeypatch: pytest.MonkeyPatch, stdin: str | bytes = 
 def test_a_chat_keeps_its_history_and_settings(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = tmp_path / "kept.json"
+    kept = tmp_path / "all kept.json"
     typed = [
         "/set temperature 0", "/set tokens 5", "/set nothing 1", "/set top_k x", "/settings", "the cat", '"""', "and",
-        "the hat", '"""', f"/save {kept}", "/undo", "/unknown", "/reset", f"/load {kept}", "/load", "x" * 300, "/exit",
+        "the hat", '"""', f"/save '{kept}'", "/undo", "/unknown", "/reset", f"/load {kept}", "/load", "x" * 300,
+        "/exit",
     ]  # fmt: skip
     assert puna("chat", str(folder), "--system", "be short", monkeypatch=monkeypatch, stdin="\n".join(typed)) == 0
     out, said = capsys.readouterr()

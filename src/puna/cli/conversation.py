@@ -145,6 +145,8 @@ class Talk:
         """Do what a line with / asks for; False to leave."""
         name, _, rest = line[1:].strip().partition(" ")
         rest = rest.strip()
+        if name in ("save", "load") and len(rest) > 2 and rest[0] == rest[-1] and rest[0] in "'\"":
+            rest = rest[1:-1]  # as a shell would take a name with spaces
         if name in ("exit", "quit"):
             return False
         if name == "reset":

@@ -143,7 +143,9 @@ def asked_later(folder: Place) -> dict[str, Any]:
     """What calls of `puna evaluate` took that wrote into the run, each in the form of a record. A call that was stopped
     tells nothing, and one with --out tells it there alone."""
     found = {}
-    for file in storage.listing(folder / "evaluations" / "benchmarks", f"*/{RESULTS}"):
+    files = storage.listing(folder / "evaluations" / "benchmarks", f"*/{RESULTS}")
+    files += storage.listing(folder / "model" / "benchmarks", RESULTS)  # of a finetuning
+    for file in files:
         told = storage.read_json(file)
         calls = told.get("energy") if isinstance(told, dict) else None
         for number, taken in enumerate(calls if isinstance(calls, list) else []):
@@ -217,6 +219,7 @@ def as_text(found: Account) -> str:
         lines.append(f"By the formula: processor time / {found.threads} x {found.watts:g} W x PUE {found.pue:g}.")
     if found.gaps:
         lines.append(f"Without an account of processor time, made by an older Puna: {', '.join(found.gaps)}.")
+    lines.append("Not in it: attempts that were interrupted, whose steps were done again or went on.")
     lines += ["", "Table 15, recomputed: Wh = GPU hours x 400 W x PUE 1.1, tCO2eq = MWh x 0.385", ""]
     lines.append(f"{'':12}{'GPU hours':>12}{'MWh':>8}{'again':>9}{'tCO2eq':>9}{'again':>9}")
     for row in TABLE_15:
@@ -239,7 +242,7 @@ def fixed(value: float, places: int) -> str:
 
 def _line(name: str, seconds: float, kwh: float | None, intensity: float, how: str) -> str:
     known = ("unknown", "unknown") if kwh is None else (fixed(kwh, 5), fixed(kwh * intensity, 5))
-    return f"{name:26}{seconds / 3600:>16.4f}{known[0]:>12}{known[1]:>12}  {how}"
+    return f"{name:26}{fixed(seconds / 3600, 4):>16}{known[0]:>12}{known[1]:>12}  {how}"
 
 
 def _row(row: Published) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def heldout(recipe: Recipe, names: Sequence[str], context: Context) -> dict[str,
             what = (
                 f"held-out {name} text is {count['bytes']} bytes, less than heldout.minimum ({recipe.heldout.minimum})"
             )
-            raise InputError(what, mend="raise heldout.share, name heldout_groups, or choose another seed")
+            mend = "raise heldout.share or lower heldout.minimum, name heldout_groups, change seed, or give more text"
+            raise InputError(what, mend=mend)
         counts[name] = count
     parts = [np.frombuffer(storage.read(path), "<u8") for path in storage.listing(context.scratch, "*.grams")]
     storage.write(context.scratch / "grams.bin", distinct(np.concatenate([np.empty(0, np.uint64), *parts])).tobytes())

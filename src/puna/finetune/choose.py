@@ -108,7 +108,8 @@ def choose(
         kept = []
         with progress(f"reading {source.location.name}", 0, "records") as bar:
             for key, example in _clean(source, count, seen, known, bar.advance):
-                encoded = shortened(encode(example, template, tokenizer), context + 1)
+                whole = encode(example, template, tokenizer)
+                encoded = shortened(whole, context + 1)
                 if encoded is None:
                     count.long += 1
                     _place(count, "long", example.where)
@@ -117,7 +118,7 @@ def choose(
                 if total > TOKENS:
                     mend = "give fewer files, or several finetunings one behind the other"
                     raise InputError(f"is more than {TOKENS:,} tokens", where=str(source.location), mend=mend)
-                count.cut += len(encoded.ids) == context + 1
+                count.cut += len(encoded.ids) < len(whole.ids)
                 kept.append((key, example, encoded))
         every.append(kept)
         counts.append(count)

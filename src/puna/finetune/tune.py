@@ -161,8 +161,9 @@ def tune(
                 lora.write(inside, learnt, settings.lora, parts.config)
             learnt = lora.merged(parts.state, learnt, settings.lora)
         tuned = replace(parts, state=learnt, name=folder.absolute().name).cast(parts.dtype)
-        with _anew(folder / MODEL) as inside:
-            own.write(inside, tuned, {"from": "finetune", "name": tuned.name, "model": str(model)})
+        if not _stands(folder / MODEL, tuned):
+            with _anew(folder / MODEL) as inside:
+                own.write(inside, tuned, {"from": "finetune", "name": tuned.name, "model": str(model)})
         with _counted(folder, "evaluate"):
             after, then = look("after", tuned.state)
         found = {
@@ -269,7 +270,11 @@ def _refuse_another(folder: Place, told: Mapping[str, Any]) -> None:
             name for name in ("model", "settings", "template", "benchmarks", "sources")
             if not isinstance(there, dict) or there.get(name) != told[name]
         ]  # fmt: skip
-        what = f"holds a finetuning with other values ({', '.join(differs) or 'other text'} differ)"
+        values = (there.get("settings") if isinstance(there, dict) else None, told["settings"])
+        if "settings" in differs and isinstance(values[0], dict):
+            keys = [key for key in {**values[0], **values[1]} if values[0].get(key) != values[1].get(key)]
+            differs[differs.index("settings")] = f"settings: {', '.join(keys)}"
+        what = f"holds a finetuning with other values ({'; '.join(differs) or 'other text'} differ)"
         raise InputError(what, where=str(folder), mend="choose another folder with --out")
 
 
@@ -319,6 +324,14 @@ def _plain(path: Place, tokenizer: Tokenizer) -> Texts:
         raise InputError("holds no text", where=str(path))
     ids = np.array([*tokenizer.begin(text), tokenizer.eos], np.int64)
     return Texts([ids], len(text.encode()), storage.digest_bytes(text.encode()))
+
+
+def _stands(folder: Place, parts: Parts) -> bool:
+    """Whether an earlier call left this very model there, and beside it what `puna evaluate` has found since."""
+    try:
+        return storage.exists(folder) and weights.digest(own.read(folder).state) == weights.digest(parts.state)
+    except InputError:  # damaged since
+        return False
 
 
 def _anew(target: Place) -> AbstractContextManager[Place]:

@@ -212,10 +212,11 @@ def _told(found: law.Law | None, known: Sequence[law.Point]) -> list[str]:
         return ["No law could be fitted."]
     low, high = found.interval
     freedom = found.sizes - len(found.covariance)
+    degrees = "degree of freedom" if freedom == 1 else "degrees of freedom"
     said = [
         f"Held-out bits per byte {'fall' if found.exponent > 0 else 'rise'} ",
         f"as the number of weights to the power of {_signed(-found.exponent)}, with 95 % between ",
-        f"{_signed(-high)} and {_signed(-low)} ({found.sizes} sizes, {count(freedom, 'degrees of freedom')}). ",
+        f"{_signed(-high)} and {_signed(-low)} ({found.sizes} sizes, {count(freedom, degrees)}). ",
     ]
     if found.floor:
         said.append(
