@@ -243,6 +243,49 @@ def _pieces() -> list[bytes]:
     return [made_parts.tokenizer().model]
 
 
+def weights(name: str, data: bytes) -> None:
+    """Read a shard of Meta's layout, or an index of shards, in a folder of its own, or be told in one line why not."""
+    from puna.convert import meta, safetensors_file
+
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        file = Path(folder) / name
+        (Path(folder) / "model.safetensors").write_bytes(_safetensors()[0])
+        file.write_bytes(data)
+        with suppress(InputError):
+            if name.endswith(".pth"):
+                meta._load(file)
+            else:
+                for each in safetensors_file.shards(Path(folder)):
+                    assert each.parent == Path(folder)
+
+
+def _pth() -> list[bytes]:
+    import torch
+
+    file = io.BytesIO()
+    torch.save({"norm.weight": torch.ones(2), "rope.freqs": torch.ones(1, dtype=torch.bfloat16)}, file)
+    return [file.getvalue()]
+
+
+def chat_template(source: str) -> None:
+    """Write a conversation by a model's template, in the process of its own that templates have."""
+    import made_parts
+    from puna.generate import chat
+
+    tokenizer = made_parts.tokenizer()
+    made = chat.template(source, "a file", tokenizer, {"bos": "<s>", "eos": "</s>"})
+    assert all(0 <= number < tokenizer.vocabulary for number in made.ids([{"role": "user", "content": "a"}], tokenizer))
+
+
+def _templates() -> list[bytes]:
+    loop = (
+        b"{{ bos_token }}{% for m in messages %}{% if loop.first %}{{ m.role | upper }}{% endif %}: {{ m['content'] }}"
+    )
+    return [
+        loop + b"{{ eos_token }}{% endfor %}{% set x = namespace(a=1) %}{% if add_generation_prompt %}A:{% endif %}"
+    ]
+
+
 TARGETS: dict[str, Target] = {
     "warc": Target(partial(reader, "commoncrawl", "a.warc"), lambda: _warc()[:1]),
     "warc.gz": Target(partial(reader, "commoncrawl", "a.warc.gz"), lambda: _warc()[1:]),
@@ -269,6 +312,11 @@ TARGETS: dict[str, Target] = {
     "safetensors": Target(partial(model_header, "safetensors"), _safetensors),
     "tokenizer.json": Target(partial(model_header, "tokenizer.json"), _tokenizer_json),
     "tokenizer.model": Target(partial(model_header, "tokenizer.model"), _pieces),
+    "pth": Target(partial(weights, "consolidated.00.pth"), _pth),
+    "index": Target(
+        partial(weights, "model.safetensors.index.json"), lambda: [b'{"weight_map": {"a": "model.safetensors"}}']
+    ),
+    "chat template": Target(partial(text, chat_template, (InputError,)), _templates),
     "classifier": Target(classifier, _classifier),
     "message": Target(message, _message),
     **{f"testsets.{name}": Target(partial(testset, name), partial(_testset, name)) for name in BENCHMARKS},

@@ -59,6 +59,15 @@ def test_a_shell_takes_it(text: str) -> None:
     assert subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True, timeout=10).stderr == ""
 
 
+def test_srun_is_told_the_cpus_of_its_tasks() -> None:
+    """Since Slurm 22.05 it does not take them from the job; a task would have one CPU."""
+    scripts = [text.replace("\\\n", " ") for text in SHELL if "#SBATCH" in text]
+    assert len(scripts) == 2
+    for text in scripts:
+        (asked,) = re.findall(r"#SBATCH.* --cpus-per-task=(\d+)", text)
+        assert re.findall(r"^srun --cpus-per-task (\d+)", text, re.MULTILINE) == [asked]
+
+
 def test_puna_knows_every_command_and_option() -> None:
     known = typer.main.get_command(app)
     said = _commands()

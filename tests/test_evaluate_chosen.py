@@ -76,7 +76,7 @@ def test_what_is_missing_says_what_to_get_and_where(tmp_path: Path) -> None:
     made_testsets.write(tmp_path / "subjects", "mmlu")
     subjects = chosen.read("mmlu", tmp_path / "subjects")
     (item,) = subjects.asked.values()
-    of_one = [dataclasses.replace(item, id=f"example {number}", split="train") for number in range(5)]
+    of_one = [dataclasses.replace(item, id=f"example {number}", split="dev") for number in range(5)]
     whole = dataclasses.replace(subjects, others=tuple(of_one))
     with pytest.raises(InputError, match=r"holds too few examples of MMLU \(5\); give --shots 5 with --tasks$"):
         chosen.questions(PACK["mmlu"], whole, 6, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -339,7 +340,13 @@ def test_a_step_that_fails_ends_what_is_under_way_and_nothing_else(capsys: pytes
         assert server.post("/v1/completions", {"prompt": "a"}).json()["error"]["message"] == "the prompt is wrong"
         assert server.post("/v1/completions", {"prompt": "a"}).status_code == 200
         server.quiet()
-    assert "RuntimeError: a defect" in capsys.readouterr().err
+    defect, refused = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert re.fullmatch(
+        r"error: decoding failed: RuntimeError: a defect \(plain_engine\.py:\d+, worker\.py:\d+\): requests under "
+        "way were ended, and the server goes on",
+        defect,
+    )
+    assert refused.startswith("error: the prompt is wrong: requests under way")
 
 
 @pytest.mark.promise("errors")
@@ -350,7 +357,11 @@ def test_an_engine_that_is_beyond_help_is_said_to_be(capsys: pytest.CaptureFixtu
         health = server.get("/health")
         assert (health.status_code, health.json()["status"]) == (503, "RuntimeError: cannot be cancelled")
         assert server.post("/v1/completions", {"prompt": "a"}).status_code == 503
-    assert "RuntimeError: a defect" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "RuntimeError: a defect" in said
+    assert "cannot be cancelled" in said
+    assert "no request is answered any more; start the server again" in said
+    assert "Traceback" not in said
 
 
 def test_the_engine_of_the_tests_says_what_the_true_one_says(server: Running) -> None:

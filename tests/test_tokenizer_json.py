@@ -17,6 +17,7 @@ from puna import storage
 from puna import tokenizer as tokenizers
 from puna.convert.passages import CONTROLS, PASSAGES, SPELLINGS
 from puna.errors import InputError
+from puna.progress import configure
 from puna.tokenizer import pieces
 from puna.tokenizer.known_parts import PRE
 from puna.tokenizer.tokenizer_json import JsonTokenizer, byte_characters
@@ -147,3 +148,16 @@ def test_it_is_loaded_from_its_files_and_pickles(tmp_path: Path) -> None:
         assert loaded.begin(text) == [1, *plain().encode(text)] == again.begin(text)
     assert (loaded.bos, loaded.eos, loaded.vocabulary) == (1, 2, made_parts.tokenizer().vocabulary)
     assert loaded.controls == {"<unk>": 0, "<s>": 1, "</s>": 2}
+
+
+def test_a_model_that_names_no_end_of_a_text_is_told_to_have_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(quiet=False)
+    storage.write(tmp_path / "tokenizer.json", plain().model)
+    for end, told in (({"eos_token": "</s>"}, ""), ({}, "names no piece that ends a text: <s>, with which one begins")):
+        storage.write_json(tmp_path / "tokenizer_config.json", {"bos_token": "<s>", **end})
+        assert tokenizers.load(tmp_path / "tokenizer.json").eos == (1 if told else 2)
+        said = capsys.readouterr().err
+        assert told in said
+        assert said.count("\n") == bool(told)

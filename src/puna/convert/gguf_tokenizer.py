@@ -15,9 +15,10 @@ from puna.convert import tokenizer_files
 from puna.convert.keys import Keys
 from puna.convert.parts import Parts
 from puna.errors import InputError
+from puna.progress import say
 from puna.tokenizer import Tokenizer, pieces
 from puna.tokenizer.known_parts import PRE, pre_name
-from puna.tokenizer.tokenizer_json import JsonTokenizer
+from puna.tokenizer.tokenizer_json import JsonTokenizer, unended
 
 OWN = "puna.tokenizer.model"
 _NAME = "tokenizer.ggml."
@@ -158,6 +159,8 @@ def _byte_level(keys: Keys, tokens: Sequence[str], kinds: Sequence[int]) -> byte
 
 def _json_tokenizer(data: bytes, settings: dict[str, Any], where: str, rows: int) -> Tokenizer:
     bos, eos = settings.get("bos_token", ""), settings.get("eos_token", "")
+    if line := unended(bos, eos, where):
+        say(line)
     return JsonTokenizer(data, where, bos=bos, eos=eos, adds_bos=settings["add_bos_token"], rows=rows)
 
 

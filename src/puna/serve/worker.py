@@ -17,9 +17,10 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal, Protocol
 
-from puna.errors import InputError
+from puna.errors import InputError, PunaError
 from puna.generate.request import End, Event, Request, Token
 from puna.progress import tell
 from puna.serve.limits import Limits
@@ -27,6 +28,7 @@ from puna.serve.metrics import Metrics
 from puna.serve.refusals import Refusal
 
 AHEAD = 64  # steps that the thread may be before the event loop
+PLACES = 4  # calls that a line about a defect names
 
 
 class Decoder(Protocol):
@@ -200,7 +202,7 @@ class Worker:
                 if made:
                     self._tell(made)
         except Exception as error:
-            tell("".join(traceback.format_exception(error)).rstrip())
+            tell(f"error: {_where(error)}: no request is answered any more; start the server again")
             self.broken = f"{type(error).__name__}: {error}"
             self._call(self.end_all)
 
@@ -253,7 +255,7 @@ class Worker:
 
     def _give_up(self, error: Exception) -> None:
         """Forget all that is under way."""
-        tell("".join(traceback.format_exception(error)).rstrip())
+        tell(f"error: {_where(error)}: requests under way were ended, and the server goes on")
         refusal = _told(error)
         for stream in list(self._of):
             self._call(stream.fail, refusal)
@@ -263,6 +265,15 @@ class Worker:
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *values)
+
+
+def _where(error: Exception) -> str:
+    """What went wrong in decoding, in one line; of a defect also where, from the innermost call outwards."""
+    if isinstance(error, PunaError):
+        return str(error)
+    calls = traceback.extract_tb(error.__traceback__)[: -PLACES - 1 : -1]
+    places = ", ".join(f"{PurePath(call.filename).name}:{call.lineno}" for call in calls)
+    return " ".join(f"decoding failed: {type(error).__name__}: {error} ({places})".split())
 
 
 def _told(error: Exception) -> Refusal:

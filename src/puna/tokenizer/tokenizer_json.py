@@ -15,6 +15,7 @@ from typing import Any
 
 from puna import storage
 from puna.errors import InputError
+from puna.progress import say
 from puna.tokenizer.known_parts import decoder, normalizer, pre_tokenizer
 from puna.tokenizer.sentencepiece_bpe import SPACE, Tokenizer, dtype_for, not_text
 
@@ -27,8 +28,8 @@ class JsonTokenizer(Tokenizer):
     """The encoding of a tokenizer.json. `model` is the bytes of the file.
 
     vocabulary, dtype, pieces, digest: as of `Tokenizer`; pieces are as the file writes them. bos, eos: ids; without a
-    <s> of its own a model has its </s> in its place. controls: special pieces and their ids, which no text becomes.
-    adds_bos: whether a text begins with <s>. Pickles as its bytes.
+    <s> of its own a model has its </s> in its place, and without a </s> its <s>. controls: special pieces and their
+    ids, which no text becomes. adds_bos: whether a text begins with <s>. Pickles as its bytes.
     """
 
     def __init__(
@@ -108,9 +109,18 @@ def load_json(location: storage.Location, *, rows: int = 0) -> JsonTokenizer:
     said = settings.get("rows")
     rows = rows or (said if type(said) is int else 0)
     bos, eos = written(settings.get("bos_token")), written(settings.get("eos_token"))
+    if line := unended(bos, eos, str(beside)):
+        say(line)
     adds = settings.get("add_bos_token")
     return JsonTokenizer(
         data, str(path), bos=bos, eos=eos, adds_bos=_adds_bos(data, bos) if adds is None else adds is True, rows=rows
+    )
+
+
+def unended(bos: str, eos: str, where: str) -> str:
+    """A line for a model of which nothing names a piece that ends a text, so that its <s> has to; else ""."""
+    return (
+        f"{where} names no piece that ends a text: {bos}, with which one begins, ends it too" if bos and not eos else ""
     )
 
 
