@@ -5,6 +5,9 @@ power of the processor in place of a GPU's, by the processor time that was used;
 paper's formula is Wh = hours x watts x PUE, and tonnes are MWh x 0.385; measured energy is multiplied by PUE as well,
 since RAPL sees the processor alone.
 
+What computed and was not seen (GPUs that NVML does not count, ranks and tasks on other machines) is told by the record,
+and leaves the energy of its stage unknown.
+
 Not in it: attempts that were interrupted, whose records were never ended; the rest of the machine (memory without RAPL,
 disks, fans) but for what PUE stands for; and what is done outside of a run's steps, but for `puna evaluate`, whose
 results.json tells what each call took. A finetuning keeps the same of its measures and its training.
@@ -85,6 +88,8 @@ class Account:
     cores: int
     gaps: tuple[str, ...]
     """Steps that tell nothing of their processor time."""
+    unseen: tuple[str, ...] = ()
+    """Steps in which more computed than was counted, with what."""
 
     @property
     def kwh(self) -> float | None:
@@ -110,6 +115,7 @@ class Account:
             "cores": self.cores,
             "stages": [stage.as_json(self.intensity) for stage in self.stages],
             "gaps": list(self.gaps),
+            "unseen": list(self.unseen),
             "table_15": [_row(each) for each in TABLE_15],
         }
 
@@ -153,18 +159,25 @@ def of_records(
     watts = watts if watts is not None else said.watts
     cores = cores or said.cores or os.cpu_count() or 1
     stages: dict[str, Stage] = {}
-    gaps = []
+    gaps, unseen = [], []
     for step, record in done.items():
         taken = record.get("energy")
         used = taken.get("cpu_seconds") if isinstance(taken, dict) else None
         if not isinstance(used, int | float):
             gaps.append(step)
             continue
+        if told := _unseen(taken):
+            unseen.append(f"{step} ({', '.join(told)})")
         name = _stage(step)
         _add(stages.setdefault(name, Stage(name)), taken, float(used), said.pue, watts, cores)
     order = [*dict.fromkeys(cost.LABELS.values()), "training", "evaluation", "report", LATER]
     ranked = sorted(stages.values(), key=lambda stage: order.index(stage.name) if stage.name in order else len(order))
-    return Account(tuple(ranked), said.intensity, said.pue, watts, cores, tuple(sorted(gaps)))
+    return Account(tuple(ranked), said.intensity, said.pue, watts, cores, tuple(sorted(gaps)), tuple(sorted(unseen)))
+
+
+def _unseen(taken: Mapping[str, Any]) -> list[str]:
+    told = taken.get("unseen")
+    return [str(each) for each in told] if isinstance(told, list) else []
 
 
 def _stage(step: str) -> str:
@@ -180,9 +193,10 @@ def _add(stage: Stage, taken: Mapping[str, Any], used: float, pue: float, watts:
     package, share, gpu = (taken.get(name) for name in ("package_joules", "share", "gpu_joules"))
     joules: float | None = None
     how: How = "unknown"
-    if isinstance(package, int | float) and isinstance(share, int | float):
+    counted = not _unseen(taken)
+    if counted and isinstance(package, int | float) and isinstance(share, int | float):
         joules, how = package * share, "measured"
-    elif watts is not None:
+    elif counted and watts is not None:
         joules, how = watts * used / cores, "formula"
     if joules is not None and isinstance(gpu, int | float):
         joules += gpu
@@ -198,11 +212,13 @@ def as_text(found: Account) -> str:
     whole = sum(stage.cpu_seconds for stage in found.stages)
     lines.append(_line("all", whole, found.kwh, found.intensity, found.how))
     lines.append("")
-    if found.kwh is None:
+    if found.kwh is None and not found.unseen:
         lines.append(
             "The energy is unknown: this machine's counters could not be read (RAPL is for root), and nobody said"
         )
         lines.append("the power of its processor: give --watts, or carbon.watts in the recipe.")
+    if found.unseen:
+        lines.append(f"Unknown, since more computed than was counted: {'; '.join(found.unseen)}.")
     if found.how == "formula":
         lines.append(
             f"By the formula: processor time / {found.cores} hardware threads x {found.watts:g} W x PUE {found.pue:g}."
