@@ -163,7 +163,7 @@ def test_further_arguments_are_words_too_and_cannot_replace_what_is_set() -> Non
 TALK = [{"role": "user", "content": "na\u00efve"}, {"role": "assistant", "content": "b"}]
 SAID = {
     "{% for m in messages %}{% generation %}\n {% set x = m.content %}{{ x }}{% endgeneration %};{% endfor %}": (
-        " na\u00efve; b;"
+        "na\u00efve;b;"
     ),
     "{% set x = 'out' %}{% generation %}{% set x = 'in' %}{% endgeneration %}{{ x }}": "out",
     "{{ messages[0] | tojson(ensure_ascii=True, sort_keys=True) }}": ('{"content": "na\\u00efve", "role": "user"}'),
