@@ -27,6 +27,7 @@ from made_finetune import PAIRS, SMALL, tune
 from puna.convert.parts import Parts
 from puna.cost import carbon
 from puna.errors import InputError
+from puna.finetune import choose as choosing
 from puna.finetune import tune as tuning
 from puna.finetune.choose import Source, choose
 from puna.finetune.examples import Example, Message
@@ -121,6 +122,13 @@ def test_a_change_of_losses_is_known_better_than_the_losses() -> None:
     # Each answer became 1 nat a token cheaper: there is no doubt about the change at all.
     assert found["change"]["error"] == 0.0
     assert found["before"]["error"] > 0.1
+    # Of answers of equal length it is the standard error of a mean.
+    alike = change(Measured((8.0, 12.0, 16.0, 4.0), (4,) * 4, None, ()), Measured((4.0,) * 4, (4,) * 4, None, ()))
+    losses = [2.0, 3.0, 4.0, 1.0]
+    for name in ("before", "change"):
+        assert alike[name]["error"] == pytest.approx(np.std(losses, ddof=1) / 2)
+    one = change(Measured((8.0,), (4,), None, ()), Measured((4.0,), (4,), None, ()))
+    assert one["change"] == {"loss": -1.0, "error": None}
 
 
 def _rows(weights: tuple[float, float], epochs: float, seed: int = 1) -> Rows:
@@ -175,6 +183,58 @@ def test_repeats_and_questions_of_benchmarks_go_and_are_counted(tmp_path: Path) 
     assert found["heldout"] == 1
 
 
+def test_an_example_counts_as_cut_where_it_lost_something_and_not_where_it_just_fits(tmp_path: Path) -> None:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"inputs": "the cat?", "targets": "the hat."}) + "\n")
+    for lost in (0, 1):
+        context = len(PAIRS[0].ids) - 1 - lost
+        (count,) = choose([Source(path)], template, tokenizer, context=context, heldout=0).counts
+        assert (count.kept, count.cut) == (1, lost)
+
+
+def test_a_tenth_is_held_out_unless_said_and_more_than_memory_holds_is_refused(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    for most, held in ((choosing.HELDOUT, 2), (1, 1)):
+        monkeypatch.setattr(choosing, "HELDOUT", most)
+        chosen = choose([Source(data)], template, tokenizer, context=60, heldout=None)
+        assert (len(chosen.heldout), len(chosen.train[0])) == (held, 25 - held)
+    with pytest.raises(InputError, match="no example is left to learn from"):
+        choose([Source(data)], template, tokenizer, context=60, heldout=25)
+    monkeypatch.setattr(choosing, "TOKENS", chosen.counts[0].tokens)  # of all but the one that was held out
+    with pytest.raises(InputError, match=r"pairs\.jsonl: is more than"):
+        choose([Source(data)], template, tokenizer, context=60, heldout=None)
+
+
+def test_of_many_examples_the_text_is_kept_of_those_that_may_be_held_out(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    found = []
+    for together in (choosing.TOGETHER, 1):
+        monkeypatch.setattr(choosing, "TOGETHER", together)
+        chosen = choose([Source(data)], template, tokenizer, context=60, heldout=2)
+        found.append([example.text for example, _ in chosen.heldout])
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+def test_of_a_long_plain_text_the_beginning_is_read(tmp_path: Path) -> None:
+    """Also where its first bytes end within a character, and whatever stands far behind."""
+    path, tokenizer = tmp_path / "a.txt", made_model.tokenizer()
+    path.write_bytes(("a" + "é" * 90_000).encode() + b"\xff")
+    texts = tuning._plain(path, tokenizer)
+    assert texts.bytes == 1 + 2 * (tuning.PLAIN_TEXT - 1)
+    path.write_bytes("aé".encode()[:-1])
+    with pytest.raises(InputError, match="is not UTF-8"):
+        tuning._plain(path, tokenizer)
+
+
 def test_held_out_examples_do_not_depend_on_the_order_of_files(tmp_path: Path, data: Path) -> None:
     llama, tokenizer = made_model.llama(), made_model.tokenizer()
     template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
@@ -201,13 +261,20 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     assert template is not None
     messages = [{"role": "user", "content": "the cat?"}]
     assert template.ids(messages, loaded.tokenizer) == PAIRS[0].ids[: int(np.argmax(PAIRS[0].scored))].tolist()
+    asked = out / "model" / "benchmarks" / "boolq-0.jsonl"
+    asked.parent.mkdir()
+    asked.touch()
     again = tune(model, [Source(data)], out, SMALL)
     assert again == found
+    assert asked.exists()  # what the model was asked since is of this very model, and stays with it
+    whole = (out / "model" / "model.safetensors").read_bytes()
+    (out / "model" / "model.safetensors").write_bytes(whole[:-1])
     text = tmp_path / "plain.txt"
     text.write_text("the cat and the hat.")
     more = tune(model, [Source(data)], out, SMALL, plain=text)
     assert more["bits_per_byte"]["before"] > 0
     assert more["answers"] == found["answers"]
+    assert (out / "model" / "model.safetensors").read_bytes() == whole
     assert [stage.name for stage in carbon.account(out).stages if stage.cpu_seconds] == ["training", "evaluation"]
 
 
@@ -240,6 +307,32 @@ def test_another_finetuning_is_not_laid_over_one(model: Path, data: Path, tmp_pa
     tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.2))
     with pytest.raises(InputError, match=r"other values \(settings differ\)"):
         tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.3))
+
+
+@pytest.mark.promise("resume")
+def test_examples_that_went_from_one_source_to_another_are_another_finetuning(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How often an example is read follows from whose it is, and not from what its file is called."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise RuntimeError("killed")
+
+    def sources(folder: str, border: int) -> list[Source]:
+        lines = data.read_text().splitlines(keepends=True)
+        (tmp_path / folder).mkdir()
+        paths = [tmp_path / folder / name for name in ("a.jsonl", f"{folder}.jsonl")]
+        paths[0].write_text("".join(lines[:border]))
+        paths[1].write_text("".join(lines[border:]))
+        return [Source(paths[0], 2.0), Source(paths[1], 0.5)]
+
+    monkeypatch.setattr(tuning, "follow", stopped)
+    settings, out = dataclasses.replace(SMALL, heldout=0), tmp_path / "chat"
+    for folder in ("first", "renamed"):
+        with pytest.raises(RuntimeError, match="killed"):
+            tune(model, sources(folder, 10), out, settings)
+    with pytest.raises(InputError, match=r"other values \(sources differ\)"):
+        tune(model, sources("moved", 11), out, settings)
 
 
 @pytest.mark.parametrize(("steps", "asked", "every"), [(7, None, 1), (26, None, 2), (5000, None, 100), (26, 13, 13)])

@@ -99,7 +99,7 @@ class Rows:
         for number, source in enumerate(self.sources):
             whole, part = divmod(source.weight, 1)
             count = len(source.examples)
-            sample = sorted(self._order(f"{number} {source.name}", epoch, count)[: round(part * count)])
+            sample = sorted(self._order(str(number), epoch, count)[: round(part * count)])
             keys += [(number, index) for index in [*range(count)] * int(whole) + sample]
         shuffled = [keys[place] for place in self._order("epoch", epoch, len(keys))]
         rows = packed([len(self._example(*key).ids) for key in shuffled], self.length + 1)

@@ -12,6 +12,7 @@ function of the files, the model and the values, of which the fingerprint is mad
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -25,7 +26,7 @@ from torch import Tensor
 from puna import run, storage
 from puna.convert import own
 from puna.convert.parts import Parts
-from puna.errors import InputError, ToldElsewhere
+from puna.errors import InputError, PunaError, ToldElsewhere
 from puna.finetune import ENERGY, lora
 from puna.finetune.choose import Chosen, Source, choose, located, say_counts
 from puna.finetune.lora import Adapted, Lora
@@ -161,8 +162,9 @@ def tune(
                 lora.write(inside, learnt, settings.lora, parts.config)
             learnt = lora.merged(parts.state, learnt, settings.lora)
         tuned = replace(parts, state=learnt, name=folder.absolute().name).cast(parts.dtype)
-        with _anew(folder / MODEL) as inside:
-            own.write(inside, tuned, {"from": "finetune", "name": tuned.name, "model": str(model)})
+        if not _stands(folder / MODEL, tuned.state):
+            with _anew(folder / MODEL) as inside:
+                own.write(inside, tuned, {"from": "finetune", "name": tuned.name, "model": str(model)})
         with _counted(folder, "evaluate"):
             after, then = look("after", tuned.state)
         found = {
@@ -242,7 +244,7 @@ def _told(
         "tokenizer": parts.tokenizer.digest,
         "template": parts.chat_template,
         "examples": chosen.digest,
-        "weights": [source.weight for source in sources],
+        "parts": [[source.weight, count.kept] for source, count in zip(sources, chosen.counts, strict=True)],
         "settings": deciding,
     }
     return {
@@ -311,14 +313,26 @@ def _counted(folder: Place, step: str) -> Iterator[None]:
 
 
 def _plain(path: Place, tokenizer: Tokenizer) -> Texts:
+    most = 4 * PLAIN_TEXT  # bytes that so many characters can have
     try:
-        text = storage.read(path).decode()[:PLAIN_TEXT]
+        with storage.open_read(path) as file:
+            data = file.read(most)
+        # What was cut within a character is no fault of the file.
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=len(data) < most)[:PLAIN_TEXT]
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 ({error.reason})", where=str(path)) from None
     if not text.strip():
         raise InputError("holds no text", where=str(path))
     ids = np.array([*tokenizer.begin(text), tokenizer.eos], np.int64)
     return Texts([ids], len(text.encode()), storage.digest_bytes(text.encode()))
+
+
+def _stands(target: Place, state: Mapping[str, Tensor]) -> bool:
+    """Whether an earlier call left this very model there; then what it was asked since lies beside it, and stays."""
+    try:
+        return weights.digest(own.read(target).state) == weights.digest(state)
+    except PunaError:
+        return False
 
 
 def _anew(target: Place) -> AbstractContextManager[Place]:
