@@ -133,6 +133,14 @@ def test_a_finetuning_tells_what_its_parts_took(tmp_path: Path, capsys: pytest.C
         ("training", pytest.approx(0.011)),
         ("evaluation", pytest.approx(0.0055)),
     ]
+    later = (
+        tmp_path / "model" / "benchmarks" / "results.json"
+    )  # where puna evaluate writes what it asks of such a model
+    later.parent.mkdir(parents=True)
+    later.write_text(json.dumps({"energy": [RAPL]}))
+    assert [stage.name for stage in carbon.account(tmp_path).stages] == [
+        *("training", "evaluation", "benchmarks asked later"),
+    ]
     (tmp_path / "energy.json").write_text('{"steps": [5]}')
     status, _, errors = typed.said(capsys, "carbon", tmp_path)
     assert status == 2

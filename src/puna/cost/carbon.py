@@ -30,7 +30,8 @@ from puna.storage import Place
 FORMAT = 1  # of the JSON
 How = Literal["measured", "formula", "unknown"]
 WATTS = 400  # of an A100-80GB, for every model of Table 15
-RESULTS = "results.json"  # of puna evaluate, below evaluations/benchmarks
+RESULTS = "evaluations/benchmarks/*/results.json"  # of puna evaluate, for each checkpoint of a run
+OF_FINETUNED = "model/benchmarks/results.json"  # and for a finetuned model
 STAGES = {
     "train": "training",
     **dict.fromkeys(("baselines", "cloze_items", "evaluate", "cloze", "samples", "tables"), "evaluation"),
@@ -137,14 +138,16 @@ def _finetuned(folder: Place) -> dict[str, Any]:
     steps = told.get("steps") if isinstance(told, dict) else None
     if not isinstance(steps, list) or not all(isinstance(each, dict) for each in steps):
         raise InputError("is no account of energy", where=str(file), mend="remove it, and energy is unknown")
-    return {f"{each.get('step')}.{number}": each for number, each in enumerate(steps)} | asked_later(folder)
+    return {f"{each.get('step')}.{number}": each for number, each in enumerate(steps)} | asked_later(
+        folder, OF_FINETUNED
+    )
 
 
-def asked_later(folder: Place) -> dict[str, Any]:
+def asked_later(folder: Place, files: str = RESULTS) -> dict[str, Any]:
     """What calls of `puna evaluate` took that wrote into the run, each in the form of a record. A call that was stopped
-    tells nothing, and one with --out tells it there alone."""
+    tells nothing, and one with --out tells it there alone. files: where such calls wrote, as a pattern."""
     found = {}
-    for file in storage.listing(folder / "evaluations" / "benchmarks", f"*/{RESULTS}"):
+    for file in storage.listing(folder, files):
         told = storage.read_json(file)
         calls = told.get("energy") if isinstance(told, dict) else None
         for number, taken in enumerate(calls if isinstance(calls, list) else []):
