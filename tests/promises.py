@@ -58,7 +58,8 @@ HELD_BY = {
     "perspective push_token sandbox sandbox_messages sandbox_proxies serve_guard serve_page",
     "exports": "convert convert_others finetune_chat publish push",
     "numbers": "cluster_examples docs examples paper plan plan_command plan_ranks planned_mesh readme site speed",
-    "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_examples "
+    "origin": "arxiv arxiv_hostile arxiv_titles books c4 code_forms code_text commoncrawl exclude finetune_choose "
+    "finetune_examples "
     "fuzz github inputs inspect stack_damage stackexchange testsets testsets_traps trace warc wikipedia",
     "honest": "bits cloze "
     "cloze_run compression decontaminate evaluate evaluate_answers evaluate_chosen evaluate_others "

@@ -13,6 +13,8 @@ import typed
 from puna import recipe
 from puna.cost import carbon
 from puna.cost.carbon import TABLE_15, of_records
+from puna.report.energy import spent
+from puna.report.facts import Facts
 
 SAID = recipe.load("laptop").carbon
 RAPL = {"cpu_seconds": 100.0, "package_joules": 36_000.0, "share": 0.5}
@@ -97,6 +99,24 @@ def test_one_stage_that_is_unknown_leaves_the_whole_unknown() -> None:
     found = of_records(SAID, _records(train=RAPL, evaluate={"cpu_seconds": 1.0}))
     assert (found.kwh, found.how) == (None, "unknown")
     assert [stage.how for stage in found.stages] == ["measured", "unknown"]
+
+
+def test_what_computed_and_was_not_counted_leaves_its_stage_unknown_and_is_named() -> None:
+    """Of a training on GPUs that nobody counts, the processors' energy is the smallest part."""
+    told = RAPL | {"unseen": ["GPUs whose energy cannot be read"]}
+    for records in ({"train": told}, {"train": {"cpu_seconds": 5.0, "unseen": told["unseen"]}}):
+        found = of_records(SAID, _records(extract_wikipedia=RAPL, **records), watts=100)
+        assert [(stage.how, stage.kwh) for stage in found.stages] == [
+            ("measured", pytest.approx(0.0055)),
+            ("unknown", None),
+        ]
+        assert found.kwh is None
+        assert found.as_json()["unseen"] == ["train (GPUs whose energy cannot be read)"]
+        text = carbon.as_text(found)
+        assert "more computed than was counted: train (GPUs whose energy cannot be read)." in text
+        assert "give --watts" not in text
+        assert "train (GPUs whose energy cannot be read)" in spent(Facts(carbon=found))
+    assert of_records(SAID, _records(train=RAPL | {"unseen": 5})).how == "measured"  # damage is passed over
 
 
 def test_gpus_that_were_counted_are_added() -> None:

@@ -160,6 +160,33 @@ def test_further_arguments_are_words_too_and_cannot_replace_what_is_set() -> Non
             written.ids(ASKED, tokenizer, arguments={name: ""})
 
 
+TALK = [{"role": "user", "content": "na\u00efve"}, {"role": "assistant", "content": "b"}]
+SAID = {
+    "{% for m in messages %}{% generation %}\n {% set x = m.content %}{{ x }}{% endgeneration %};{% endfor %}": (
+        "na\u00efve;b;"
+    ),
+    "{% set x = 'out' %}{% generation %}{% set x = 'in' %}{% endgeneration %}{{ x }}": "out",
+    "{{ messages[0] | tojson(ensure_ascii=True, sort_keys=True) }}": ('{"content": "na\\u00efve", "role": "user"}'),
+    "{{ messages[1] | tojson(indent=2, separators=(',', '=')) }}": '{\n  "role"="assistant",\n  "content"="b"\n}',
+}
+"""Templates that transformers takes, with what it gives for TALK."""
+
+
+@pytest.mark.parametrize("source", SAID)
+def test_what_a_template_may_say_in_transformers_it_may_say_here(source: str) -> None:
+    values = {"messages": TALK, "add_generation_prompt": False}
+    assert Template(source, "here", {}, {})._rendered(values) == SAID[source]
+
+
+@pytest.mark.prove
+@pytest.mark.promise("exports")
+def test_and_it_gives_the_same_there() -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    for source, said in SAID.items():
+        assert render_jinja_template(conversations=[TALK], chat_template=source)[0] == [said]
+
+
 def test_a_template_of_ones_own_is_taken_instead(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("a")
     (tmp_path / "own").write_text("b")

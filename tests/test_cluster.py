@@ -23,7 +23,7 @@ from puna.cluster import DRIVER, ground
 from puna.cluster.ground import Ground, stand, versions
 from puna.engine import map_tasks, opened, refuse_unknown
 from puna.errors import InputError, PunaError
-from puna.steps import Context
+from puna.steps import Context, Step, run_steps
 from ray_nodes import HANGS
 
 
@@ -114,6 +114,24 @@ def test_results_come_in_the_order_of_the_tasks_whatever_is_lost(
     assert done == [(task, task * task) for task in range(count)]
     assert ray.given == count + sum(n for task, n in losses.items() if task < count)
     assert ray.most <= (most or cluster.QUEUED * ray.cpus)
+
+
+def _ended(task: int, scratch: Path) -> dict[str, Any]:
+    return {"task": task}
+
+
+@pytest.mark.parametrize(("apart", "told"), [(True, ["tasks on a cluster"]), (False, None)])
+def test_what_other_machines_took_is_not_in_a_step_s_energy_and_its_record_says_so(
+    apart: bool, told: list[str] | None, tmp_path: Path
+) -> None:
+    engine = cluster.Cluster(MadeRay(), Ground("", "made", "", (), ()), None, apart=apart)
+    steps = [
+        Step("mapped", lambda context: context.map(_ended, [0, 1], label="tasks", name=str), ()),
+        Step("here", lambda context: 1, ()),
+    ]
+    records = run_steps(tmp_path, steps, workers=1, engine=engine)
+    assert records["mapped"]["energy"].get("unseen") == told
+    assert "unseen" not in records["here"]["energy"]
 
 
 def test_what_is_kept_of_tasks_whose_turn_has_not_come_is_bounded() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,10 @@ def test_a_wrong_family_is_one_line(tmp_path: Path) -> None:
         recipes.load("family", ["family.dims=[64]"])
     with pytest.raises(InputError, match="is no family"):
         family.members(recipes.load("laptop"))
+    for word in ("train.learning_rate=1e-3", "model.dim=96", "train.seed=4"):
+        with pytest.raises(InputError, match=f"{word.partition('=')[0]} follows from the sizes of a family"):
+            family.raise_all("family", [word], str(tmp_path / "ruled"), Options())
+    assert not (tmp_path / "ruled").exists()
     done = tiny.puna("train", write(tmp_path), "--out", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 2
     assert "puna run alone raises" in done.stderr
@@ -103,6 +108,22 @@ def test_a_member_gets_what_was_done_with_records_that_vouch_for_it(tmp_path: Pa
     with pytest.raises(PunaError, match="is not what its record says"):
         family.share(data, member, recipe, Options())
     assert records.of_step(member, "tokens.a") is None  # what it had is set aside, and nothing vouches for the new
+
+
+def test_a_file_of_any_size_is_copied_block_by_block(tmp_path: Path) -> None:
+    name = "tokens/a.bin"
+    storage.write(tmp_path / "data" / name, bytes(8_000_000))
+    known = {"size": 8_000_000, "modified": 0, "digest": storage.digest(tmp_path / "data" / name)}
+    record = {"format": 1, "step": "tokens.a", "version": 1, "fingerprint": "00", "values": {}, "inputs": {}}
+    record |= {"outputs": {name: known}, "produced": "xxh3:1", "counts": {}, "seconds": 7.0}
+    records.end(tmp_path / "data", record)
+    tracemalloc.start()
+    try:
+        family.share(tmp_path / "data", tmp_path / "member", recipes.load("family", ["family=none"]), Options())
+        assert tracemalloc.get_traced_memory()[1] < 6_000_000
+    finally:
+        tracemalloc.stop()
+    assert storage.digest(tmp_path / "member" / name) == known["digest"]
 
 
 @pytest.mark.prove

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,11 +26,10 @@ from puna.convert.parts import Parts
 from puna.cost import carbon
 from puna.errors import InputError
 from puna.finetune import tune as tuning
-from puna.finetune.choose import Source, choose, say_counts
+from puna.finetune.choose import Source
 from puna.finetune.examples import Example, Message
 from puna.finetune.measure import Measured, answer_nats, change
 from puna.finetune.packing import laid
-from puna.finetune.reading import Rows, Weighted
 from puna.finetune.templated import Encoded, encode
 from puna.model import modes
 from puna.model.weights import read_tensors
@@ -121,111 +118,13 @@ def test_a_change_of_losses_is_known_better_than_the_losses() -> None:
     # Each answer became 1 nat a token cheaper: there is no doubt about the change at all.
     assert found["change"]["error"] == 0.0
     assert found["before"]["error"] > 0.1
-
-
-def _rows(weights: tuple[float, float], epochs: float, seed: int = 1) -> Rows:
-    examples = [Encoded(np.full(3, number), np.array([False, True, True])) for number in range(10)]
-    sources = [Weighted(examples[:4], weights[0], "a"), Weighted(examples[4:], weights[1], "b")]
-    return Rows(sources, length=8, rows=2, epochs=epochs, seed=seed, filler=99, tokenizer="")
-
-
-def test_an_epoch_reads_each_example_as_often_as_its_weight_says() -> None:
-    rows = _rows((2.0, 0.5), 1)
-    times: Counter[int] = Counter()
-    for number in range(rows._start(1)):
-        tokens = rows.batch(number, 1).tokens_BL1[0].tolist()
-        times.update(token for token in tokens if token != 99)
-    assert {token: count // 3 for token, count in times.items() if token < 4} == dict.fromkeys(range(4), 2)
-    assert sorted(count for token, count in times.items() if token >= 4) == [3, 3, 3]
-    assert rows.steps == -(-rows._start(1) // 2)
-
-
-def test_a_row_is_a_function_of_its_number() -> None:
-    forwards, backwards = _rows((1.0, 1.5), 3), _rows((1.0, 1.5), 3)
-    numbers = range(forwards._start(3))
-    there = [forwards.batch(number, 1).tokens_BL1.tolist() for number in numbers]
-    assert [backwards.batch(number, 1).tokens_BL1.tolist() for number in reversed(numbers)] == there[::-1]
-    assert [_rows((1.0, 1.5), 3, seed=2).batch(number, 1).tokens_BL1.tolist() for number in numbers] != there
-    whole = forwards.batch(0, len(numbers)).tokens_BL1.tolist()
-    assert whole == [row for (row,) in there]
-
-
-def _choose(path: Path, *, heldout: int = 0, benchmarks: list[tuple[str, Path]] | None = None) -> Counter[str]:
-    llama, tokenizer = made_model.llama(), made_model.tokenizer()
-    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
-    chosen = choose([Source(path)], template, tokenizer, context=60, heldout=heldout, benchmarks=benchmarks or ())
-    (count,) = chosen.counts
-    assert count.kept == len(chosen.train[0])
-    assert count.heldout == len(chosen.heldout)
-    return Counter(
-        {"kept": count.kept, "heldout": count.heldout, "repeated": count.repeated, "long": count.long}
-    ) + Counter({f"of {name}": number for name, number in count.benchmarks.items()})
-
-
-def test_repeats_and_questions_of_benchmarks_go_and_are_counted(tmp_path: Path) -> None:
-    asked = "Janet’s ducks lay 16 eggs per day and she eats three for breakfast every morning"
-    path, bench = tmp_path / "a.jsonl", tmp_path / "test.jsonl"
-    lines = [("q", "a"), ("Q ", "A"), (f"Say: {asked}?", "9"), ("r", "b"), ("s", "the " * 200)]
-    path.write_text("".join(json.dumps({"inputs": q, "targets": a}) + "\n" for q, a in lines))
-    bench.write_text(json.dumps({"question": asked, "answer": "9\n#### 9"}) + "\n")
-    assert _choose(path) == {"kept": 3, "repeated": 1, "long": 1}
-    found = _choose(path, heldout=1, benchmarks=[("gsm8k", bench)])
-    assert found["of gsm8k"] == 1
-    assert found["kept"] == 1
-    assert found["heldout"] == 1
-
-
-def test_whatever_was_set_aside_is_counted_in_the_line_of_its_source(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    llama, tokenizer = made_model.llama(), made_model.tokenizer()
-    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
-    path = tmp_path / "a.jsonl"
-    lines = [{"inputs": "q", "targets": "a"}, *({"inputs": number, "targets": "a"} for number in range(5))]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    sources = [Source(path)]
-    say_counts(sources, choose(sources, template, tokenizer, context=60, heldout=0).counts, benchmarks=False)
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "1 of 6 records learnt; 1 set aside (inputs is 0, not a text); " in said
-    assert said.endswith("; 2 more for other reasons, all in finetune.json")
-
-
-def test_a_question_that_just_fits_is_not_counted_as_cut(tmp_path: Path) -> None:
-    llama, tokenizer = made_model.llama(), made_model.tokenizer()
-    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps({"inputs": "the cat?", "targets": "the hat."}) + "\n")
-    fits = len(PAIRS[0].ids) - 1
-    for context, cut in ((fits, 0), (fits - 1, 1)):
-        (count,) = choose([Source(path)], template, tokenizer, context=context, heldout=0).counts
-        assert (count.kept, count.cut) == (1, cut)
-
-
-def test_a_file_of_which_nothing_can_be_used_is_told_by_its_own_records(tmp_path: Path) -> None:
-    """Not by those of the files before it."""
-    llama, tokenizer = made_model.llama(), made_model.tokenizer()
-    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
-    lines = [{"inputs": "q", "targets": "a"}, {"other": 1}, {"other": 2}]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "b.jsonl").write_text(json.dumps({"inputs": "q", "targets": ""}) + "\n")
-    with pytest.raises(InputError, match=r"b\.jsonl: none of its 1 records can be used: its answer is empty"):
-        choose([Source(tmp_path)], template, tokenizer, context=60, heldout=0)
-    (tmp_path / "b.jsonl").write_text("")
-    with pytest.raises(InputError, match=r"b\.jsonl: holds no record"):
-        choose([Source(tmp_path)], template, tokenizer, context=60, heldout=0)
-
-
-def test_held_out_examples_do_not_depend_on_the_order_of_files(tmp_path: Path, data: Path) -> None:
-    llama, tokenizer = made_model.llama(), made_model.tokenizer()
-    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
-    turned = tmp_path / "turned.jsonl"
-    turned.write_text("".join(reversed(data.read_text().splitlines(keepends=True))))
-    held = [
-        {example.text for example, _ in choose([Source(path)], template, tokenizer, context=60, heldout=5).heldout}
-        for path in (data, turned)
-    ]
-    assert len(held[0]) == 5
-    assert held[0] == held[1]
+    # Of answers of equal length it is the standard error of a mean.
+    alike = change(Measured((8.0, 12.0, 16.0, 4.0), (4,) * 4, None, ()), Measured((4.0,) * 4, (4,) * 4, None, ()))
+    losses = [2.0, 3.0, 4.0, 1.0]
+    for name in ("before", "change"):
+        assert alike[name]["error"] == pytest.approx(np.std(losses, ddof=1) / 2)
+    one = change(Measured((8.0,), (4,), None, ()), Measured((4.0,), (4,), None, ()))
+    assert one["change"] == {"loss": -1.0, "error": None}
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -241,15 +140,20 @@ def test_a_finetuned_model_is_one_for_every_command(model: Path, data: Path, tmp
     assert template is not None
     messages = [{"role": "user", "content": "the cat?"}]
     assert template.ids(messages, loaded.tokenizer) == PAIRS[0].ids[: int(np.argmax(PAIRS[0].scored))].tolist()
-    (out / "model" / "benchmarks").mkdir()  # where `puna evaluate` keeps its answers
+    asked = out / "model" / "benchmarks" / "boolq-0.jsonl"
+    asked.parent.mkdir()
+    asked.touch()
     again = tune(model, [Source(data)], out, SMALL)
     assert again == found
-    assert (out / "model" / "benchmarks").is_dir()
+    assert asked.exists()  # what the model was asked since is of this very model, and stays with it
+    whole = (out / "model" / "model.safetensors").read_bytes()
+    (out / "model" / "model.safetensors").write_bytes(whole[:-1])
     text = tmp_path / "plain.txt"
     text.write_text("the cat and the hat.")
     more = tune(model, [Source(data)], out, SMALL, plain=text)
     assert more["bits_per_byte"]["before"] > 0
     assert more["answers"] == found["answers"]
+    assert (out / "model" / "model.safetensors").read_bytes() == whole
     assert [stage.name for stage in carbon.account(out).stages if stage.cpu_seconds] == ["training", "evaluation"]
 
 
@@ -282,6 +186,32 @@ def test_another_finetuning_is_not_laid_over_one(model: Path, data: Path, tmp_pa
     tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.2))
     with pytest.raises(InputError, match=r"other values \(settings: epochs differ\)"):
         tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.3))
+
+
+@pytest.mark.promise("resume")
+def test_examples_that_went_from_one_source_to_another_are_another_finetuning(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How often an example is read follows from whose it is, and not from what its file is called."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise RuntimeError("killed")
+
+    def sources(folder: str, border: int) -> list[Source]:
+        lines = data.read_text().splitlines(keepends=True)
+        (tmp_path / folder).mkdir()
+        paths = [tmp_path / folder / name for name in ("a.jsonl", f"{folder}.jsonl")]
+        paths[0].write_text("".join(lines[:border]))
+        paths[1].write_text("".join(lines[border:]))
+        return [Source(paths[0], 2.0), Source(paths[1], 0.5)]
+
+    monkeypatch.setattr(tuning, "follow", stopped)
+    settings, out = dataclasses.replace(SMALL, heldout=0), tmp_path / "chat"
+    for folder in ("first", "renamed"):
+        with pytest.raises(RuntimeError, match="killed"):
+            tune(model, sources(folder, 10), out, settings)
+    with pytest.raises(InputError, match=r"other values \(sources differ\)"):
+        tune(model, sources("moved", 11), out, settings)
 
 
 @pytest.mark.parametrize(("steps", "asked", "every"), [(7, None, 1), (26, None, 2), (5000, None, 100), (26, 13, 13)])

@@ -138,6 +138,14 @@ def test_a_finetuned_model_says_what_it_learnt_and_from_which_model(tmp_path: Pa
     assert json.dumps(parts.chat_template, ensure_ascii=False) in card.text
     assert "apply_chat_template" in card.text
     assert "finetuned" in card.data.tags
+    steps = [{"step": "train", "energy": {"cpu_seconds": 9.0, "package_joules": 3.6e6, "share": 0.5}}]
+    (tmp_path / "tuned" / "energy.json").write_text(json.dumps({"format": 1, "steps": steps}))
+    card = read(model_card.of(tmp_path / "tuned")(parts, ""))
+    emissions = card.data.to_dict()["co2_eq_emissions"]
+    assert emissions["emissions"] == pytest.approx(1000 * 0.5 * 1.1 * 0.385)
+    assert emissions["training_type"] == "fine-tuning"
+    assert "0.55 kWh and 0.2" in card.text
+    assert "kg CO2eq for the finetuning alone" in card.text
     assert str(tmp_path) not in card.content
 
 

@@ -13,7 +13,8 @@ from compared_runs import family, heldout_record, made, manifest
 from puna.cli import app
 from puna.errors import InputError
 from puna.report import compare
-from puna.report.compare import law
+from puna.report.compare import law, runs
+from puna.report.compare import page as pages
 from puna.report.compare.page import _told
 from test_report import LOADING, LOADING_TAGS, Page
 
@@ -75,6 +76,15 @@ def test_runs_of_one_size_are_named_by_themselves_and_have_no_law(tmp_path: Path
     assert "train.learning_rate" in page.text
     for name in ("slow", "fast"):
         assert name in page.raw[page.raw.index("</header>") :]
+
+
+def test_a_run_that_was_done_twice_is_one_seed(tmp_path: Path) -> None:
+    page = compared(made(tmp_path, "a"), made(tmp_path, "again"))
+    assert "They differ in nothing but name and seed." in page.text
+    assert "seeds)" not in page.text
+    assert "mean of" not in page.text
+    (group,) = runs.groups(runs.read([tmp_path / "a", tmp_path / "again"]))
+    assert [len(bits) for _, bits in pages.points([group])] == [1]
 
 
 @pytest.mark.promise("alone")

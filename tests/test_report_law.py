@@ -46,6 +46,32 @@ def test_a_floor_that_noise_hides_is_not_told() -> None:
     assert found.floor == 0
 
 
+def test_a_step_that_no_exponent_is_steep_enough_for_is_told_as_no_law_with_a_floor() -> None:
+    """All but the smallest size alike: the best exponent is infinite, and the largest one looked for is no estimate."""
+    sizes = np.geomspace(1e5, 1e7, 5)
+    found = law.fit([(size, [loss]) for size, loss in zip(sizes, (3.0, 2.0, 2.001, 1.999, 2.0), strict=True)])
+    assert found is not None
+    assert found.floor == 0
+    assert found.exponent < 1
+
+
+@pytest.mark.prove
+def test_the_intervals_of_a_law_with_a_floor_hold_what_was_planted_and_its_band_the_law() -> None:
+    sizes = np.geomspace(3e5, 3e8, 7)
+    truth = 1 + (sizes / 1e6) ** -0.3
+    noise = np.random.default_rng(1).normal(0, 0.005, size=(150, len(sizes)))
+    held = np.zeros(3)
+    for losses in truth * np.exp(noise):
+        found = law.fit([(size, [loss]) for size, loss in zip(sizes, losses, strict=True)])
+        assert found is not None
+        low, high = found.interval
+        below, above = found.band(sizes[:1] * 3)
+        there = 1 + (0.9) ** -0.3
+        held += [low <= 0.3 <= high, abs(found.floor - 1) <= found.floor_reach, below[0] <= there <= above[0]]
+    assert (held / len(noise) >= 0.9).all()
+    assert (held / len(noise) <= 0.99).all()
+
+
 def test_the_interval_holds_the_planted_exponent_as_often_as_it_says() -> None:
     noise = np.random.default_rng(1).normal(0, 0.01, size=(2000, len(SIZES)))
     held = 0

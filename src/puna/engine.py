@@ -42,6 +42,10 @@ class Engine(Protocol):
     def workers(self) -> int:
         """Tasks that run at once."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether they run where this machine does not see what they take."""
+
     def results(
         self, function: Callable[[T], R], tasks: Sequence[T], *, label: str, name: Callable[[T], str]
     ) -> Iterator[tuple[T, R]]:

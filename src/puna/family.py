@@ -14,6 +14,7 @@ goes on with the one that it was at.
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from puna.model import flop
 from puna.model.config import ModelConfig
 from puna.progress import say, seconds
 from puna.recipe import Family, Recipe
+from puna.recipe_layers import COMMAND_LINE
 from puna.report import compare
 from puna.run import open_run
 from puna.storage import Place
@@ -34,6 +36,9 @@ from puna.workflow import Options
 
 DATA = ("manifest", "baselines", "cloze_items", "notice")
 """What all members share ends with these steps."""
+RULED = ("model.dim", "model.heads", "model.layers", "train.seed", "train.learning_rate", "train.batch", "train.warmup")
+"""Keys of the recipe that are each member's own."""
+BLOCK = 1 << 20  # bytes of a file that are copied at once
 SPEEDS = (40e9, 20e9)
 """FLOP a second of a core, as docs/train-speed.md has them for small models in float32, and half of that."""
 
@@ -54,6 +59,7 @@ def raise_all(name: str, overrides: Sequence[str], out: str | None, options: Opt
     """Bring every member to done and write the page that compares them; return the last lines of the command."""
     recipe = recipes.load(name, overrides)
     several = members(recipe)
+    _refuse_ruled(recipe)
     folder = storage.place(out) if out else Path("runs") / recipe.name
     whole = sum(member.flop for member in several)
     threads = options.threads or usable_cpus()
@@ -70,6 +76,14 @@ def raise_all(name: str, overrides: Sequence[str], out: str | None, options: Opt
         workflow.bring(own, folder / member.name, None, options)
     page = compare.write([folder / member.name for member in several], folder / "report.html")
     return f"\nReport  {page}\nNext    {called()} ls {shlex.quote(str(folder))}"
+
+
+def _refuse_ruled(recipe: Recipe) -> None:
+    """InputError where the command line gives what the sizes and the rule decide, which would change nothing."""
+    for key, _, origin in recipes.explain(recipe):
+        if key in RULED and origin == COMMAND_LINE:
+            mend = "change the table [family], or give family=none for one model"
+            raise InputError(f"{key} follows from the sizes of a family", where=f"recipe {recipe.name}", mend=mend)
 
 
 def members(recipe: Recipe) -> list[Member]:
@@ -138,7 +152,8 @@ def share(data: Place, folder: Place, recipe: Recipe, options: Options) -> None:
                 records.set_aside(folder, name, record["fingerprint"], [file for file in old if storage.is_file(file)])
             outputs = dict(record["outputs"])
             for file, known in kept.items():
-                storage.write(folder / file, storage.read(data / file))
+                with storage.open_read(data / file) as source, storage.create(folder / file) as target:
+                    shutil.copyfileobj(source, target, BLOCK)
                 seen = storage.look(folder / file)
                 if seen is None or storage.digest(folder / file) != known["digest"]:
                     raise PunaError("is not what its record says", where=str(data / file), mend="run with --verify")

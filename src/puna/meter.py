@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -40,13 +41,18 @@ class Taken:
     gpu_joules: float | None = None
     threads: int | None = None
     """Hardware threads of the machine, among which a stated power is shared."""
+    unseen: tuple[str, ...] = ()
+    """What computed, and is in none of these."""
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        told = asdict(self)
+        unseen = told.pop("unseen")
+        found: dict[str, Any] = {
             name: round(value, 6) if name == "share" else round(value, 3)
-            for name, value in asdict(self).items()
+            for name, value in told.items()
             if value is not None
         }
+        return found | ({"unseen": list(unseen)} if unseen else {})
 
 
 @contextlib.contextmanager
@@ -65,11 +71,12 @@ class Meter:
         self._counters = [_Counter(path) for path in _packages(rapl)]
         self._stat = stat
         self._gpus = _gpus()
+        self._root, self._apart = _work()
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="meter", daemon=True)
 
     def start(self) -> None:
-        self._cpu, self._busy, self._gpu = _own(), _busy(self._stat), _gpu_joules(self._gpus)
+        self._cpu, self._busy, self._gpu = _own(self._root), _busy(self._stat), _gpu_joules(self._gpus)
         for counter in self._counters:
             counter.read()
         if self._counters:
@@ -79,7 +86,7 @@ class Meter:
         self._ended.set()
 
     def taken(self) -> Taken:
-        own = max(0.0, _own() - self._cpu)
+        own = max(0.0, _own(self._root) - self._cpu)
         joules = share = gpu = None
         if self._counters:
             with self._lock:
@@ -92,7 +99,9 @@ class Meter:
         now = _gpu_joules(self._gpus)
         if now is not None and self._gpu is not None:
             gpu = max(0.0, now - self._gpu)
-        return Taken(own, joules if share is not None else None, share, gpu, os.cpu_count())
+        unseen = [*self._apart, *(["GPUs whose energy cannot be read"] if gpu is None and _on_gpu() else [])]
+        joules = joules if share is not None else None
+        return Taken(own, joules, share, gpu, os.cpu_count(), tuple(unseen))
 
     def _watch(self) -> None:
         while not self._ended.wait(EVERY):
@@ -119,20 +128,42 @@ class _Counter:
 
 
 def _packages(rapl: Path) -> list[Path]:
-    """The packages, without their parts, which are counted in them, whose energy can be read."""
-    found = []
+    """The packages and their memory whose energy can be read, each once.
+
+    Cores and graphics are parts of a package that are counted in it, and memory is a part that is not. Some processors
+    tell of the same package a second time, below intel-rapl-mmio.
+    """
+    found: dict[tuple[str, str], Path] = {}
     with contextlib.suppress(OSError):
-        for path in sorted(rapl.iterdir()):
+        for path in sorted(rapl.iterdir(), key=lambda path: (path.name.startswith("intel-rapl-mmio"), path.name)):
             with contextlib.suppress(OSError, ValueError):
-                if (path / "name").read_text().startswith(("package", "dram")) and path.name.count(":") == 1:
+                name, above = (path / "name").read_text().strip(), ""
+                if name == "dram":
+                    above = (rapl / path.name.rpartition(":")[0] / "name").read_text().strip()
+                if name == "dram" or (name.startswith("package") and path.name.count(":") == 1):
                     int((path / "energy_uj").read_text())
                     int((path / "max_energy_range_uj").read_text())
-                    found.append(path)
-    return found
+                    found.setdefault((above, name), path)
+    return list(found.values())
 
 
-def _own() -> float:
-    """Processor seconds of this process, of its children that have ended, and of those that live, with theirs."""
+def _work() -> tuple[int | None, list[str]]:
+    """The process below which all ranks are, where torchrun started several on this machine (None: this one), and what
+    of them is not below it."""
+    ranks = os.environ.get("WORLD_SIZE", "")
+    if not os.environ.get("RANK") or not ranks.isdecimal() or int(ranks) < 2:
+        return None, []
+    parent = os.getppid()
+    if os.environ.get("LOCAL_WORLD_SIZE") == ranks and len(_children(parent)) >= int(ranks):
+        return parent, []
+    return None, ["ranks that were started elsewhere"]
+
+
+def _own(root: int | None = None) -> float:
+    """Processor seconds of this process, of its children that have ended, and of those that live, with theirs. root:
+    of that process in place of this one."""
+    if root is not None:
+        return _living(root)
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ended = sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, whose))
     return ended + sum(map(_living, _children(os.getpid())))
@@ -173,10 +204,20 @@ def _gpus() -> list[Any]:
 
         pynvml.nvmlInit()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        numbers = range(pynvml.nvmlDeviceGetCount()) if visible is None else [int(each) for each in visible.split(",")]
-        return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in numbers]
-    except Exception:  # no such package, no driver, no GPU, names in place of numbers: no energy is known
+        if visible is None:
+            return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+        return [
+            pynvml.nvmlDeviceGetHandleByIndex(int(each)) if each.isdecimal() else pynvml.nvmlDeviceGetHandleByUUID(each)
+            for each in map(str.strip, visible.split(","))
+        ]
+    except Exception:  # no such package, no driver, no GPU, a part of one: no energy is known
         return []
+
+
+def _on_gpu() -> bool:
+    """Whether this process has computed on a GPU."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 def _gpu_joules(gpus: list[Any]) -> float | None:

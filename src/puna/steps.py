@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -252,6 +252,8 @@ def _do(step: Step, context: Context, still: Callable[[], None]) -> Record:
         with metered() as meter:
             counts = step.work(context)
             taken = meter.taken()
+        if context.engine is not None and context.engine.apart and context.tasks:
+            taken = replace(taken, unseen=(*taken.unseen, "tasks on a cluster"))
     except Exception as error:
         error.add_note(f"the step was {step.name}")
         raise

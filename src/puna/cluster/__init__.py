@@ -73,10 +73,10 @@ def connected(
     nonce = secrets.token_hex(16)
     with redirect_stdout(_Nobody()):  # where Ray prints what is lost; it is said here in other words
         try:
-            _connect(ray, asked, most or here)
+            apart = _connect(ray, asked, most or here)
             storage.write(folder / DRIVER, nonce.encode())
             ground = Ground(str(folder), nonce, str(Path.cwd()), versions(), tuple(inputs))
-            cluster = Cluster(ray, ray.put(ground), most)
+            cluster = Cluster(ray, ray.put(ground), most, apart=apart)
             cluster.check(ground)
             yield cluster
         finally:
@@ -106,8 +106,8 @@ class _Out:
 class Cluster:
     """A Ray cluster that this process is a driver of: an engine."""
 
-    def __init__(self, ray: Any, ground: Any, most: int | None) -> None:
-        self._ray, self._ground, self._most = ray, ground, most
+    def __init__(self, ray: Any, ground: Any, most: int | None, *, apart: bool = True) -> None:
+        self._ray, self._ground, self._most, self.apart = ray, ground, most, apart
         self._work = ray.remote(num_cpus=1, max_retries=0)(work)
 
     @property
@@ -216,7 +216,8 @@ class Cluster:
                 self._ray.wait(under_way, num_returns=len(under_way), timeout=STOPPING)
 
 
-def _connect(ray: Any, asked: str, cpus: int) -> None:
+def _connect(ray: Any, asked: str, cpus: int) -> bool:
+    """Whether the cluster is one that was there before, whose processes are none of this one's."""
     address = asked if asked.startswith(CLIENT) else os.environ.get("RAY_ADDRESS", "")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     _refuse_silent(address)
@@ -238,6 +239,7 @@ def _connect(ray: Any, asked: str, cpus: int) -> None:
     finally:
         for number, handler in handlers.items():  # Ray ends the process by handlers of its own
             signal.signal(number, handler)
+    return address not in ("", "local")
 
 
 def _refuse_silent(address: str) -> None:

@@ -5,6 +5,9 @@ power of the processor in place of a GPU's, by the processor time that was used;
 paper's formula is Wh = hours x watts x PUE, and tonnes are MWh x 0.385; measured energy is multiplied by PUE as well,
 since RAPL sees the processor alone.
 
+What computed and was not seen (GPUs that NVML does not count, ranks and tasks on other machines) is told by the record,
+and leaves the energy of its stage unknown.
+
 Not in it: attempts that were interrupted, whose records were never ended; the rest of the machine (memory without RAPL,
 disks, fans) but for what PUE stands for; and what is done outside of a run's steps, but for `puna evaluate`, whose
 results.json tells what each call took. A finetuning keeps the same of its measures and its training.
@@ -27,7 +30,8 @@ from puna.storage import Place
 FORMAT = 1  # of the JSON
 How = Literal["measured", "formula", "unknown"]
 WATTS = 400  # of an A100-80GB, for every model of Table 15
-RESULTS = "results.json"  # of puna evaluate, below evaluations/benchmarks
+RESULTS = "evaluations/benchmarks/*/results.json"  # of puna evaluate, for each checkpoint of a run
+OF_FINETUNED = "model/benchmarks/results.json"  # and for a finetuned model
 STAGES = {
     "train": "training",
     **dict.fromkeys(("baselines", "cloze_items", "evaluate", "cloze", "samples", "tables"), "evaluation"),
@@ -86,6 +90,8 @@ class Account:
     """Hardware threads among which the watts were shared; None where steps ran on machines with different numbers."""
     gaps: tuple[str, ...]
     """Steps that tell nothing of their processor time."""
+    unseen: tuple[str, ...] = ()
+    """Steps in which more computed than was counted, with what."""
 
     @property
     def kwh(self) -> float | None:
@@ -115,6 +121,7 @@ class Account:
             "cores": self.cores,
             "stages": [stage.as_json(self.intensity) for stage in self.stages],
             "gaps": list(self.gaps),
+            "unseen": list(self.unseen),
             "table_15": [_row(each) for each in TABLE_15],
         }
 
@@ -136,16 +143,16 @@ def _finetuned(folder: Place) -> dict[str, Any]:
     steps = told.get("steps") if isinstance(told, dict) else None
     if not isinstance(steps, list) or not all(isinstance(each, dict) for each in steps):
         raise InputError("is no account of energy", where=str(file), mend="remove it, and energy is unknown")
-    return {f"{each.get('step')}.{number}": each for number, each in enumerate(steps)} | asked_later(folder)
+    return {f"{each.get('step')}.{number}": each for number, each in enumerate(steps)} | asked_later(
+        folder, OF_FINETUNED
+    )
 
 
-def asked_later(folder: Place) -> dict[str, Any]:
+def asked_later(folder: Place, files: str = RESULTS) -> dict[str, Any]:
     """What calls of `puna evaluate` took that wrote into the run, each in the form of a record. A call that was stopped
-    tells nothing, and one with --out tells it there alone."""
+    tells nothing, and one with --out tells it there alone. files: where such calls wrote, as a pattern."""
     found = {}
-    files = storage.listing(folder / "evaluations" / "benchmarks", f"*/{RESULTS}")
-    files += storage.listing(folder / "model" / "benchmarks", RESULTS)  # of a finetuning
-    for file in files:
+    for file in storage.listing(folder, files):
         told = storage.read_json(file)
         calls = told.get("energy") if isinstance(told, dict) else None
         for number, taken in enumerate(calls if isinstance(calls, list) else []):
@@ -162,13 +169,15 @@ def of_records(
     cores = cores or said.cores
     shared: set[int] = set()
     stages: dict[str, Stage] = {}
-    gaps = []
+    gaps, unseen = [], []
     for step, record in done.items():
         taken = record.get("energy")
         used = taken.get("cpu_seconds") if isinstance(taken, dict) else None
         if not isinstance(used, int | float):
             gaps.append(step)
             continue
+        if told := _unseen(taken):
+            unseen.append(f"{step} ({', '.join(told)})")
         name, own = _stage(step), taken.get("threads")
         among = cores or (own if isinstance(own, int) and own > 0 else None) or os.cpu_count() or 1
         shared.add(among)
@@ -176,7 +185,13 @@ def of_records(
     order = [*dict.fromkeys(cost.LABELS.values()), "training", "evaluation", "report", LATER]
     ranked = sorted(stages.values(), key=lambda stage: order.index(stage.name) if stage.name in order else len(order))
     one = shared.pop() if len(shared) == 1 else cores
-    return Account(tuple(ranked), said.intensity, said.pue, watts, one, tuple(sorted(gaps)))
+    aside = tuple(sorted(gaps)), tuple(sorted(unseen))
+    return Account(tuple(ranked), said.intensity, said.pue, watts, one, *aside)
+
+
+def _unseen(taken: Mapping[str, Any]) -> list[str]:
+    told = taken.get("unseen")
+    return [str(each) for each in told] if isinstance(told, list) else []
 
 
 def _stage(step: str) -> str:
@@ -192,9 +207,10 @@ def _add(stage: Stage, taken: Mapping[str, Any], used: float, pue: float, watts:
     package, share, gpu = (taken.get(name) for name in ("package_joules", "share", "gpu_joules"))
     joules: float | None = None
     how: How = "unknown"
-    if isinstance(package, int | float) and isinstance(share, int | float):
+    counted = not _unseen(taken)
+    if counted and isinstance(package, int | float) and isinstance(share, int | float):
         joules, how = package * share, "measured"
-    elif watts is not None:
+    elif counted and watts is not None:
         joules, how = watts * used / cores, "formula"
     if joules is not None and isinstance(gpu, int | float):
         joules += gpu
@@ -210,11 +226,13 @@ def as_text(found: Account) -> str:
     whole = sum(stage.cpu_seconds for stage in found.stages)
     lines.append(_line("all", whole, found.kwh, found.intensity, found.how))
     lines.append("")
-    if found.kwh is None:
+    if found.kwh is None and not found.unseen:
         lines.append(
             "The energy is unknown: the machine's counters could not be read (RAPL is for root), and nobody said the"
         )
         lines.append("power of its processors: give --watts, or before a run carbon.watts in its recipe.")
+    if found.unseen:
+        lines.append(f"Unknown, since more computed than was counted: {'; '.join(found.unseen)}.")
     if found.how == "formula":
         lines.append(f"By the formula: processor time / {found.threads} x {found.watts:g} W x PUE {found.pue:g}.")
     if found.gaps:

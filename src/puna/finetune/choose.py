@@ -5,7 +5,8 @@ an n-gram with what a benchmark asks goes, as in the decontamination of a corpus
 all of a shorter question of 8 or more. The held-out ones are those with the smallest digests of their text, so that
 the same examples are held out whatever the order of files.
 
-Memory: 9 bytes a token, of at most TOKENS, and the table of the benchmarks' n-grams.
+Memory: 9 bytes a token, of at most TOKENS, half a kilobyte an example, and the table of the benchmarks' n-grams. Texts
+are kept of those alone that may be held out.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def choose(
     """
     known = in_memory(benchmarks, NGRAM, SHORTEST) if benchmarks else None
     seen: set[bytes] = set()
-    every: list[list[tuple[bytes, Example, Encoded]]] = []
+    every: list[list[tuple[bytes, Encoded]]] = []
+    most = HELDOUT if heldout is None else heldout
+    spare: dict[bytes, Example] = {}
     counts, total = [], 0
     for source in sources:
         count = Counts()
@@ -119,17 +122,20 @@ def choose(
                     mend = "give fewer files, or several finetunings one behind the other"
                     raise InputError(f"is more than {TOKENS:,} tokens", where=str(source.location), mend=mend)
                 count.cut += len(encoded.ids) < len(whole.ids)
-                kept.append((key, example, encoded))
+                kept.append((key, encoded))
+                spare[key] = example
+                if len(spare) > 2 * most + TOGETHER:
+                    spare = {each: spare[each] for each in sorted(spare)[:most]}
         every.append(kept)
         counts.append(count)
-    keys = sorted(key for kept in every for key, _, _ in kept)
-    held = keys[: min(HELDOUT, len(keys) // 10) if heldout is None else heldout]
+    keys = sorted(key for kept in every for key, _ in kept)
+    held = keys[: min(most, len(keys) // 10) if heldout is None else heldout]
     aside, train = set(held), []
     heldout_examples = []
     state = xxhash.xxh3_128()
     for kept, count in zip(every, counts, strict=True):
-        own = [encoded for key, _, encoded in kept if key not in aside]
-        heldout_examples += [(example, encoded) for key, example, encoded in kept if key in aside]
+        own = [encoded for key, encoded in kept if key not in aside]
+        heldout_examples += [(spare[key], encoded) for key, encoded in kept if key in aside]
         count.heldout, count.kept = len(kept) - len(own), len(own)
         _refuse_nothing(source, len(own))
         count.tokens = sum(len(encoded.ids) for encoded in own)

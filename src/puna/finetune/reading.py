@@ -104,7 +104,7 @@ class Rows:
         for number, source in enumerate(self.sources):
             count = len(source.examples)
             whole, part = divmod(times(source.weight, count), count) if count else (0, 0)
-            sample = sorted(self._order(f"{number} {source.name}", epoch, count)[:part])
+            sample = sorted(self._order(str(number), epoch, count)[:part])
             keys += [(number, index) for index in [*range(count)] * whole + sample]
         shuffled = [keys[place] for place in self._order("epoch", epoch, len(keys))]
         rows = packed([len(self._example(*key).ids) for key in shuffled], self.length + 1)

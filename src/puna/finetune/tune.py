@@ -12,6 +12,7 @@ function of the files, the model and the values, of which the fingerprint is mad
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -25,7 +26,7 @@ from torch import Tensor
 from puna import run, storage
 from puna.convert import own
 from puna.convert.parts import Parts
-from puna.errors import InputError, ToldElsewhere
+from puna.errors import InputError, PunaError, ToldElsewhere
 from puna.finetune import ENERGY, lora
 from puna.finetune.choose import Chosen, Source, choose, located, say_counts
 from puna.finetune.lora import Adapted, Lora
@@ -243,7 +244,7 @@ def _told(
         "tokenizer": parts.tokenizer.digest,
         "template": parts.chat_template,
         "examples": chosen.digest,
-        "weights": [source.weight for source in sources],
+        "parts": [[source.weight, count.kept] for source, count in zip(sources, chosen.counts, strict=True)],
         "settings": deciding,
     }
     return {
@@ -316,8 +317,12 @@ def _counted(folder: Place, step: str) -> Iterator[None]:
 
 
 def _plain(path: Place, tokenizer: Tokenizer) -> Texts:
+    most = 4 * PLAIN_TEXT  # bytes that so many characters can have
     try:
-        text = storage.read(path).decode()[:PLAIN_TEXT]
+        with storage.open_read(path) as file:
+            data = file.read(most)
+        # What was cut within a character is no fault of the file.
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=len(data) < most)[:PLAIN_TEXT]
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 ({error.reason})", where=str(path)) from None
     if not text.strip():
@@ -330,7 +335,7 @@ def _stands(folder: Place, parts: Parts) -> bool:
     """Whether an earlier call left this very model there, and beside it what `puna evaluate` has found since."""
     try:
         return storage.exists(folder) and weights.digest(own.read(folder).state) == weights.digest(parts.state)
-    except InputError:  # damaged since
+    except PunaError:  # damaged since
         return False
 
 

@@ -237,11 +237,14 @@ def _energy(told: ModelFacts) -> Iterator[str]:
         yield "Energy and emissions: not known. The machine's counters could not be read, or no account was kept."
         yield ""
         return
-    yield f"{found.kwh:.4g} kWh and {found.kwh * found.intensity:.4g} kg CO2eq for all steps of the run, data and"
+    what = (
+        "all steps of the run, data and evaluation" if told.finetuned is None else "the finetuning alone, its measures"
+    )
+    yield f"{found.kwh:.4g} kWh and {found.kwh * found.intensity:.4g} kg CO2eq for {what}"
     how = "as the machine's counters say" if found.how == "measured" else (
         f"by the formula of the paper: processor time / {found.threads} x {found.watts or 0:g} W"
     )  # fmt: skip
-    yield f"evaluation included, {how}; PUE {found.pue:g}, {found.intensity:g} kg CO2eq a kWh."
+    yield f"included, {how}; PUE {found.pue:g}, {found.intensity:g} kg CO2eq a kWh."
     yield ""
 
 

@@ -71,6 +71,7 @@ def of(model: Location) -> ModelFacts:
         return ModelFacts(
             finetuned=storage.read_json(checkpoint.parent / "finetune.json"),
             change=storage.read_json(change) if storage.is_file(change) else None,
+            carbon=_carbon(checkpoint.parent),
             known=known,
         )
     origin = checkpoint / "origin.json"
@@ -124,8 +125,9 @@ def _add(counted: Counter[str], column: Any) -> None:
         counted[each["values"] or ""] += each["counts"]
 
 
-def _carbon(run: Place) -> Account | None:
+def _carbon(folder: Place) -> Account | None:
+    """Of a run or a finetuning."""
     try:
-        return account(run)
+        return account(folder)
     except PunaError:
         return None

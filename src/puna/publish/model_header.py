@@ -26,7 +26,7 @@ def header(told: ModelFacts, parts: Parts, licence: str) -> Iterator[str]:
         yield "co2_eq_emissions:"
         yield f"  emissions: {1000 * told.carbon.kwh * told.carbon.intensity:.6f}"  # the hub's unit is the gram
         yield f"  source: {quoted(how)}"
-        yield '  training_type: "pre-training"'
+        yield f"  training_type: {quoted('fine-tuning' if told.finetuned else 'pre-training')}"
         if processors := hardware(told.run):
             yield f"  hardware_used: {quoted(processors)}"
     yield from _index(told, parts)

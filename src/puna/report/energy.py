@@ -41,7 +41,9 @@ def _how(found: Account) -> list[str]:
     said = [f"PUE {found.pue:g}, {found.intensity:g} kg of CO2 equivalent a kWh, as the recipe says. "]
     if found.how == "formula" and found.watts is not None:
         said.append(f"By the paper's formula: processor time / {found.threads} x {found.watts:g} W x PUE. ")
-    if found.kwh is None:
+    if found.unseen:
+        said.append(f"Not known, since more computed than was counted: {'; '.join(found.unseen)}. ")
+    elif found.kwh is None:
         said.append(
             "Energy is not known, which is no zero, where the machine's counters could not be read and nobody stated "
             "a power, as carbon.watts in the recipe does. "

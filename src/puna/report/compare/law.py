@@ -4,7 +4,8 @@ The rule, fixed before anything is fitted:
 
     fewer than three sizes      nothing is fitted
     three or four sizes         L(N) = A / N^alpha, a straight line in logarithms; a floor E cannot be told from so few
-    five sizes or more          L(N) = E + A / N^alpha where E's interval lies above 0, else the power law alone
+    five sizes or more          L(N) = E + A / N^alpha where E's interval lies above 0, and the best alpha within
+                                STEEPEST; else the power law alone
 
 Each size counts once, with the mean over its seeds. Residuals are relative, which is what logarithms make of them. The
 uncertainty is that of least squares: the covariance from the residuals, intervals of 95 % by Student's t with as many
@@ -81,7 +82,8 @@ def fit(points: Sequence[Point]) -> Law | None:
         return None
     if len(set(sizes.tolist())) >= FEWEST_WITH_FLOOR:
         law = _with_floor(sizes, losses)
-        if law.floor - law.floor_reach > 0 and law.falls:
+        # Where a steeper law would fit better still, the exponent is that of the search and not of the losses.
+        if law.floor - law.floor_reach > 0 and law.falls and law.exponent < 0.99 * STEEPEST:
             return law
     return _power(sizes, losses)
 

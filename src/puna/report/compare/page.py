@@ -160,7 +160,7 @@ def _heldout(several: Sequence[Group]) -> Html:
 
 def points(several: Sequence[Group]) -> list[tuple[float, list[float]]]:
     """Sizes and the held-out bits per byte of their runs."""
-    found = [(float(group.weights), [run.bits["all"] for run in group.runs if "all" in run.bits]) for group in several]
+    found = [(float(group.weights), [run.bits["all"] for run in group.seeds if "all" in run.bits]) for group in several]
     return [(size, bits) for size, bits in found if bits]
 
 
@@ -183,9 +183,10 @@ def _law(several: Sequence[Group]) -> Html:
     parts.append(
         note(
             "The rule, fixed before: fewer than three sizes, no law; three or four, L = A / N^α; from five on "
-            "L = E + A / N^α where E's interval lies above 0. A size counts once, with the mean of its seeds. "
-            "Intervals are 95 % by Student's t with as many degrees of freedom as sizes beyond the parameters. All "
-            "sizes read the same number of tokens, so this is no law of models that read until text helps no more."
+            "L = E + A / N^α where E's interval lies above 0 and no α above 3 fits better. A size counts once, with "
+            "the mean of its seeds. Intervals are 95 % by Student's t with as many degrees of freedom as sizes beyond "
+            "the parameters. All sizes read the same number of tokens, so this is no law of models that read until "
+            "text helps no more."
         )
     )
     return join(*parts)
@@ -249,11 +250,12 @@ def _quality(several: Sequence[Group]) -> Html:
         for run in group.runs:
             cells = [fixed(run.bits.get(source), 3) for source in shown]
             rows.append([_swatched(run.label, place, several), *cells, _cloze(run), fixed(_loss(run), 3)])
-        if len(group.runs) > 1:
-            means = [_spread([run.bits[source] for run in group.runs if source in run.bits], 3) for source in shown]
-            losses = [loss for run in group.runs if (loss := _loss(run)) is not None]
-            asked = [100 * share for run in group.runs if (share := _cloze_mean(run)) is not None]
-            rows.append([f"mean of {len(group.runs)} seeds", *means, _spread(asked, 1), _spread(losses, 3)])
+        seeds = group.seeds
+        if len(seeds) > 1:
+            means = [_spread([run.bits[source] for run in seeds if source in run.bits], 3) for source in shown]
+            losses = [loss for run in seeds if (loss := _loss(run)) is not None]
+            asked = [100 * share for run in seeds if (share := _cloze_mean(run)) is not None]
+            rows.append([f"mean of {len(seeds)} seeds", *means, _spread(asked, 1), _spread(losses, 3)])
     every = [run for group in several for run in group.runs]
     unit = "nats a token" if same_tokenizer(every) else "nats a token, of different tokenizers, not to be compared"
     said = [

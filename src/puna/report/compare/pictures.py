@@ -182,4 +182,5 @@ def _legend(figure: Figure, several: Sequence[Group], narrow: bool) -> None:
 
 
 def _seeds(group: Group) -> str:
-    return f" ({len(group.runs)} seeds)" if len(group.runs) > 1 else ""
+    number = len(group.seeds)
+    return f" ({number} seeds)" if number > 1 else ""

@@ -101,6 +101,11 @@ class Group:
     def weights(self) -> int:
         return self.runs[0].weights
 
+    @property
+    def seeds(self) -> list[Compared]:
+        """One run of each seed: the same one done again says nothing of how far seeds lie apart."""
+        return list({(run.recipe.seed, run.seed): run for run in reversed(self.runs)}.values())[::-1]
+
 
 def read(folders: Sequence[Place]) -> list[Compared]:
     """The runs in these folders, in that order. InputError: fewer than two, one that is none, the same one twice."""
