@@ -186,6 +186,9 @@ def test_another_finetuning_is_not_laid_over_one(model: Path, data: Path, tmp_pa
     tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.2))
     with pytest.raises(InputError, match=r"other values \(settings: epochs differ\)"):
         tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.3))
+    (tmp_path / "chat" / "energy.json").write_text('{"steps": 5}')
+    with pytest.raises(InputError, match=r"energy\.json: is no account of energy; remove it"):
+        tune(model, [Source(data)], tmp_path / "chat", dataclasses.replace(SMALL, epochs=0.2))
 
 
 @pytest.mark.promise("resume")

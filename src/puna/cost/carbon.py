@@ -21,8 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from puna import cost, records, run, storage
-from puna.errors import InputError
-from puna.finetune import ENERGY
+from puna.finetune import ENERGY, parts_taken
 from puna.plan.energy import TONNES_PER_MWH, energy
 from puna.recipe import Carbon
 from puna.storage import Place
@@ -138,11 +137,7 @@ def account(folder: Place, *, watts: float | None = None, cores: int | None = No
 
 def _finetuned(folder: Place) -> dict[str, Any]:
     """What a finetuning took, in the form of records."""
-    file = folder / ENERGY
-    told = storage.read_json(file)
-    steps = told.get("steps") if isinstance(told, dict) else None
-    if not isinstance(steps, list) or not all(isinstance(each, dict) for each in steps):
-        raise InputError("is no account of energy", where=str(file), mend="remove it, and energy is unknown")
+    steps = parts_taken(folder)
     return {f"{each.get('step')}.{number}": each for number, each in enumerate(steps)} | asked_later(
         folder, OF_FINETUNED
     )

@@ -27,7 +27,7 @@ from puna import run, storage
 from puna.convert import own
 from puna.convert.parts import Parts
 from puna.errors import InputError, PunaError, ToldElsewhere
-from puna.finetune import ENERGY, lora
+from puna.finetune import ENERGY, lora, parts_taken
 from puna.finetune.choose import Chosen, Source, choose, located, say_counts
 from puna.finetune.lora import Adapted, Lora
 from puna.finetune.measure import Measured, Texts, change, measured
@@ -308,12 +308,11 @@ def _look(
 @contextmanager
 def _counted(folder: Place, step: str) -> Iterator[None]:
     """Add what the block took to energy.json, which `puna carbon` reads. One that is interrupted tells nothing."""
+    before = parts_taken(folder)  # a damaged file is told before the work
     with metered() as meter:
         yield
-        path = folder / ENERGY
-        before = storage.read_json(path)["steps"] if storage.is_file(path) else []
         steps = [*before, {"step": step, "energy": meter.taken().as_json()}]
-        storage.write_json(path, {"format": FINETUNE.version, "steps": steps})
+        storage.write_json(folder / ENERGY, {"format": FINETUNE.version, "steps": steps})
 
 
 def _plain(path: Place, tokenizer: Tokenizer) -> Texts:

@@ -24,7 +24,7 @@ from puna.storage import Place
 from puna.tokenizer import Tokenizer
 from puna.tokenizer.tokenizer_json import default_template, written
 
-SECONDS = 5.0  # for one rendering
+SECONDS = 20.0  # for one rendering, the start of its process with it; on a busy machine most of it is waiting
 MOST = 1_000_000  # characters of a template, and of what it gives
 # Noncharacters of Unicode, which no text is to hold: one is put where what people wrote spells a control piece.
 APART = [chr(number) for number in range(0xFDD0, 0xFDF0)]
