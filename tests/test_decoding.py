@@ -267,6 +267,7 @@ def test_a_prompt_is_read_in_chunks_while_others_go_on(packed: Packed, tokenizer
         ({"prompt": (-1,)}, "id -1"),
         ({"logprobs": 291}, "290 pieces"),
         ({"slide": True, "prompt_logprobs": 1}, "slides"),
+        ({"others": (290,)}, "ids are 0 to 289"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(
@@ -288,6 +289,8 @@ def test_scores_are_those_of_each_text_alone(model: Llama, packed: Packed, token
         pairs.append(([*(shared if sizes[2] > 1 else [1]), *own], answer))
     with torch.no_grad():
         likely = int(model.logits(torch.tensor([shared]))[0, -1].argmax())
+    # These differ in their last token alone, some in one of one and some in one of three, and are read once.
+    pairs += [(shared, [last]) for last in (3, 9, 3)] + [(shared, [11, 12, last]) for last in (4, likely)]
     pairs.append((shared, [likely]))
     advanced: list[int] = []
     found = score(Engine(packed, tokenizer, slots=3, chunk=16), pairs, advance=lambda: advanced.append(1))
@@ -300,6 +303,13 @@ def test_scores_are_those_of_each_text_alone(model: Llama, packed: Packed, token
         assert got.logprob == pytest.approx(expected, abs=TOLERANCE * max(1, len(answer)))
         assert got.is_greedy == all(int(logprobs[p].argmax()) == n for p, n in zip(places, answer, strict=True))
     assert found[-1].is_greedy
+
+
+def test_texts_that_differ_in_their_last_token_are_read_once(packed: Packed, tokenizer: Tokenizer) -> None:
+    engine = Engine(packed, tokenizer, slots=2)
+    context = list(range(1, 40))
+    score(engine, [(context, [last]) for last in (5, 6, 7, 8)])
+    assert engine.counts.prompt_tokens == len(context) + 1
 
 
 def test_a_text_without_a_context_cannot_be_scored(packed: Packed, tokenizer: Tokenizer) -> None:

@@ -149,7 +149,7 @@ class Engine:
         if size > self.context and not request.slide:
             what = f"the prompt has {size} tokens, but the context holds {self.context}"
             raise InputError(what, mend="shorten the prompt")
-        wrong = next((number for number in request.prompt if not 0 <= number < vocabulary), None)
+        wrong = next((number for number in (*request.prompt, *request.others) if not 0 <= number < vocabulary), None)
         if wrong is not None:
             raise InputError(f"the prompt holds the id {wrong}, but ids are 0 to {vocabulary - 1}")
         for name in ("logprobs", "prompt_logprobs"):
@@ -205,8 +205,10 @@ class Engine:
             tops = likeliest(logprobs_LV, request.prompt_logprobs or 0)
             for number, logprob, top in zip(ids, own, tops, strict=True):
                 sample.scored.append(Scored(number, self.tokenizer.decode_bytes([number]), logprob, top))
+            if end == len(request.prompt) - 1:
+                sample.others = logprobs_LV[-1, list(request.others)].tolist()
         if span.start + span.length == len(sample.ids):
-            yield Prompt(sample.handle, tuple(sample.scored))
+            yield Prompt(sample.handle, tuple(sample.scored), tuple(sample.others))
 
     def _draw(self, sample: Sample, logits_V: Tensor, logprobs_V: Tensor) -> Iterator[Event]:
         request = sample.request

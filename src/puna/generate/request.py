@@ -47,6 +47,8 @@ class Request:
     scored_from: int = 1
     """The first position of the prompt in that `Prompt`, at least 1: nothing comes before position 0. What lies before
     it may be shared with other prompts and is then not computed again."""
+    others: tuple[int, ...] = ()
+    """Ids that are scored in place of the prompt's last one, too; with `prompt_logprobs` only."""
     slide: bool = False
     """Where the context is full: False ends the sample with "length"; True keeps the last half of the context and reads
     it anew (`Context` of decode.py)."""
@@ -80,6 +82,8 @@ class Prompt:
 
     handle: int
     tokens: tuple[Scored, ...]
+    others: tuple[float, ...] = ()
+    """Log-probabilities of the request's `others` where the last of `tokens` stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class Sample:
     drawn: int = 0
     scored: list[Scored] = field(default_factory=list)
     """Its prompt's tokens so far, where it `scores` them."""
+    others: list[float] = field(default_factory=list)
+    """The scores of `request.others`."""
 
     @classmethod
     def begin(cls, handle: int, index: int, request: Request, ends: tuple[int, ...], context: int) -> Sample:

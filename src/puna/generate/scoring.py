@@ -1,13 +1,15 @@
 """How likely a model finds given texts: log-probabilities of continuations, many in a batch.
 
 Texts with the same beginning are beside each other in what is submitted, so that the engine reads it once: the examples
-before each question of a benchmark, and a question before each of its answers.
+before each question of a benchmark, and a question before each of its answers. Texts that differ in their last token
+alone are one request.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from puna.errors import InputError, PunaError
 from puna.generate.engine import LOOKED_AT, Engine
@@ -49,20 +51,39 @@ def scores(engine: Engine, pairs: Iterable[tuple[Ids, Ids]]) -> Iterator[tuple[i
     Pairs are taken as slots become free, so there may be any number of them. Those with the same beginning belong
     beside each other.
     """
-    coming = enumerate(pairs)
-    asked: dict[int, int] = {}
+    coming = itertools.groupby(enumerate(pairs), key=_beginning)
+    asked: dict[int, list[int]] = {}
     more = True
     while more or engine.busy:
         while more and engine.counts.waiting < LOOKED_AT:
-            number, (context, continuation) = next(coming, (-1, ((), ())))
-            more = number >= 0
+            several = list(next(coming, ((), ()))[1])
+            more = bool(several)
             if more:
-                request = Request((*context, *continuation), 0, prompt_logprobs=1, scored_from=len(context))
-                asked[engine.submit(request)] = number
+                (context, continuation), others = several[0][1], tuple(own[-1] for _, (_, own) in several[1:])
+                whole = (*context, *continuation)
+                request = Request(whole, 0, prompt_logprobs=1, scored_from=len(context), others=others)
+                asked[engine.submit(request)] = [number for number, _ in several]
         for event in engine.step():
             if isinstance(event, Prompt):
-                tokens = event.tokens
-                greedy = all(token.logprob >= token.top[0][1] for token in tokens)
-                yield asked.pop(event.handle), Score(sum(token.logprob for token in tokens), greedy)
+                yield from zip(asked.pop(event.handle), _told(event), strict=True)
             elif isinstance(event, End) and event.reason == "error":
                 raise PunaError(event.error)
+
+
+def _beginning(numbered: tuple[int, tuple[Ids, Ids]]) -> tuple[Any, ...]:
+    """Pairs next to each other that have this in common differ in nothing but their last token, and are one request:
+    one reading tells of every id at that place, as of a choice's letter."""
+    number, (context, continuation) = numbered
+    return (tuple(context), tuple(continuation[:-1])) if continuation else (number,)
+
+
+def _told(event: Prompt) -> Iterator[Score]:
+    """The score of a request's own continuation, and of those with another last token."""
+    before, last = event.tokens[:-1], event.tokens[-1:]
+    greedy = all(token.logprob >= token.top[0][1] for token in before)
+    logprob = sum(token.logprob for token in before)
+    if not last:
+        yield Score(logprob, greedy)
+        return
+    for own in (last[0].logprob, *event.others):
+        yield Score(logprob + own, greedy and own >= last[0].top[0][1])
