@@ -128,7 +128,7 @@ def test_a_model_with_adapters_is_one_for_every_command_and_its_base_is_kept(
     kept = read_tensors(next((out / "checkpoints").iterdir()) / "model.safetensors")
     assert all(".lora_" in name for name in kept)
     assert tune(model, [Source(data)], out, LEARNING) == found
-    with pytest.raises(InputError, match="settings differ"):
+    with pytest.raises(InputError, match="settings: lora differ"):
         tune(model, [Source(data)], out, replace(LEARNING, lora=Lora(2, 5.0)))
     with pytest.raises(InputError, match="does not fit its config"):
         load_checkpoint(next((out / "checkpoints").iterdir()))
