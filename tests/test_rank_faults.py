@@ -131,9 +131,11 @@ def lost(folder: Path, rank: int, what: str, amid: str, mesh: Sequence[str]) -> 
         saving_it = getattr(thread, "step", 0) == SECOND
         if dist.get_rank() != rank or not (saving_it or training.position.step == SECOND + 1):
             return
-        moved["checkpoint" if saving_it else "pass"] += 1
-        if moved[amid] == 4:
+        where = "checkpoint" if saving_it else "pass"
+        moved[where] += 1
+        if where == amid and moved[where] == 4:
             while not saving_it and not checkpoint.path_of(folder / "checkpoints", SECOND).exists():
+                alive(training, *given)  # however slow the disk is, it is no rank that hangs
                 time.sleep(0.05)  # it is what must not be lost
             if saving_it:
                 time.sleep(0.5)
