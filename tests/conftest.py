@@ -37,8 +37,8 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """As many processes as this one may use CPUs, and half as many again for `make test`, whose tests wait for a quarter
-    of their time; proofs start many processes of their own. At most as many as the memory that is free has room for."""
+    """As many processes as this one may use CPUs, and half as many again for `make test`, which waits for a quarter
+    of its time; proofs start many processes of their own. At most as many as the memory that is free has room for."""
     from psutil import virtual_memory
 
     from puna.doctor.mounts import limits
