@@ -170,3 +170,13 @@ def test_held_out_examples_do_not_depend_on_the_order_of_files(tmp_path: Path, d
     ]
     assert len(held[0]) == 5
     assert held[0] == held[1]
+
+
+def test_the_source_of_which_an_epoch_would_read_nothing_is_named(tmp_path: Path, data: Path) -> None:
+    llama, tokenizer = made_model.llama(), made_model.tokenizer()
+    template, _ = tuning._templated(Parts(llama.config, dict(llama.state_dict()), tokenizer))
+    few = tmp_path / "few.jsonl"
+    few.write_text(json.dumps({"inputs": "the cat?", "targets": "hat."}) + "\n")
+    for sources in ([Source(few, 0.1), Source(data)], [Source(data), Source(few, 0.1)]):
+        with pytest.raises(InputError, match=r"few\.jsonl: of its 1 examples an epoch reads none at a weight of 0.1"):
+            choose(sources, template, tokenizer, context=60, heldout=0)

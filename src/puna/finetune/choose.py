@@ -133,7 +133,7 @@ def choose(
     aside, train = set(held), []
     heldout_examples = []
     state = xxhash.xxh3_128()
-    for kept, count in zip(every, counts, strict=True):
+    for source, kept, count in zip(sources, every, counts, strict=True):
         own = [encoded for key, encoded in kept if key not in aside]
         heldout_examples += [(spare[key], encoded) for key, encoded in kept if key in aside]
         count.heldout, count.kept = len(kept) - len(own), len(own)
