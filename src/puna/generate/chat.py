@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +25,8 @@ from puna.storage import Place
 from puna.tokenizer import Tokenizer
 from puna.tokenizer.tokenizer_json import default_template, written
 
-SECONDS = 20.0  # for one rendering, the start of its process with it; on a busy machine most of it is waiting
+SECONDS = 5.0  # of a processor for one rendering
+WAITED = 60.0  # seconds for an answer, the start of the process with it, however busy the machine is
 MOST = 1_000_000  # characters of a template, and of what it gives
 # Noncharacters of Unicode, which no text is to hold: one is put where what people wrote spells a control piece.
 APART = [chr(number) for number in range(0xFDD0, 0xFDF0)]
@@ -86,9 +88,10 @@ class Template:
 
     def _rendered(self, values: Mapping[str, Any]) -> str:
         try:
-            answer = _renderer.ask({"template": self.source, "values": values, "most": MOST})
+            answer = _renderer.ask({"template": self.source, "values": values, "most": MOST, "seconds": SECONDS})
         except TimeoutError:
-            raise InputError(f"the chat template takes more than {SECONDS:.0f} s", where=self.where) from None
+            what = f"the chat template takes more than {SECONDS:.0f} s of a processor"
+            raise InputError(what, where=self.where) from None
         if "error" in answer:
             raise InputError(f"the chat template fails ({answer['error']})", where=self.where)
         return str(answer["text"])
@@ -165,10 +168,13 @@ class _Renderer:
             try:
                 process.stdin.write(json.dumps(question).encode() + b"\n")
                 process.stdin.flush()
-                if not select.select([process.stdout], [], [], SECONDS)[0]:
+                if not select.select([process.stdout], [], [], WAITED)[0]:
                     raise TimeoutError
-                line = process.stdout.readline()
-                return dict(json.loads(line)) if line else {"error": "its process was ended: it needs too much memory"}
+                if line := process.stdout.readline():
+                    return dict(json.loads(line))
+                if process.wait() in (-signal.SIGPROF, -signal.SIGALRM):  # its own limits of time
+                    raise TimeoutError
+                return {"error": "its process was ended: it needs too much memory"}
             except BrokenPipeError:
                 self._end()
                 return {"error": "its process was ended"}

@@ -1,9 +1,9 @@
 """The process in which chat templates are rendered: a file that is run by itself, and imports nothing of Puna.
 
 A template comes with a model from anywhere, and is a program. Jinja's sandbox keeps it from Python's insides; a process
-with little memory, which its parent kills when it takes too long, keeps it from doing too much. Each line of standard
-input is a JSON object with `template`, `values` and `most` (characters); each line of standard output is one with
-`text` or `error`.
+with little memory and time, of which the system ends it whatever it does, keeps it from doing too much. Each line of
+standard input is a JSON object with `template`, `values`, `most` (characters) and `seconds` (of a processor: a busy
+machine shortens them for nobody); each line of standard output is one with `text` or `error`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def main() -> None:
         signal.alarm(LONGEST)
         try:
             asked = json.loads(line)
+            signal.setitimer(signal.ITIMER_PROF, asked["seconds"])
             answer = {"text": render(environment, asked["template"], asked["values"], asked["most"])}
         except MemoryError:
             answer = {"error": f"needs more than {MEMORY >> 20} MB"}
@@ -36,6 +37,7 @@ def main() -> None:
             answer = {"error": f"{type(error).__name__}: {error}"[:500]}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
 
 
