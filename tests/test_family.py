@@ -60,6 +60,8 @@ def test_one_rule_sets_rate_and_batch_and_all_read_the_same_tokens() -> None:
     laptop = recipes.load("laptop")
     assert laptop.train.learning_rate == pytest.approx(0.576 / laptop.model.dim)
     assert family.rule(recipe, 192, 7680) == (pytest.approx(3e-3), 16)
+    other = recipes.load("family", ["train.batch=8192 tokens"])
+    assert {recipes.batch_tokens(recipes.load("family", each.overrides)) for each in family.members(other)} == {8192}
     assert family.rule(recipe, 192, 77)[1] == 11  # of 1, 7, 11 and 77, as nearest to 16
     assert {each.seed for each in own} == {recipe.seed}  # the text follows from it
     assert [each.training_seed for each in own] == [1, 2, 3, 1, 2, 3, 1, 1]

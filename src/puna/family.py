@@ -36,7 +36,7 @@ from puna.workflow import Options
 
 DATA = ("manifest", "baselines", "cloze_items", "notice")
 """What all members share ends with these steps."""
-RULED = ("model.dim", "model.heads", "model.layers", "train.seed", "train.learning_rate", "train.batch", "train.warmup")
+RULED = ("model.dim", "model.heads", "model.layers", "train.seed", "train.learning_rate", "train.warmup")
 """Keys of the recipe that are each member's own."""
 BLOCK = 1 << 20  # bytes of a file that are copied at once
 SPEEDS = (40e9, 20e9)
