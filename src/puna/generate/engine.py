@@ -205,7 +205,7 @@ class Engine:
             tops = likeliest(logprobs_LV, request.prompt_logprobs or 0)
             for number, logprob, top in zip(ids, own, tops, strict=True):
                 sample.scored.append(Scored(number, self.tokenizer.decode_bytes([number]), logprob, top))
-            if end == len(request.prompt) - 1:
+            if request.others and end == len(request.prompt) - 1:
                 sample.others = logprobs_LV[-1, list(request.others)].tolist()
         if span.start + span.length == len(sample.ids):
             yield Prompt(sample.handle, tuple(sample.scored), tuple(sample.others))

@@ -74,8 +74,9 @@ class Facts:
     benchmarks: Any = None
     """Along the training, what `puna evaluate --watch` measured."""
     benchmarked: Known = field(default_factory=dict)
-    others: tuple[Other, ...] = ()  # of lm-eval's tasks, as the model was asked last and before
     """What is known of the newest checkpoint (evaluate/stored.py)."""
+    others: tuple[Other, ...] = ()
+    """The same of lm-eval's tasks, as it was asked last and before."""
     checkpoint: str = ""
     """The newest one's name."""
     carbon: Account | None = None
