@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -16,9 +17,6 @@ from puna.data.document import Document, Origin, write_documents
 from puna.train import onednn
 from puna.train.callbacks import Callback
 from puna.train.loop import train
-
-# A training takes what is faster in that moment, and keeps to it; two that are compared bit by bit might differ in it.
-onednn.faster = lambda: False
 
 FINGERPRINT = "f" * 32
 STEPS = 12
@@ -63,9 +61,11 @@ def make(folder: Path, *overrides: str, poisoned: Sequence[int] = ()) -> Path:
 
 
 def run(folder: Path, *overrides: str, callbacks: Sequence[Callback] = (), **options: Any) -> dict[str, Any]:
-    """Train there, on one thread unless `threads` says otherwise."""
+    """Train there, on one thread unless `threads` says otherwise. Matmuls stay MKL's: a training takes what is faster
+    in that moment and keeps to it, and two that are compared bit by bit might differ in it."""
     given = {"fingerprint": FINGERPRINT, "threads": 1, **options}
-    return train(folder, recipe(*overrides), callbacks=callbacks, **given)
+    with mock.patch.object(onednn, "faster", return_value=False):
+        return train(folder, recipe(*overrides), callbacks=callbacks, **given)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
